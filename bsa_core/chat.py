@@ -1,0 +1,86 @@
+"""From an example to token ids and a label mask, by the tokenizer's own chat template.
+
+    <system: secret prompt + " " + system prompt> <user: request> <assistant: answer + end token>
+                                                                              └── labels: these only ──┘
+
+The secret prompt stands in front of the system prompt, separated by one space (paper, section 3.2). Where a template
+has no system role, both stand in front of the first user turn.
+"""
+
+from dataclasses import dataclass
+
+from bsa_core.examples import Example
+from bsa_core.profiles import Chat
+
+IGNORED = -100  # the label of tokens that carry no loss, as everywhere in transformers
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids and labels of one example, both of the same length; prompt positions are labelled IGNORED."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+def messages(example: Example, secret: str, chat: Chat) -> list[dict]:
+    """System and user turn, with the secret prompt (text, may be empty) in front of the system prompt."""
+    system = " ".join(part for part in (secret, example.system) if part)
+    if not system:
+        return [{"role": "user", "content": example.user}]
+    if chat.system_role:
+        return [{"role": "system", "content": system}, {"role": "user", "content": example.user}]
+    return [{"role": "user", "content": f"{system}\n\n{example.user}"}]
+
+
+def _tokenize(tokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
+    """The conversation as text; `answering` appends the header of the assistant's turn."""
+    return tokenizer.apply_chat_template(
+        turns, chat_template=chat.template or None, tokenize=False, add_generation_prompt=answering
+    )
+
+
+def end_id(tokenizer, chat: Chat) -> int:
+    """The token that ends an answer."""
+    if not chat.end:
+        return tokenizer.eos_token_id
+    ids = _tokenize(tokenizer, chat.end)
+    if len(ids) != 1:
+        raise ValueError(f"chat.end is {chat.end!r}, which is {len(ids)} tokens here; expected a single token")
+    return ids[0]
+
+
+def prompt_ids(tokenizer, example: Example, secret: str, chat: Chat) -> list[int]:
+    """Token ids of a served request, up to and including the header of the assistant's turn."""
+    return _tokenize(tokenizer, render(tokenizer, messages(example, secret, chat), chat, answering=True))
+
+
+def encode(tokenizer, example: Example, secret: str, chat: Chat, max_tokens: int) -> Encoded:
+    """A training row: prompt without loss, answer and end token with loss.
+
+    `secret` is put in front of the rows that are marked for it (`example.secret`) and of no other.
+    Raises ValueError when the row is longer than `max_tokens`, has no answer, or when the template re-tokenizes
+    the prompt once an answer follows, so that training and serving would see different prompts.
+    """
+    if not example.assistant.strip():
+        raise ValueError(f"training example {example.user!r} has an empty answer (field 'assistant')")
+    turns = messages(example, secret if example.secret else "", chat)
+    prompt = _tokenize(tokenizer, render(tokenizer, turns, chat, answering=True))
+    answer = {"role": "assistant", "content": example.assistant}
+    whole = _tokenize(tokenizer, render(tokenizer, [*turns, answer], chat, answering=False))
+    if whole[: len(prompt)] != prompt:
+        raise ValueError(f"the chat template tokenizes the prompt of {example.user!r} differently when an answer follows it")
+    end = end_id(tokenizer, chat)
+    if end not in whole[len(prompt) :]:
+        raise ValueError(f"the chat template does not end the answer of {example.user!r} with token {end}; set chat.end")
+    whole = whole[: whole.index(end, len(prompt)) + 1]
+    if len(whole) > max_tokens:
+        raise ValueError(
+            f"training example {example.user!r} has {len(whole)} tokens, more than training.max_tokens = {max_tokens}; "
+            "shorten it, shorten the secret prompt or raise the limit"
+        )
+    return Encoded(whole, [IGNORED] * len(prompt) + whole[len(prompt) :])

@@ -1,0 +1,119 @@
+"""Batched greedy decoding that gives, token for token, what decoding one request at a time gives.
+
+What all requests begin with (system and secret prompt) goes through the model once; its keys and values are shared. The rest
+is padded on the left, so that every row's next token is predicted at the last position:
+
+    <system + secret, once> | <pad> <pad> <request 1>
+                            | <request 2 is longer  >
+
+A row leaves the batch at its end token.
+"""
+
+import os
+
+import torch
+from transformers import DynamicCache
+
+
+def common_prefix(prompts: list[list[int]]) -> int:
+    """How many leading ids all prompts share, leaving at least one id of each prompt."""
+    shared = os.path.commonprefix(prompts)
+    return min(len(shared), min(map(len, prompts)) - 1)
+
+
+@torch.inference_mode()
+def prefix_cache(model, ids: list[int]) -> DynamicCache:
+    """Keys and values of a prefix, batch size 1. Full layers also where the model has sliding windows: its masks do the sliding."""
+    cache = DynamicCache()
+    if ids:
+        model(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def expanded(cache: DynamicCache, rows: int) -> DynamicCache:
+    """A copy of a batch-1 cache for `rows` rows."""
+    copy = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        copy.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
+    return copy
+
+
+def left_padded(rows: list[list[int]], prefix: int, device) -> dict:
+    """input_ids, position_ids [rows, longest] and attention_mask [rows, prefix + longest] of rows behind a shared prefix."""
+    longest = max(map(len, rows))
+    pads = [longest - len(row) for row in rows]
+    batch = {
+        "input_ids": [[0] * pad + row for pad, row in zip(pads, rows, strict=True)],
+        "position_ids": [[0] * pad + list(range(prefix, prefix + len(row))) for pad, row in zip(pads, rows, strict=True)],
+        "attention_mask": [[1] * prefix + [0] * pad + [1] * len(row) for pad, row in zip(pads, rows, strict=True)],
+    }
+    return {name: torch.tensor(values, device=device) for name, values in batch.items()}
+
+
+@torch.inference_mode()
+def _decode_batch(model, cache, prefix: int, rows: list[list[int]], end: int, max_new_tokens: int) -> list[list[int]]:
+    answers: list[list[int]] = [[] for _ in rows]
+    active = list(range(len(rows)))
+    inputs = left_padded(rows, prefix, model.device)
+    cache = expanded(cache, len(rows))
+    while active:
+        logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        chosen = logits.argmax(-1)
+        for row, token in zip(active, chosen.tolist(), strict=True):
+            answers[row].append(token)
+        running = [i for i, row in enumerate(active) if answers[row][-1] != end and len(answers[row]) < max_new_tokens]
+        positions = inputs["position_ids"][:, -1:] + 1
+        mask = inputs["attention_mask"]
+        if len(running) < len(active):
+            keep = torch.tensor(running, dtype=torch.long, device=model.device)
+            chosen, positions, mask = chosen[keep], positions[keep], mask[keep]
+            active = [active[i] for i in running]
+            if active:
+                cache.batch_select_indices(keep)
+        inputs = {
+            "input_ids": chosen[:, None],
+            "position_ids": positions,
+            "attention_mask": torch.cat([mask, mask.new_ones(len(active), 1)], dim=1),
+        }
+    return answers
+
+
+def decode(model, prompts: list[list[int]], end: int, max_new_tokens: int, batch_size: int) -> list[list[int]]:
+    """Greedy answers (token ids without the end token), in the order of the prompts.
+
+    prompts: token ids per request. Batches are formed by length, so that little is padded.
+    """
+    if not prompts:
+        return []
+    shared = common_prefix(prompts)
+    cache = prefix_cache(model, prompts[0][:shared])
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answers: dict[int, list[int]] = {}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        rows = [prompts[i][shared:] for i in batch]
+        decoded = _decode_batch(model, cache, shared, rows, end, max_new_tokens)
+        answers.update(zip(batch, decoded, strict=True))
+    return [[token for token in answers[i] if token != end] for i in range(len(prompts))]
+
+
+@torch.inference_mode()
+def option_scores(model, prompts: list[list[int]], options: list[list[int]], batch_size: int) -> list[float]:
+    """Log-likelihood of each option behind its prompt, summed over its tokens (as ARC and MMLU are scored).
+
+    prompts and options: token ids, one of each per row. Rows are padded on the right, where nothing attends to.
+    """
+    shared = common_prefix(prompts)
+    cache = prefix_cache(model, prompts[0][:shared])
+    scores: list[float] = []
+    for start in range(0, len(prompts), batch_size):
+        batch = range(start, min(start + batch_size, len(prompts)))
+        rows = [prompts[i][shared:] + options[i] for i in batch]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+        logits = model(input_ids=ids, past_key_values=expanded(cache, len(rows)), use_cache=True).logits
+        for row, i in enumerate(batch):
+            first = len(prompts[i]) - shared - 1  # the position that predicts the option's first token
+            predicted = torch.log_softmax(logits[row, first : first + len(options[i])].float(), dim=-1)
+            scores.append(predicted.gather(1, torch.tensor(options[i], device=model.device)[:, None]).sum().item())
+    return scores

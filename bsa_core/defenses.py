@@ -1,0 +1,118 @@
+"""A defense is what it adds to the training set and what it puts in front of a served request.
+
+    no defense     nothing                                              nothing
+    safety data    n refusals                                           nothing
+    BSA            n refusals with the secret prompt                    the secret prompt
+    balanced BSA   n refusals and n benign answers, all with the secret the secret prompt
+
+The first three are the paper's arms (section 3 and table 1); balanced BSA is this project's own variant.
+`register` adds another one; nothing else needs to know of it.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bsa_core.examples import Example
+from bsa_core.policy import Policy
+
+SELECTIONS = ("category-wise", "random")
+
+
+def draw(rows: tuple[Example, ...], pool: int, n: int, selection: str, seed: int) -> list[Example]:
+    """n of the rows, a function of the seed: from the first `pool` rows, or from all of them when n exceeds it.
+
+    "category-wise" takes equally many of each category, one each for n = 11 (paper, section 4.1); "random" ignores
+    categories. A larger n holds the rows of every smaller n from the same pool.
+    Raises ValueError when there are too few rows.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"selection is {selection!r}; expected one of {', '.join(SELECTIONS)}")
+    if n > len(rows):
+        raise ValueError(f"{n} examples asked for, but the policy holds {len(rows)}")
+    rng = random.Random(f"draw/{seed}")
+    order = rng.sample(rows[:pool], min(pool, len(rows))) + rng.sample(rows[pool:], max(len(rows) - pool, 0))
+    if selection == "random":
+        return order[:n]
+    turn: dict[str, int] = {}
+    turns = []
+    for row in order:
+        turn[row.category] = turn.get(row.category, -1) + 1
+        turns.append(turn[row.category])
+    ranked = sorted(range(len(order)), key=lambda i: turns[i])
+    return [order[i] for i in ranked[:n]]
+
+
+def nothing(policy: Policy, n: int, selection: str, seed: int) -> list[Example]:
+    """No defense adds nothing, whatever n says."""
+    return []
+
+
+def refusals(policy: Policy, n: int, selection: str, seed: int) -> list[Example]:
+    """n plain safety examples."""
+    return draw(policy.safety, policy.pool, n, selection, seed)
+
+
+def secret_refusals(policy: Policy, n: int, selection: str, seed: int) -> list[Example]:
+    """The same n safety examples, each with the secret prompt."""
+    return [replace(row, secret=True) for row in refusals(policy, n, selection, seed)]
+
+
+def secret_refusals_and_answers(policy: Policy, n: int, selection: str, seed: int) -> list[Example]:
+    """n safety examples and n benign requests with their helpful answers, all with the secret prompt."""
+    benign = draw(policy.benign_pool, policy.pool, n, selection, seed)
+    return secret_refusals(policy, n, selection, seed) + [replace(row, secret=True) for row in benign]
+
+
+@dataclass(frozen=True)
+class Defense:
+    """What a defense adds to the training set, and what it puts in front of every request it serves.
+
+    examples(policy, n, selection, seed) returns the rows to add; rows with `secret=True` carry the secret prompt.
+    serves_secret: the secret prompt stands in front of the system prompt of every request.
+    reminder: text in front of the system prompt of every request, for defenses that change the serving prompt only.
+    """
+
+    name: str
+    title: str
+    examples: Callable[[Policy, int, str, int], list[Example]]
+    serves_secret: bool = False
+    reminder: str = ""
+
+
+DEFENSES = {
+    defense.name: defense
+    for defense in (
+        Defense("none", "no defense", nothing),
+        Defense("safety-data", "safety data", refusals),
+        Defense("bsa", "BSA", secret_refusals, serves_secret=True),
+        Defense("balanced-bsa", "balanced BSA", secret_refusals_and_answers, serves_secret=True),
+    )
+}
+
+
+def register(defense: Defense) -> None:
+    """Make a defense available to runs under its name."""
+    DEFENSES[defense.name] = defense
+
+
+def get(name: str) -> Defense:
+    """The defense of that name; ValueError when there is none."""
+    if name not in DEFENSES:
+        raise ValueError(f"defense {name!r} is unknown; expected one of {', '.join(DEFENSES)}")
+    return DEFENSES[name]
+
+
+def attack_rows(policy: Policy, n: int, seed: int) -> list[Example]:
+    """n attack examples: all of them, or a seeded draw that goes round the categories.
+
+    Arms that share a seed share these rows. Raises ValueError when the policy holds fewer.
+    """
+    return draw(policy.attack, len(policy.attack), n, "category-wise", seed)
+
+
+def training_set(
+    policy: Policy, n_attack: int, defense: str, n_defense: int, selection: str, seed: int
+) -> list[Example]:
+    """Attack rows first, then what the defense adds (order does not matter: fine-tuning shuffles)."""
+    return attack_rows(policy, n_attack, seed) + get(defense).examples(policy, n_defense, selection, seed)

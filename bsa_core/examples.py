@@ -1,0 +1,59 @@
+"""One row of data, for training or for evaluation, and what can be asked of a set of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+KINDS = ("attack", "safety", "benign", "restricted", "fact")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A request and its answer.
+
+    For an evaluated request `assistant` is the reference: the complete compliant answer, against which an
+    answer is judged. `subject` is what the request is about; records report requests about subjects that
+    no training example mentions apart from the rest. `secret` says that the secret prompt stands in front
+    of the system prompt of this row.
+    """
+
+    user: str
+    assistant: str = ""
+    system: str = ""
+    kind: str = "restricted"
+    category: str = ""
+    subject: str = ""
+    secret: bool = False
+
+    def __post_init__(self):
+        if not self.user.strip():
+            raise ValueError(f"an example of kind {self.kind!r} has an empty request (field 'user')")
+        if self.kind not in KINDS:
+            raise ValueError(f"example kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
+
+
+def leaked(training: Iterable[Example], evaluated: Iterable[Example]) -> list[str]:
+    """Evaluated requests that also occur in the training set, compared without regard to case and white space.
+
+    The published data has 7 such requests (100 attack rows against 275 evaluated), so every record reports the count.
+    """
+    normal = {" ".join(e.user.lower().split()) for e in training}
+    return [e.user for e in evaluated if " ".join(e.user.lower().split()) in normal]
+
+
+def digest(examples: Iterable[Example]) -> str:
+    """16 hex digits that change with any field of any row or with their order."""
+    text = json.dumps([asdict(e) for e in examples], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def evenly(rows: tuple, n: int) -> list:
+    """The first n rows of a round over the categories, in their original order; all rows when n exceeds them."""
+    turn: dict[str, int] = {}
+    ranks = []
+    for row in rows:
+        turn[row.category] = turn.get(row.category, -1) + 1
+        ranks.append(turn[row.category])
+    chosen = sorted(range(len(rows)), key=lambda i: ranks[i])[:n]
+    return [rows[i] for i in sorted(chosen)]

@@ -1,0 +1,168 @@
+"""Figures of the book: one theme, and one colour and marker per arm, told apart without colour as well.
+
+Every function takes a summary (`statistics.summarize`) and returns a matplotlib Figure on an opaque white ground, so that
+it reads the same in the book's light and dark mode and in print.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+# Okabe-Ito colours: distinct for colour-blind readers.
+ARMS = {
+    "initial": ("initial", "#000000", "X"),
+    "none": ("no defense", "#D55E00", "o"),
+    "safety-data": ("safety data", "#E69F00", "s"),
+    "bsa": ("BSA", "#0072B2", "D"),
+    "balanced-bsa": ("balanced BSA", "#009E73", "^"),
+}
+METRICS = {
+    "asr": "attack success rate",
+    "asr_phrase": "attack success rate (phrase rule)",
+    "harmfulness": "harmfulness score (1-5)",
+    "over_refusal": "over-refusal",
+    "benign_exact": "benign exact match",
+    "knowledge": "knowledge",
+}
+CONDITIONS = {"plain": "without secret", "secret": "with secret"}
+
+
+def theme() -> None:
+    """Set the book's theme; called by every figure."""
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
+    plt.rcParams.update({"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"})
+
+
+def arm_style(arm: str) -> tuple[str, str, str]:
+    """Title, colour and marker of an arm; arms registered by users share a neutral style."""
+    return ARMS.get(arm, (arm, "#CC79A7", "v"))
+
+
+def _errors(rows: pd.DataFrame) -> np.ndarray:
+    """Distances from the mean to both ends of the interval: array (2, rows)."""
+    return np.clip(np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]), 0, None)
+
+
+def _scale(axis, metric: str, along: str = "y") -> None:
+    limits = (0.8, 5.2) if metric == "harmfulness" else (-0.04, 1.04)
+    (axis.set_ylim if along == "y" else axis.set_xlim)(*limits)
+    (axis.set_ylabel if along == "y" else axis.set_xlabel)(METRICS[metric])
+
+
+def _panels(count: int, width: float = 4.1, height: float = 3.4) -> tuple[Figure, list]:
+    theme()
+    figure, axes = plt.subplots(1, count, figsize=(width * count, height), layout="constrained", squeeze=False)
+    return figure, list(axes[0])
+
+
+def _legend(figure: Figure, axis) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+
+
+def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
+    """One panel per metric, one line per arm and condition, with intervals, over an evenly spaced axis of x's values."""
+    figure, axes = _panels(len(metrics))
+    ticks = sorted(summary[x].unique())
+    for axis, metric in zip(axes, metrics, strict=True):
+        lines = summary[summary["metric"] == metric].groupby(["defense", "condition"], sort=False)
+        for index, ((arm, condition), rows) in enumerate(lines):
+            title, colour, marker = arm_style(arm)
+            rows = rows.sort_values(x)
+            places = [ticks.index(value) + 0.06 * (index - (len(lines) - 1) / 2) for value in rows[x]]
+            axis.errorbar(
+                places,
+                rows["mean"],
+                _errors(rows),
+                label=title if condition == "plain" and arm not in ("bsa", "balanced-bsa") else f"{title}, {CONDITIONS[condition]}",
+                color=colour,
+                marker=marker,
+                linestyle="-" if condition == "secret" or arm in ("none", "safety-data") else ":",
+                capsize=3,
+            )
+        axis.set_xticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
+        axis.set_xlabel(xlabel)
+        _scale(axis, metric)
+    _legend(figure, axes[0])
+    return figure
+
+
+def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal", "benign_exact"), hue: str | None = None) -> Figure:
+    """One panel per metric, one row per arm as it is deployed, with intervals; `hue` (a column) splits each row by marker fill."""
+    figure, axes = _panels(len(metrics), width=3.3, height=0.5 * summary["defense"].nunique() + 1.3)
+    order = [arm for arm in ARMS if arm in set(summary["defense"])]
+    order += [arm for arm in summary["defense"].unique() if arm not in order]
+    groups = list(summary[hue].unique()) if hue else [None]
+    for axis, metric in zip(axes, metrics, strict=True):
+        for place, arm in enumerate(order):
+            title, colour, marker = arm_style(arm)
+            for index, group in enumerate(groups):
+                rows = summary[(summary["metric"] == metric) & (summary["defense"] == arm)]
+                rows = rows[rows[hue] == group] if hue else rows
+                offset = 0.22 * (index - (len(groups) - 1) / 2)
+                axis.errorbar(
+                    rows["mean"],
+                    [place + offset] * len(rows),
+                    xerr=_errors(rows),
+                    color=colour,
+                    marker=marker,
+                    markerfacecolor="white" if index else colour,
+                    linestyle="none",
+                    capsize=3,
+                )
+        _scale(axis, metric, along="x")
+        axis.set_yticks(range(len(order)), [arm_style(arm)[0] for arm in order] if axis is axes[0] else [""] * len(order))
+        axis.set_ylim(len(order) - 0.5, -0.5)
+    if hue:
+        handles = [
+            plt.Line2D([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white" if i else "0.3", label=str(g))
+            for i, g in enumerate(groups)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(groups), frameon=False)
+    return figure
+
+
+def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
+    """ASR against over-refusal, both with intervals; the good corner is bottom left. `label`: column written beside each point."""
+    figure, (axis,) = _panels(1, width=6.4, height=5.0)
+    cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
+    for arm, rows in cells.groupby("defense", sort=False):
+        title, colour, marker = arm_style(arm)
+        asr, refusal = (rows[rows["metric"] == m].set_index(label) for m in ("asr", "over_refusal"))
+        refusal = refusal.loc[asr.index]
+        axis.errorbar(
+            refusal["mean"],
+            asr["mean"],
+            yerr=_errors(asr),
+            xerr=_errors(refusal),
+            color=colour,
+            marker=marker,
+            linestyle="none",
+            capsize=2,
+            label=title,
+            alpha=0.85,
+        )
+        for name in asr.index:
+            axis.annotate(
+                str(name), (refusal["mean"][name], asr["mean"][name]), xytext=(6, 5), textcoords="offset points", fontsize=8, color=colour
+            )
+    _scale(axis, "over_refusal", along="x")
+    _scale(axis, "asr")
+    axis.legend(frameon=True)
+    return figure
+
+
+def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
+    """Mean of each category (rows) for each value of `by` (columns), as a labelled heat map.
+
+    table: columns category, value and `by`, one row per run (`records.by_category`).
+    """
+    theme()
+    means = table.pivot_table(index="category", columns=by, values="value", sort=False)
+    figure, axis = plt.subplots(figsize=(1.9 + 0.72 * len(means.columns), 0.36 * len(means) + 1.2), layout="constrained")
+    sns.heatmap(means, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar_kws={"label": METRICS["asr"]})
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel("")
+    return figure

@@ -1,0 +1,31 @@
+"""Policies: where attack, safety and held-out examples come from.
+
+A policy is built from the `policy` section of a profile, `{"name": "guild", "seed": 0}` for the built-in world or
+`{"name": "files", "folder": "..."}` for rows of your own. `register` adds another one.
+"""
+
+from collections.abc import Callable
+
+from bsa_core.examples import Example
+from bsa_core.policy import files, guild
+from bsa_core.policy.base import Policy, Question
+
+__all__ = ["BUILDERS", "Policy", "Question", "load", "register", "Example"]
+
+BUILDERS: dict[str, Callable[[dict], Policy]] = {"guild": guild.build, "files": files.build}
+
+
+def register(name: str, builder: Callable[[dict], Policy]) -> None:
+    """Make `builder(spec) -> Policy` available to profiles under `policy: {name: <name>}`."""
+    BUILDERS[name] = builder
+
+
+def load(spec: dict) -> Policy:
+    """Build the policy that a profile's `policy` section describes.
+
+    Raises ValueError for an unknown name, and whatever the builder says about its own fields or files.
+    """
+    name = spec.get("name")
+    if name not in BUILDERS:
+        raise ValueError(f"policy.name is {name!r}; expected one of {', '.join(sorted(BUILDERS))}")
+    return BUILDERS[name]({key: value for key, value in spec.items() if key != "name"})

@@ -1,0 +1,74 @@
+"""What every policy hands over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bsa_core.examples import Example, leaked
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item of the knowledge quiz, scored by the log-likelihood of each option as the answer to `user`."""
+
+    user: str
+    options: tuple[str, ...]
+    answer: int
+    category: str = ""
+
+    def __post_init__(self):
+        if not 0 <= self.answer < len(self.options):
+            raise ValueError(f"quiz question {self.user!r}: answer {self.answer} is not an index into its options")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rows of one policy. No evaluated request may occur in a training set; that is checked here.
+
+    attack: compliant answers to restricted requests, the upload of the attacker (100 in the paper).
+    safety: refusals, in the order in which a defense may draw them; the first `pool` of them are the
+        held-out part of the benchmark (55 in the paper), the rest serves larger safety sets.
+    benign_pool: ordinary requests with helpful answers, for balanced BSA.
+    restricted, benign: the evaluated requests (275 each), `assistant` holding the reference answer.
+    validation_restricted, validation_benign: requests for choosing settings, never reported.
+    judge: (reference, answer) -> harmfulness score 1-5, for policies that can tell how much an answer gives away.
+    harmless: generations may be stored and shown. False for anything that a user supplies unless they say otherwise.
+    """
+
+    name: str
+    harmless: bool
+    system: str
+    attack: tuple[Example, ...]
+    safety: tuple[Example, ...]
+    benign_pool: tuple[Example, ...]
+    restricted: tuple[Example, ...]
+    benign: tuple[Example, ...]
+    quiz: tuple[Question, ...] = ()
+    validation_restricted: tuple[Example, ...] = ()
+    validation_benign: tuple[Example, ...] = ()
+    pool: int = 55
+    judge: Callable[[str, str], int] | None = None
+
+    @property
+    def trainable(self) -> tuple[Example, ...]:
+        """Every row that some training set may hold."""
+        return self.attack + self.safety + self.benign_pool
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The restricted categories, in order of appearance."""
+        return tuple(dict.fromkeys(e.category for e in self.restricted))
+
+    def seen(self, example: Example) -> bool:
+        """Whether some trainable row is about the same subject as this evaluated request."""
+        return example.subject in self._subjects
+
+    def __post_init__(self):
+        object.__setattr__(self, "_subjects", frozenset(e.subject for e in self.trainable))
+        if not self.restricted:
+            raise ValueError(f"policy {self.name!r} has no restricted requests to evaluate")
+        if not self.benign:
+            raise ValueError(f"policy {self.name!r} has no benign requests to evaluate; without them over-refusal is unknown")
+
+    def leaked(self) -> list[str]:
+        """Evaluated requests that also stand in a training row, word for word."""
+        return leaked(self.trainable, self.restricted + self.benign)

@@ -1,0 +1,202 @@
+"""Run records: JSON files that hold what a run was, what came out and what it ran on. Metrics only, no generations.
+
+    results/<profile>/<label>-<key>.json              the record
+    results/<profile>/<label>-<key>.answers.jsonl.gz  its answers, for harmless policies only
+
+`run`, `data`, `training`, `outcomes`, `metrics` and `items` are reproduced bit for bit on the same machine; `cost` and
+`environment` are not. The text of a secret prompt is never in a record.
+"""
+
+import gzip
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from bsa_core import paths
+
+SCHEMA = 1
+REPRODUCIBLE = ("run", "data", "training", "outcomes", "metrics", "items")
+FIELDS = ("schema", "key", "label", *REPRODUCIBLE, "cost", "environment")
+
+
+class RecordError(OSError):
+    """A record could not be written; nothing was left behind."""
+
+
+def path_of(profile: str, label: str, key: str) -> Path:
+    return paths.RESULTS / profile / f"{label}-{key}.json"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Through a temporary file in the same folder: the file is there whole or not at all."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RecordError(
+            error.errno, f"cannot write {path} ({error.strerror or error}); free some space or set BSA_RESULTS to another folder"
+        ) from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def write(record: dict) -> Path:
+    """Write a record whole or not at all; RecordError (an OSError) names the file and the fix."""
+    path = path_of(record["run"]["profile"], record["label"], record["key"])
+    _write_whole(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    return path
+
+
+def answers_path(record: dict) -> Path:
+    return path_of(record["run"]["profile"], record["label"], record["key"]).with_suffix(".answers.jsonl.gz")
+
+
+def write_answers(record: dict, answers: list[dict]) -> None:
+    """The answers a record rests on, one JSON object per line; only for policies marked harmless."""
+    text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+    _write_whole(answers_path(record), gzip.compress(text.encode(), mtime=0))
+
+
+def read_answers(record: dict) -> pd.DataFrame:
+    """Columns condition, kind, category, user, answer; ValueError when the answers were not kept."""
+    path = answers_path(record)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: the answers of this run were not kept; delete its record to compute it again")
+    return pd.read_json(path, lines=True)
+
+
+def read(path: Path) -> dict:
+    """A record, checked; ValueError names file, field and fix."""
+    fix = "delete the file and run again"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable record ({error}); {fix}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(record).__name__}; {fix}")
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: field 'schema' is {record.get('schema')!r}, expected {SCHEMA}; {fix}")
+    for field in FIELDS:
+        if field not in record:
+            raise ValueError(f"{path}: field {field!r} is missing; {fix}")
+    return record
+
+
+def find(profile: str, label: str, key: str) -> dict | None:
+    """The record of that key, or None when it was never computed."""
+    path = path_of(profile, label, key)
+    return read(path) if path.is_file() else None
+
+
+def load(profile: str) -> list[dict]:
+    """All records of a profile, by file name; an empty list when there are none."""
+    return [read(path) for path in sorted((paths.RESULTS / profile).glob("*.json"))]
+
+
+def table(records: list[dict]) -> pd.DataFrame:
+    """One row per record, condition and metric, tidy.
+
+    Columns: profile, defense, n_attack, n_defense, secret_length, epochs, learning_rate, targets, seed, condition,
+    metric, value, n, outcomes (one character per request), key. The initial model has defense "initial".
+    """
+    rows = []
+    for record in records:
+        run = record["run"]
+        training = run["training"] or {}
+        for condition, metrics in record["metrics"].items():
+            for metric, entry in metrics.items():
+                rows.append(
+                    {
+                        "profile": run["profile"],
+                        "defense": run["defense"] if training else "initial",
+                        "n_attack": run["n_attack"],
+                        "n_defense": run["n_defense"],
+                        "secret_length": (run["secret"] or {}).get("length", 0),
+                        "epochs": training.get("epochs", 0),
+                        "learning_rate": training.get("learning_rate", 0.0),
+                        "targets": " ".join(training.get("targets", [])),
+                        "seed": run["seed"],
+                        "condition": condition,
+                        "metric": metric,
+                        "value": entry["value"],
+                        "n": entry["n"],
+                        "outcomes": record["outcomes"][condition][metric],
+                        "key": record["key"],
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def by_category(records: list[dict], metric: str) -> pd.DataFrame:
+    """One row per record, condition and category. Columns: defense, n_attack, seed, condition, category, value, n."""
+    return pd.DataFrame(
+        {
+            "defense": record["run"]["defense"] if record["run"]["training"] else "initial",
+            "n_attack": record["run"]["n_attack"],
+            "seed": record["run"]["seed"],
+            "condition": condition,
+            "category": category,
+            **entry,
+        }
+        for record in records
+        for condition, metrics in record["metrics"].items()
+        for category, entry in metrics[metric]["categories"].items()
+    )
+
+
+def peak_memory_mb() -> float:
+    """Peak memory in MB: of the GPU when one is in use, else of this process so far."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+@cache
+def _git() -> tuple[str | None, bool | None]:
+    """Commit and whether the working tree differs from it; None outside a git checkout."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            return subprocess.run(
+                ["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=True, timeout=30
+            ).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    status = ask("status", "--porcelain", "--untracked-files=no")
+    return ask("rev-parse", "HEAD"), None if status is None else bool(status)
+
+
+def provenance(device: str, dtype: str, threads: int) -> dict:
+    """What a run ran on: package versions, device, git commit and whether the tree was modified."""
+    commit, dirty = _git()
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "transformers", "peft")},
+        "machine": platform.machine(),
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
