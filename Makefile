@@ -1,0 +1,47 @@
+# Everything sets itself up: a clean clone, Python 3.11 and make are enough. `make` lists the targets.
+
+PROFILE ?= tiny
+SEEDS ?= $(if $(filter tiny,$(PROFILE)),0 1 2 3 4,0 1 2)
+CORES ?= 2
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 300
+# One thread per process: jobs run side by side, and a sum does not depend on how many cores a machine has.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lint lock notebook-clean clean
+
+help: ## list the targets (this list)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  make book PROFILE=gemma3-270m SEEDS="0 1 2" CORES=4     another scale, other seeds, more cores\n'
+
+setup: ## install the locked dependencies into .venv
+	@tools/setup.sh $(VENV)
+
+# Snakemake's lock outlives a killed run, so locked.py holds one that does not (--nolock); what a killed run left
+# half written is made again (--rerun-incomplete).
+book: ## execute the notebooks and build the book, doing only what changed
+	@tools/setup.sh $(VENV) "$(PROFILE)"
+	@$(BIN)/python tools/locked.py _build/lock $(BIN)/python -m snakemake --cores $(CORES) --nolock \
+		--rerun-incomplete --quiet host rules reason --config profile="$(PROFILE)" seeds="$(SEEDS)"
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+test: setup ## run all tests: notebooks, units, and the built book in a browser
+	@$(BIN)/python -m pytest $(NBVAL) notebooks tests
+
+lint: setup ## check the style of code and notebooks
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m nbstripout --verify --keep-count $(STRIP) notebooks/*.ipynb
+
+notebook-clean: setup ## strip the outputs from the notebooks before a commit
+	@$(BIN)/python -m nbstripout --keep-count $(STRIP) notebooks/*.ipynb
+
+lock: setup ## resolve the dependencies anew and rewrite both lock files
+	@$(BIN)/python tools/lock.py
+
+clean: ## remove the built book and the executed notebooks; records and .venv stay
+	@rm -rf _build .snakemake book/executed
+
+STRIP := --extra-keys "metadata.kernelspec metadata.language_info.version"

@@ -1,0 +1,134 @@
+"""Which notebook runs with which parameters, in what order; then the book.
+
+    snakemake --cores 2 --config profile=tiny seeds="0 1 2 3 4"
+
+Executed notebooks are the targets. Run records are not: they are what lets a job that was killed go on where it
+was, and Snakemake deletes the targets of failed jobs. The log of a failed job, its notebook included, stays in
+_build/logs. With --directory the outputs go to another folder, which needs _config.yml, _toc.yml and book/.
+"""
+
+import glob
+import json
+import os
+import shlex
+import sys
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+ROOT = os.path.relpath(workflow.basedir)
+PYTHON = shlex.quote(sys.executable)
+
+# Notebooks in reading order, each with those whose records it reads.
+NOTEBOOKS = {
+    "00_testbed": [],
+    "01_fjattack": [],
+    "02_safety_data": [],
+    "03_bsa": [],
+    "04_comparison": ["01_fjattack", "02_safety_data", "03_bsa"],
+    "home": ["00_testbed", "01_fjattack", "02_safety_data", "03_bsa", "04_comparison"],
+}
+
+
+def source(*patterns):
+    """The files of the project that match, by their path from the working folder, sorted."""
+    found = {path for pattern in patterns for path in glob.glob(os.path.join(ROOT, pattern), recursive=True)}
+    return sorted(os.path.normpath(path) for path in found if os.path.isfile(path))
+
+
+def profile_file(name):
+    """The YAML file of a profile: a name in profiles/, or a path."""
+    path = name if name.endswith((".yaml", ".yml")) else os.path.normpath(os.path.join(ROOT, "profiles", f"{name}.yaml"))
+    if not os.path.exists(path):
+        known = ", ".join(os.path.basename(file).removesuffix(".yaml") for file in source("profiles/*.yaml"))
+        raise WorkflowError(f"profile={name!r}: there is no file {path}; the profiles are: {known}")
+    return path
+
+
+def seed_list(text):
+    """'0 1 2' -> [0, 1, 2]"""
+    try:
+        seeds = [int(seed) for seed in str(text).replace(",", " ").split()]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise WorkflowError(f'seeds={text!r}: expected different whole numbers from 0, such as seeds="0 1 2"')
+    return seeds
+
+
+PROFILE = str(config.get("profile", "tiny"))
+PROFILE_FILE = profile_file(PROFILE)
+SEEDS = seed_list(config.get("seeds", "0 1 2 3 4"))
+with open(PROFILE_FILE, encoding="utf-8") as file:
+    THREADS = (yaml.safe_load(file).get("compute") or {}).get("threads", 1)
+
+CORE = [path for path in source("bsa_core/**/*") if "__pycache__" not in path]
+# The records of other scales are shown beside this one's. This one's own are not inputs: the notebooks write them.
+RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "results")))
+SHOWN = [
+    path
+    for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
+    if os.path.basename(os.path.dirname(path)) not in (PROFILE, "tiny")
+]
+
+
+rule book:
+    input:
+        pages=expand("book/executed/{name}.ipynb", name=NOTEBOOKS),
+        prose=sorted(filter(os.path.isfile, glob.glob("book/*") + glob.glob("book/_static/*"))),
+        structure=["_config.yml", "_toc.yml"],
+        # the reference is made from the docstrings
+        core=[path for path in CORE if path.endswith(".py")] + source("tools/docstrings.py", "tools/mathml.py"),
+    output:
+        "_build/html/index.html",
+    log:
+        "_build/logs/book.log",
+    params:
+        tools=os.path.abspath(os.path.join(ROOT, "tools")),
+    shell:
+        # from nothing each time: an incremental build keeps pages that are no longer in the table of contents
+        """
+        echo "book: building the pages" >&2
+        rm -rf _build/html _build/.doctrees
+        PYTHONPATH={params.tools:q} {PYTHON} -c "from jupyter_book.cli.main import main; main()" \
+            build . -W -n --keep-going > {log} 2>&1 \
+            || {{ grep -E "WARNING|ERROR|rror:" {log} >&2 || tail -n 40 {log} >&2; exit 1; }}
+        """
+
+
+for NAME, READS in NOTEBOOKS.items():
+
+    rule:
+        name:
+            f"notebook_{NAME}"
+        input:
+            notebook=os.path.normpath(os.path.join(ROOT, "notebooks", f"{NAME}.ipynb")),
+            reads=[f"book/executed/{other}.ipynb" for other in READS],
+            core=CORE,
+            profile=PROFILE_FILE,
+            shown=SHOWN,
+            reported=source("book/*.csv"),
+            tool=source("tools/execution.py"),
+        output:
+            f"book/executed/{NAME}.ipynb",
+        log:
+            text=f"_build/logs/{NAME}.log",
+            notebook=f"_build/logs/{NAME}.ipynb",
+        params:
+            name=NAME,
+            values=json.dumps({"profile": PROFILE, "seeds": SEEDS}),
+        threads: THREADS
+        # the whole log goes to the file, the lines of progress to the terminal as they come
+        shell:
+            """
+            export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
+            export IPYTHONDIR="$PWD/_build/ipython/{params.name}" JUPYTER_PREFER_ENV_PATH=1
+            echo "{params.name}: starting" >&2
+            {PYTHON} {input.tool:q} check {input.notebook:q} {params.values:q}
+            {PYTHON} -m papermill {input.notebook:q} {log.notebook:q} -k python3 -y {params.values:q} \
+                --no-progress-bar --log-output 2>&1 | tee {log.text:q} \
+                | awk '/\\[bsa\\]/ {{ sub(/.*\\[bsa\\] */, "{params.name}: "); print; fflush() }}' >&2 \
+                || {{ tail -n 30 {log.text:q} >&2; echo "{params.name}: failed; as far as it came: {log.notebook}" >&2; exit 1; }}
+            {PYTHON} {input.tool:q} publish {log.notebook:q} {output:q}
+            echo "{params.name}: done" >&2
+            """

@@ -1,0 +1,59 @@
+"""Every test works on records of its own: the user's results folder is neither read nor written.
+
+The notebooks that nbval runs in the same session, and the book that test_book.py builds from them, share one
+temporary results folder, so that the book finds the records the notebooks have just made.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def session_results() -> Path:
+    """A temporary results folder that holds the committed records (all scales but `tiny`, which is cheap to rerun)."""
+    folder = Path(tempfile.mkdtemp(prefix="bsa-results-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for scale in (ROOT / "results").glob("*/"):
+        if scale.name != "tiny":
+            shutil.copytree(scale, folder / scale.name)
+    return folder
+
+
+# Set here, before anything imports bsa_core or torch, and inherited by every kernel and subprocess.
+SESSION_RESULTS = session_results()
+os.environ["BSA_RESULTS"] = str(SESSION_RESULTS)
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch) -> Path:
+    """The empty results folder of one test, in place of the package's."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    monkeypatch.setenv("BSA_RESULTS", str(folder))
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "bsa_core" and hasattr(module, "RESULTS"):
+            monkeypatch.setattr(module, "RESULTS", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_results() -> Path:
+    """The results folder of the whole session, see above."""
+    return SESSION_RESULTS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """A sum over floats depends on how many threads share it."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,25 @@
+"""Run a command while this folder's lock is held:  python tools/locked.py LOCKFILE COMMAND...
+
+Snakemake's own lock is a file that outlives a killed run and would have to be removed by hand. This one belongs to
+the process: it is gone when the process is, however that ended. A second command finds it held and stops at once.
+"""
+
+import fcntl
+import os
+import sys
+
+
+def main() -> None:
+    path, *command = sys.argv[1:]
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("Another `make book` is at work in this folder: wait for it, or stop it first.")
+    os.set_inheritable(lock, True)  # the command, which replaces this process, goes on holding it
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
