@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def session_results() -> Path:
-    """A temporary results folder that holds the committed records (all scales but `tiny`, which is cheap to rerun)."""
+    """A temporary results folder that holds the committed records (all scales but `tiny`, cheap to rerun)."""
     folder = Path(tempfile.mkdtemp(prefix="bsa-results-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for scale in (ROOT / "results").glob("*/"):

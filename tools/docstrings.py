@@ -1,7 +1,7 @@
 """A Sphinx extension: lines such as `rank: size of the LoRA update` in a docstring become a list.
 
-The package's docstrings describe arguments and fields as `name: what it is`, one per line, further lines indented.
-reStructuredText would run them into one paragraph.
+The package's docstrings describe arguments and fields as `name: what it is`, one per line, further lines
+indented. reStructuredText would run them into one paragraph.
 """
 
 import re

@@ -22,14 +22,15 @@ def check(notebook: str, parameters: str) -> None:
     known = inspect_notebook(notebook)
     unknown = sorted(set(json.loads(parameters)) - set(known))
     if unknown:
-        sys.exit(f"{notebook} has no parameter {', '.join(unknown)}; its parameters are: {', '.join(known) or 'none'}")
+        found = ", ".join(known) or "none"
+        sys.exit(f"{notebook} has no parameter {', '.join(unknown)}; its parameters are: {found}")
 
 
 def publish(executed: str, page: str) -> None:
     """Write the executed notebook as a page of the book, whole or not at all.
 
-    Out go papermill's records (they hold absolute paths and times) and the progress lines; the cell of default
-    parameters is not shown, the one of the values that were used is folded.
+    Out go papermill's records (they hold absolute paths and times) and the progress lines. The cell of default
+    parameters is not shown, the one of the values used is folded; figures keep their colours in the dark.
     """
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("papermill", None)
@@ -40,6 +41,8 @@ def publish(executed: str, page: str) -> None:
         for tag, style in (("parameters", "remove-cell"), ("injected-parameters", "hide-input")):
             if tag in tags and style not in tags:
                 cell.metadata.tags = [*tags, style]
+        if image := cell.metadata.get("mystnb", {}).get("image"):
+            image.setdefault("classes", "dark-light")  # or the dark theme would filter the figure's colours
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(without_progress, cell.outputs) if output is not None]
     os.makedirs(os.path.dirname(os.path.abspath(page)), exist_ok=True)

@@ -3,8 +3,8 @@
     python3.11 tools/lock.py        (or: make lock)
 
 The first file holds the exact version of everything that pyproject.toml's package, `book` and `test` extras
-bring in; the second holds only what the `gemma3-270m` extra adds. Local versions are cut off (`torch==2.13.0+cpu`
-is written as `torch==2.13.0`), so that a machine with a GPU gets its own build of the same release.
+bring in; the second holds only what the `gemma3-270m` extra adds. Local versions are cut off, such that a
+machine with a GPU gets its own build of the release that is `torch==2.13.0+cpu` here.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = "# {what}\n# Written by tools/lock.py (make lock) from pyproject.toml on Python {python}; do not edit by hand.\n"
+HEADER = "# {what}\n# Written by make lock from pyproject.toml on Python {python}; do not edit by hand.\n"
 
 
 def freeze(python: Path) -> list[str]:
@@ -44,7 +44,11 @@ def main() -> None:
         subprocess.run([*install, *extras["gemma3-270m"]], check=True)
         more = [line for line in freeze(python) if line not in base]
     write(ROOT / "requirements.lock", "Exact versions for the package, the book and the tests.", base)
-    write(ROOT / "requirements-gemma3-270m.lock", "What the profile gemma3-270m needs on top of requirements.lock.", more)
+    write(
+        ROOT / "requirements-gemma3-270m.lock",
+        "What the profile gemma3-270m needs on top of requirements.lock.",
+        more,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Run a command while this folder's lock is held:  python tools/locked.py LOCKFILE COMMAND...
 
-Snakemake's own lock is a file that outlives a killed run and would have to be removed by hand. This one belongs to
-the process: it is gone when the process is, however that ended. A second command finds it held and stops at once.
+Snakemake's own lock is a file that outlives a killed run and would have to be removed by hand. This one
+belongs to the process and goes with it, however it ends. A second command finds it held and stops.
 """
 
 import fcntl

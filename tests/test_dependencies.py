@@ -1,0 +1,85 @@
+"""environment.yml, pyproject.toml and the lock files say the same."""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def locked(*names: str) -> dict[str, str]:
+    """{canonical name: version} of the lock files `names`; every line is an exact public version."""
+    pins = {}
+    for name in names:
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith("#"):
+                match = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][0-9A-Za-z.]*)", line)
+                assert match, f"{name}: {line!r} is not an exact version without a local part"
+                pins[canonicalize_name(match[1])] = match[2]
+    return pins
+
+
+BASE = locked("requirements.lock")
+WITH_GEMMA = BASE | locked("requirements-gemma3-270m.lock")
+
+
+@pytest.mark.parametrize(
+    "pins, requirements",
+    [
+        (BASE, PROJECT["dependencies"]),
+        (BASE, EXTRAS["book"]),
+        (BASE, EXTRAS["test"]),
+        (WITH_GEMMA, EXTRAS["gemma3-270m"]),
+    ],
+    ids=["package", "book", "test", "gemma3-270m"],
+)
+def test_lock_satisfies_pyproject(pins, requirements):
+    for requirement in map(Requirement, requirements):
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{requirement} is not locked: make lock"
+        assert pins[name] in requirement.specifier, (
+            f"{requirement} against {pins[name]} in the lock: make lock"
+        )
+
+
+def test_every_dependency_is_pinned():
+    """By minor version at least; tools that only the tests use may have a lower bound instead."""
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["gemma3-270m"]]):
+        bounded = any(specifier.operator in ("==", "<", "~=") for specifier in requirement.specifier)
+        assert bounded, f"{requirement} has no upper bound"
+
+
+def test_the_extra_adds_to_the_lock_and_changes_nothing():
+    extra = locked("requirements-gemma3-270m.lock")
+    assert not set(extra) & set(BASE)
+
+
+def test_environment_yml_takes_the_versions_from_the_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-r requirements.lock", "-e ."]
+    assert sorted(entry.partition("=")[0] for entry in plain) == ["pip", "python"], (
+        "versions belong in the lock"
+    )
+    (python,) = [entry.partition("=")[2] for entry in plain if entry.startswith("python=")]
+    assert f"{python}.0" in SpecifierSet(PROJECT["requires-python"])
+    assert python == "3.11"
+
+
+def test_this_environment_is_the_locked_one():
+    """Numbers in the records come with these versions; what the lock does not name does not matter."""
+    assert sys.version_info[:2] == (3, 11)
+    direct = [Requirement(text).name for text in [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]]]
+    installed = {name: version(name).partition("+")[0] for name in map(canonicalize_name, direct)}
+    assert installed == {name: BASE[name] for name in installed}
