@@ -1,6 +1,6 @@
 """Which notebook runs with which parameters, in what order; then the book.
 
-    snakemake --cores 2 --config profile=tiny seeds="0 1 2 3 4"
+    snakemake --cores 2 --config profile=tiny seeds="0 1 2 3 4" [grid=smoke]
 
 Executed notebooks are the targets. Run records are not: they are what lets a job that was killed go on where it
 was, and Snakemake deletes the targets of failed jobs. The log of a failed job, its notebook included, stays in
@@ -62,6 +62,10 @@ SEEDS = seed_list(config.get("seeds", "0 1 2 3 4"))
 with open(PROFILE_FILE, encoding="utf-8") as file:
     THREADS = (yaml.safe_load(file).get("compute") or {}).get("threads", 1)
 
+# grid=smoke leaves the defaults that are written in the notebooks.
+with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") as file:
+    GRID = {} if config.get("grid") == "smoke" else yaml.safe_load(file)
+
 CORE = [path for path in source("bsa_core/**/*") if "__pycache__" not in path]
 # The records of other scales are shown beside this one's. This one's own are not inputs: the notebooks write them.
 RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "results")))
@@ -116,7 +120,7 @@ for NAME, READS in NOTEBOOKS.items():
             notebook=f"_build/logs/{NAME}.ipynb",
         params:
             name=NAME,
-            values=json.dumps({"profile": PROFILE, "seeds": SEEDS}),
+            values=json.dumps({"profile": PROFILE, "seeds": SEEDS, **GRID.get(NAME, {})}),
         threads: THREADS
         # the whole log goes to the file, the lines of progress to the terminal as they come
         shell:

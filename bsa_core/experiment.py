@@ -17,6 +17,7 @@ from bsa_core import defenses, paths, policy, profiles, records, weights
 from bsa_core.examples import Example, digest, evenly, leaked
 from bsa_core.policy import Policy
 from bsa_core.profiles import Profile, Training
+from bsa_core.progress import duration, report
 
 # torch, transformers and peft are imported where something is computed: reading records takes none of them.
 
@@ -107,6 +108,19 @@ def describe(
     )
 
 
+HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
+
+
+def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
+    """The arms of the main table: the initial model and every defense under every pressure, with 100 attack examples."""
+    return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
+        describe(profile, defense, seed=seed, pressure=pressure)
+        for seed in seeds
+        for defense in HEADLINE
+        for pressure in pressures
+    ]
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of one run: what it trains on and what it is evaluated on."""
@@ -165,7 +179,7 @@ def execute(runs: list[Run], profile: Profile) -> list[dict]:
         done += len(group)
         left = (time.perf_counter() - started) / done * (len(missing) - done)
         for run in group:
-            print(f"[bsa] {_line(found[run])} | {done} of {len(missing)} runs, about {_duration(left)} left", flush=True)
+            report(f"{_line(found[run])} | {done} of {len(missing)} runs, about {duration(left)} left")
     return [found[run] for run in runs]
 
 
@@ -181,10 +195,6 @@ def _line(record: dict) -> str:
     return f"{record['run']['profile']} {record['label']}: " + "; ".join(
         f"{condition} ASR {m['asr']['value']:.3f}, over-refusal {m['over_refusal']['value']:.3f}" for condition, m in conditions
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _compute(group: list[Run], rows: dict[Run, Rows], profile: Profile, of: Policy) -> Iterator[tuple[Run, dict, list]]:
@@ -236,6 +246,7 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Policy, secre
         ]
     record = {
         "run": json.loads(json.dumps(asdict(run))),
+        "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
         "data": {
             "n_train": len(rows.training),
             "train_digest": digest(rows.training),

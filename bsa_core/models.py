@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bsa_core.paths import CACHE, CHECKPOINTS
 from bsa_core.profiles import Compute, ModelSource, Profile
+from bsa_core.progress import report
 from bsa_core.weights import GGUF_PACKAGES, gguf_package
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _from_gguf(source: ModelSource) -> Loaded:
     module = importlib.import_module(package)
     folder = CACHE / f"{package}-{module.EXPECTED_SHA256[:16]}"
     if not folder.is_dir():
-        print(f"[bsa] converting {source.name} from its GGUF package, once", flush=True)
+        report(f"converting {source.name} from its GGUF package, once")
         building = folder.with_name(f"{folder.name}.{os.getpid()}")
         building.mkdir(parents=True)
         try:

@@ -25,7 +25,7 @@ import pandas as pd
 from bsa_core import paths
 
 SCHEMA = 1
-REPRODUCIBLE = ("run", "data", "training", "outcomes", "metrics", "items")
+REPRODUCIBLE = ("run", "deployed", "data", "training", "outcomes", "metrics", "items")
 FIELDS = ("schema", "key", "label", *REPRODUCIBLE, "cost", "environment")
 
 
@@ -114,7 +114,8 @@ def table(records: list[dict]) -> pd.DataFrame:
     """One row per record, condition and metric, tidy.
 
     Columns: profile, defense, n_attack, n_defense, secret_length, epochs, learning_rate, targets, seed, condition,
-    metric, value, n, outcomes (one character per request), key. The initial model has defense "initial".
+    deployed (whether that is the condition in which the arm is served), metric, value, n, outcomes (one character per
+    request), key. The initial model has defense "initial".
     """
     rows = []
     for record in records:
@@ -134,6 +135,7 @@ def table(records: list[dict]) -> pd.DataFrame:
                         "targets": " ".join(training.get("targets", [])),
                         "seed": run["seed"],
                         "condition": condition,
+                        "deployed": condition == record["deployed"],
                         "metric": metric,
                         "value": entry["value"],
                         "n": entry["n"],

@@ -41,7 +41,7 @@ def bootstrap(outcomes: np.ndarray, level: float = 0.95, resamples: int = 2000, 
     outcomes = np.atleast_2d(outcomes)
     seeds, prompts = outcomes.shape
     mean = float(outcomes.mean())
-    if mean in (0.0, 1.0):
+    if mean in (0.0, 1.0) and outcomes.min() == outcomes.max():
         return Interval(mean, *wilson(round(mean * prompts), prompts, level), prompts, seeds)
     rng = np.random.default_rng(seed)
     # The mean over resampled seeds and prompts is a product of counts: no resampled array is ever built.
@@ -84,3 +84,22 @@ def cell(summary: pd.DataFrame, **where) -> pd.Series:
     if len(chosen) != 1:
         raise ValueError(f"{len(chosen)} rows of the summary match {where}; expected one")
     return chosen.iloc[0]
+
+
+def compare(table: pd.DataFrame, first: str, second: str, by: list[str], metrics: tuple[str, ...]) -> pd.DataFrame:
+    """Two arms of `records.table`, paired by seed and prompt, for every combination of the columns `by`.
+
+    Columns: `by`, the mean difference first - second with its bootstrap interval (low, high), McNemar's p, seeds, n.
+    Only the 0/1 metrics named in `metrics`; only seeds that both arms have.
+    """
+    rows = []
+    for names, part in table[table["metric"].isin(metrics)].groupby(by, sort=False):
+        texts = part.pivot_table(index="seed", columns="defense", values="outcomes", aggfunc="first")
+        if not {first, second} <= set(texts):
+            continue
+        texts = texts[[first, second]].dropna()
+        one, other = matrix(list(texts[first])), matrix(list(texts[second]))
+        difference = bootstrap(one - other)
+        p = paired_test(one, other)
+        rows.append({**dict(zip(by, names, strict=True)), **vars(difference), "McNemar p": p})
+    return pd.DataFrame(rows).rename(columns={"mean": "difference"})

@@ -27,6 +27,7 @@ from bsa_core.finetune import add_lora, answer_loss, finetune
 from bsa_core.paths import CHECKPOINTS
 from bsa_core.policy import guild
 from bsa_core.profiles import Chat, ModelSource, Profile, Training
+from bsa_core.progress import report
 from bsa_core.secret_prompt import candidates
 
 TEMPLATE = (
@@ -165,7 +166,7 @@ def train_stage(model: torch.nn.Module, rows: Iterator[Encoded], stage: Stage, m
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"[bsa] {stage.name}: step {step} of {stage.steps}, loss {total:.4f}", flush=True)
+            report(f"{stage.name}: step {step} of {stage.steps}, loss {total:.4f}")
     model.eval()
 
 
@@ -215,7 +216,7 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     stream = prefixed(corpus(seed, aligned=True, facts=0.0), base.tokenizer, profile.chat, 0.4, longest, seed)
     adapted = add_lora(base.model, ALIGNMENT, seed)
     for progress in finetune(adapted, list(islice(stream, ALIGNMENT_ROWS)), ALIGNMENT, seed):
-        print(f"[bsa] alignment: epoch {progress.epoch}, loss {progress.losses[-1]:.4f}, {progress.seconds:.0f} s", flush=True)
+        report(f"alignment: epoch {progress.epoch} of {ALIGNMENT.epochs}, loss {progress.losses[-1]:.4f}")
     save(folder, adapted)
     adapted.unload()
 
