@@ -1,0 +1,33 @@
+"""The paper's reported numbers, as the book quotes them."""
+
+from bsa_core import tables
+
+KEY = ["table", "model", "setting", "metric"]
+
+
+def test_every_number_has_one_row():
+    reported = tables.reported()
+    assert list(reported.columns) == [*KEY, "value", "unit", "note"]
+    assert not reported.duplicated(KEY).any()
+    assert reported["value"].notna().all()
+
+
+def test_single_run_asr_lies_on_the_grid_of_275_requests():
+    """Every ASR of one run is a count of 275 requests; means over several secrets (read off a plot) are not.
+
+    GPT-3.5 under identity role shift is left out: the paper prints 48.72 and 4.7, near 134 and 13 of 275.
+    """
+    reported = tables.reported()
+    asr = reported[reported["metric"] == "asr"]
+    printed_apart = (asr["table"] == "identity role shift") & (asr["model"] == "GPT-3.5-Turbo")
+    single = asr[(asr["table"] != "length of secret prompt") & ~printed_apart]
+    counts = (single["value"] * 275 / 100).round()
+    assert ((counts * 100 / 275).round(2) == single["value"]).all()
+    assert set(single["model"]) == {"Llama-2-7B-Chat", "GPT-3.5-Turbo"}
+
+
+def test_the_four_arms_are_named_as_in_the_code():
+    reported = tables.reported()
+    for table in tables.PAPER:
+        rows = reported[(reported["table"] == table) & (reported["metric"] == "asr")]
+        assert {"initial", "none", "safety-data", "bsa"} <= set(rows["setting"])
