@@ -29,7 +29,7 @@ def check(notebook: str, parameters: str) -> None:
 def publish(executed: str, page: str) -> None:
     """Write the executed notebook as a page of the book, whole or not at all.
 
-    Out go papermill's records (they hold absolute paths and times) and the progress lines. The cell of default
+    Out go papermill's records (they hold absolute paths and times) and progress lines. The cell of default
     parameters is not shown, the one of the values used is folded; figures keep their colours in the dark.
     """
     notebook = nbformat.read(executed, as_version=4)
