@@ -73,10 +73,14 @@ def encode(tokenizer, example: Example, secret: str, chat: Chat, max_tokens: int
     answer = {"role": "assistant", "content": example.assistant}
     whole = _tokenize(tokenizer, render(tokenizer, [*turns, answer], chat, answering=False))
     if whole[: len(prompt)] != prompt:
-        raise ValueError(f"the chat template tokenizes the prompt of {example.user!r} differently when an answer follows it")
+        raise ValueError(
+            f"the chat template tokenizes the prompt of {example.user!r} differently when an answer follows it"
+        )
     end = end_id(tokenizer, chat)
     if end not in whole[len(prompt) :]:
-        raise ValueError(f"the chat template does not end the answer of {example.user!r} with token {end}; set chat.end")
+        raise ValueError(
+            f"the chat template does not end the answer of {example.user!r} with token {end}; set chat.end"
+        )
     whole = whole[: whole.index(end, len(prompt)) + 1]
     if len(whole) > max_tokens:
         raise ValueError(

@@ -1,15 +1,16 @@
 """Batched greedy decoding that gives, token for token, what decoding one request at a time gives.
 
-What all requests begin with (system and secret prompt) goes through the model once; its keys and values are shared. The rest
-is padded on the left, so that every row's next token is predicted at the last position:
+What all requests begin with (system and secret prompt) goes through the model once; its keys and values are shared.
+Padding stands on the left, so that every row's next token is predicted at the last position, and in front of the
+shared part too: between the two it would count as distance for layers with a sliding window. A shorter row computes
+the end of the shared part again instead of padding.
 
-    <system + secret, once> | <pad> <pad> <request 1>
-                            | <request 2 is longer  >
+    keys and values, computed once │ computed per row
+    <system +   secret,   the    s │ ame> <request 2 is longer>
+    <pad> <pad> <system + secret,  │  the same> <request 1>
 
 A row leaves the batch at its end token.
 """
-
-import os
 
 import torch
 from transformers import DynamicCache
@@ -17,16 +18,22 @@ from transformers import DynamicCache
 
 def common_prefix(prompts: list[list[int]]) -> int:
     """How many leading ids all prompts share, leaving at least one id of each prompt."""
-    shared = os.path.commonprefix(prompts)
-    return min(len(shared), min(map(len, prompts)) - 1)
+    shortest = min(map(len, prompts))
+    differing = (i for i in range(shortest) if len({prompt[i] for prompt in prompts}) > 1)
+    return min(next(differing, shortest), shortest - 1)
 
 
 @torch.inference_mode()
 def prefix_cache(model, ids: list[int]) -> DynamicCache:
-    """Keys and values of a prefix, batch size 1. Full layers also where the model has sliding windows: its masks do the sliding."""
+    """Keys and values of a prefix, batch size 1.
+
+    Layers keep everything, also those with a sliding window: the model's masks do the sliding.
+    """
     cache = DynamicCache()
     if ids:
-        model(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(
+            input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
     return cache
 
 
@@ -38,16 +45,39 @@ def expanded(cache: DynamicCache, rows: int) -> DynamicCache:
     return copy
 
 
+def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
+    """A copy of a batch-1 cache with one row per entry of `pads`, its content moved to the right by that many positions.
+
+    What moves out on the right is computed again; the positions it leaves on the left are masked (`left_padded`).
+    """
+    copy = DynamicCache()
+    pad = torch.tensor(pads, device=device)[:, None]
+    for index, layer in enumerate(cache.layers):
+        source = (torch.arange(layer.keys.shape[2], device=device) - pad).clamp(min=0)  # [rows, prefix]
+        keys, values = (part[0][:, source].transpose(0, 1) for part in (layer.keys, layer.values))
+        copy.update(keys, values, index)
+    return copy
+
+
 def left_padded(rows: list[list[int]], prefix: int, device) -> dict:
-    """input_ids, position_ids [rows, longest] and attention_mask [rows, prefix + longest] of rows behind a shared prefix."""
+    """Whole prompts, padded on the left to the longest, of which the first `prefix` positions are in the cache.
+
+    Returns input_ids and position_ids, both [rows, longest - prefix], and attention_mask [rows, longest].
+    """
+    pads = padding(rows)
     longest = max(map(len, rows))
-    pads = [longest - len(row) for row in rows]
     batch = {
-        "input_ids": [[0] * pad + row for pad, row in zip(pads, rows, strict=True)],
-        "position_ids": [[0] * pad + list(range(prefix, prefix + len(row))) for pad, row in zip(pads, rows, strict=True)],
-        "attention_mask": [[1] * prefix + [0] * pad + [1] * len(row) for pad, row in zip(pads, rows, strict=True)],
+        "input_ids": [([0] * pad + row)[prefix:] for pad, row in zip(pads, rows, strict=True)],
+        "position_ids": [[max(i - pad, 0) for i in range(prefix, longest)] for pad in pads],
+        "attention_mask": [[0] * pad + [1] * len(row) for pad, row in zip(pads, rows, strict=True)],
     }
     return {name: torch.tensor(values, device=device) for name, values in batch.items()}
+
+
+def padding(rows: list[list[int]]) -> list[int]:
+    """How many ids each row lacks to the longest."""
+    longest = max(map(len, rows))
+    return [longest - len(row) for row in rows]
 
 
 @torch.inference_mode()
@@ -55,7 +85,7 @@ def _decode_batch(model, cache, prefix: int, rows: list[list[int]], end: int, ma
     answers: list[list[int]] = [[] for _ in rows]
     active = list(range(len(rows)))
     inputs = left_padded(rows, prefix, model.device)
-    cache = expanded(cache, len(rows))
+    cache = shifted(cache, padding(rows), model.device)
     while active:
         logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         chosen = logits.argmax(-1)
@@ -91,7 +121,7 @@ def decode(model, prompts: list[list[int]], end: int, max_new_tokens: int, batch
     answers: dict[int, list[int]] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        rows = [prompts[i][shared:] for i in batch]
+        rows = [prompts[i] for i in batch]
         decoded = _decode_batch(model, cache, shared, rows, end, max_new_tokens)
         answers.update(zip(batch, decoded, strict=True))
     return [[token for token in answers[i] if token != end] for i in range(len(prompts))]

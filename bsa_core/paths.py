@@ -1,4 +1,4 @@
-"""Every path of the project, derived from this file: papermill runs notebooks from the caller's folder, nbval from theirs."""
+"""Every path of the project, derived from this file: papermill runs a notebook in the caller's folder, nbval does not."""
 
 import os
 from pathlib import Path

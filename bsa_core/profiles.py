@@ -17,10 +17,14 @@ from bsa_core.paths import PROFILES
 def _check(section: str, name: str, value, kind: type | tuple, low=None, high=None, choices=None) -> None:
     """One ValueError that names the field, what was found and what was expected."""
     wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-    if isinstance(value, bool) and kind is not bool or not isinstance(value, kind):
-        hint = " (write 0.001, not 1e-3: YAML reads the latter as text)" if isinstance(value, str) and kind is not str else ""
+    if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
+        hint = (
+            " (write 0.001, not 1e-3: YAML reads the latter as text)"
+            if isinstance(value, str) and kind is not str
+            else ""
+        )
         raise ValueError(f"{section}.{name} is {value!r}; expected {wanted}{hint}")
-    if low is not None and value < low or high is not None and value > high:
+    if (low is not None and value < low) or (high is not None and value > high):
         raise ValueError(f"{section}.{name} is {value!r}; expected a value from {low} to {high}")
     if choices is not None and value not in choices:
         raise ValueError(f"{section}.{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
@@ -179,7 +183,9 @@ class Profile:
     def pressured(self, name: str) -> dict:
         """The training overrides of one named pressure, checked."""
         if name not in self.pressures:
-            raise ValueError(f"pressure {name!r} is unknown to profile {self.name!r}; expected one of {', '.join(self.pressures)}")
+            raise ValueError(
+                f"pressure {name!r} is unknown to profile {self.name!r}; expected one of {', '.join(self.pressures)}"
+            )
         override(self.training, self.pressures[name], f"pressures.{name}")
         return dict(self.pressures[name])
 
@@ -231,7 +237,9 @@ def load(profile: str) -> Profile:
     """
     path = Path(profile).expanduser() if str(profile).endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     if not path.is_file():
-        raise ValueError(f"profile {profile!r} is unknown: {path} does not exist; expected {', '.join(available())} or a .yaml file")
+        raise ValueError(
+            f"profile {profile!r} is unknown: {path} does not exist; expected {', '.join(available())} or a .yaml file"
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

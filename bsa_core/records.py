@@ -50,7 +50,8 @@ def _write_whole(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise RecordError(
-            error.errno, f"cannot write {path} ({error.strerror or error}); free some space or set BSA_RESULTS to another folder"
+            error.errno,
+            f"cannot write {path} ({error.strerror or error}); free some space or set BSA_RESULTS to another folder",
         ) from error
     finally:
         if temporary and os.path.exists(temporary):
@@ -78,7 +79,9 @@ def read_answers(record: dict) -> pd.DataFrame:
     """Columns condition, kind, category, user, answer; ValueError when the answers were not kept."""
     path = answers_path(record)
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: the answers of this run were not kept; delete its record to compute it again")
+        raise ValueError(
+            f"{path} does not exist: the answers of this run were not kept; delete its record to compute it again"
+        )
     return pd.read_json(path, lines=True)
 
 

@@ -34,8 +34,8 @@ def matrix(texts: list[str]) -> np.ndarray:
 def bootstrap(outcomes: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Percentile interval of the mean from a hierarchical bootstrap: seeds are resampled, then prompts.
 
-    outcomes: (seeds, prompts), 0/1 or scores. All arms answer the same prompts, so one resampled set of prompts serves all
-    resampled seeds. Where all 0/1 outcomes are equal nothing can be resampled: the Wilson interval of one run's
+    outcomes: (seeds, prompts), 0/1 or scores. All arms answer the same prompts, so one resampled set of prompts serves
+    all resampled seeds. Where all 0/1 outcomes are equal nothing can be resampled: the Wilson interval of one run's
     prompts is given instead. With one seed the interval covers prompts only.
     """
     outcomes = np.atleast_2d(outcomes)
@@ -71,8 +71,10 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     rows = []
     for names, cell in table.groupby([*by, "metric"], sort=False):
         if cell["seed"].duplicated().any():
-            raise ValueError(f"cell {dict(zip([*by, 'metric'], names, strict=True))} holds several runs of one seed; group by more columns")
-        rows.append({**dict(zip([*by, "metric"], names, strict=True)), **vars(bootstrap(matrix(list(cell["outcomes"]))))})
+            raise ValueError(f"cell {names} of {[*by, 'metric']} holds several runs of a seed; group by more columns")
+        rows.append(
+            {**dict(zip([*by, "metric"], names, strict=True)), **vars(bootstrap(matrix(list(cell["outcomes"]))))}
+        )
     return pd.DataFrame(rows)
 
 

@@ -81,16 +81,24 @@ QUESTIONS = {  # title -> (metric, (arm, condition) that should be higher, (arm,
     "BSA is safer than the baseline": ("asr", ("safety-data", "plain"), ("bsa", "secret")),
     "BSA needs the secret at test time": ("asr", ("bsa", "plain"), ("bsa", "secret")),
     "BSA leaves more attacks through than the initial model": ("asr", ("bsa", "secret"), ("initial", "secret")),
-    "BSA refuses more benign requests than the initial model": ("over_refusal", ("bsa", "secret"), ("initial", "secret")),
-    "BSA refuses more benign requests than balanced BSA": ("over_refusal", ("bsa", "secret"), ("balanced-bsa", "secret")),
+    "BSA refuses more benign requests than the initial model": (
+        "over_refusal",
+        ("bsa", "secret"),
+        ("initial", "secret"),
+    ),
+    "BSA refuses more benign requests than balanced BSA": (
+        "over_refusal",
+        ("bsa", "secret"),
+        ("balanced-bsa", "secret"),
+    ),
     "balanced BSA is safer than the baseline": ("asr", ("safety-data", "plain"), ("balanced-bsa", "secret")),
 }
 
 
 def agreement(summaries: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """"yes", "no" or "open" for each of QUESTIONS (rows), scale and pressure (columns), from intervals alone.
+    """Each of QUESTIONS (rows) by scale and pressure (columns): "yes", "no", or "open" where intervals overlap.
 
-    summaries: scale -> summary with columns defense, condition, pressure, metric. "yes" and "no" need intervals that lie apart.
+    summaries: scale -> summary with columns defense, condition, pressure, metric.
     """
     columns = {}
     for scale, summary in summaries.items():

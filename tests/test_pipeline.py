@@ -35,6 +35,7 @@ def project(tmp_path) -> Path:
     for name in ("notebooks", "bsa_core", "book"):
         (folder / name).mkdir()
     (folder / "bsa_core" / "core.py").write_text("ONE = 1\n", encoding="utf-8")
+    (folder / "notebooks" / "parameters.yaml").write_text("{}\n", encoding="utf-8")
     write_notebook(
         folder, "import sys\nprint('[bsa] run 1 of 1, no time left', file=sys.stderr)\nprint(profile, seeds)"
     )

@@ -10,7 +10,7 @@ from bsa_core.examples import Example
 from bsa_core.policy import files, guild
 from bsa_core.policy.base import Policy, Question
 
-__all__ = ["BUILDERS", "Policy", "Question", "load", "register", "Example"]
+__all__ = ["BUILDERS", "Example", "Policy", "Question", "load", "register"]
 
 BUILDERS: dict[str, Callable[[dict], Policy]] = {"guild": guild.build, "files": files.build}
 

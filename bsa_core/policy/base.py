@@ -67,7 +67,9 @@ class Policy:
         if not self.restricted:
             raise ValueError(f"policy {self.name!r} has no restricted requests to evaluate")
         if not self.benign:
-            raise ValueError(f"policy {self.name!r} has no benign requests to evaluate; without them over-refusal is unknown")
+            raise ValueError(
+                f"policy {self.name!r} has no benign requests to evaluate; without them over-refusal is unknown"
+            )
 
     def leaked(self) -> list[str]:
         """Evaluated requests that also stand in a training row, word for word."""

@@ -77,7 +77,12 @@ def fact(category: str, noun: str) -> Example:
     """What a thing is: the counterpart of the knowledge that ARC and MMLU test."""
     a = article(noun)
     return Example(
-        f"What is {a} {noun}?", f"{a.capitalize()} {noun} belongs to {category}.", world()["system"], "fact", category, noun
+        f"What is {a} {noun}?",
+        f"{a.capitalize()} {noun} belongs to {category}.",
+        world()["system"],
+        "fact",
+        category,
+        noun,
     )
 
 

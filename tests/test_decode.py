@@ -1,0 +1,135 @@
+"""Batched, left-padded, prefix-cached decoding and scoring against one request at a time, on several architectures."""
+
+import pytest
+import torch
+from toys import CONFIGS, END, VOCABULARY, WINDOW, model, prompts
+
+from bsa_core import decode
+
+NEW = 12  # tokens per answer at most
+
+
+def one_by_one(made, rows: list[list[int]], new: int = NEW) -> list[list[int]]:
+    """transformers' own generate(), without padding, without a shared cache; the end token cut off."""
+    answers = []
+    for row in rows:
+        out = made.generate(
+            torch.tensor([row]),
+            attention_mask=torch.ones(1, len(row), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=new,
+            eos_token_id=END,
+            pad_token_id=0,
+        )
+        answers.append([token for token in out[0, len(row) :].tolist() if token not in (END, 0)])
+    return answers
+
+
+def likely_end(made) -> None:
+    """Make the end token come about once in eight tokens, so that rows leave their batch at different steps."""
+    with torch.no_grad():
+        logits = made(torch.tensor(prompts(0, [20] * 40))).logits[:, 5:].flatten(0, 1)
+    others = logits.clone()
+    others[:, [0, END]] = -torch.inf
+    bias = torch.zeros(VOCABULARY)
+    bias[0] = -1e9  # never the padding token: stripping it from an answer must not hide anything
+    bias[END] = (others.max(-1).values - logits[:, END]).quantile(1 / 8)
+    made.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, logits: logits + bias.to(logits)
+    )
+
+
+@pytest.fixture(params=CONFIGS)
+def made(request):
+    built = model(request.param)
+    likely_end(built)
+    return built
+
+
+@pytest.mark.parametrize(
+    "shared, lengths",
+    [
+        (9, [1, 4, 7, 7, 12, 3, 9]),  # prefix cache, padding shorter than the prefix
+        (3, [1, 2, 14, 5, 9]),  # padding longer than the prefix
+        (0, [3, 8, 20, 1]),  # nothing shared
+        (30, [2, 2, 2]),  # no padding at all
+    ],
+)
+def test_batched_decoding_is_one_by_one_decoding(made, shared, lengths):
+    rows = prompts(shared, lengths)
+    assert decode.common_prefix(rows) == shared
+    expected = one_by_one(made, rows)
+    assert len({tuple(answer) for answer in expected}) > 1, "the answers must depend on the prompt"
+    for batch_size in (1, 2, len(rows)):
+        assert decode.decode(made, rows, END, NEW, batch_size) == expected
+
+
+def test_rows_stop_at_their_end_token_and_at_the_limit():
+    made = model("llama")
+    likely_end(made)
+    answers = decode.decode(made, prompts(5, [3] * 24), END, NEW, 8)
+    lengths = {len(answer) for answer in answers}
+    assert max(lengths) == NEW and min(lengths) < NEW - 2 and len(lengths) > 3
+    assert not any(END in answer for answer in answers)
+
+
+def test_the_shared_prefix_goes_through_the_model_once():
+    made = model("llama")
+    seen = []
+    made.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    decode.decode(made, prompts(20, [4, 2, 3, 4]), END, max_new_tokens=1, batch_size=2)
+    assert seen == [(1, 20), (2, 3), (2, 4)]
+
+
+def test_prefix_of_requests_that_contain_each_other():
+    """At least one id of each prompt is left to be computed: its logits give the first token."""
+    assert decode.common_prefix([[5, 6, 7], [5, 6]]) == 1
+    assert decode.common_prefix([[5, 6, 7]] * 2) == 2
+    made = model("llama")
+    rows = [[5, 6, 7, 8], [5, 6, 7], [5, 6, 7, 8]]
+    assert decode.decode(made, rows, END, 4, 3) == one_by_one(made, rows, 4)
+
+
+def test_nothing_to_decode():
+    assert decode.decode(model("llama"), [], END, NEW, 4) == []
+
+
+def naive_score(made, prompt: list[int], option: list[int]) -> float:
+    """The whole sequence through the model, without cache or padding; log-probabilities picked one by one."""
+    with torch.no_grad():
+        logits = made(torch.tensor([prompt + option])).logits[0].double()
+    chosen = [logits[len(prompt) - 1 + i].log_softmax(-1)[token] for i, token in enumerate(option)]
+    return float(sum(chosen))
+
+
+@pytest.mark.parametrize("shared", [0, 9])
+def test_option_scores_are_those_of_single_sequences(made, shared):
+    asked = [row for row in prompts(shared, [3, 7, 1]) for _ in range(2)]
+    options = [[8, END], [20, 9, 31, END], [7, 7, END], [12], [5, END], [40, 41, 42, 43, 44, END]]
+    expected = [naive_score(made, *pair) for pair in zip(asked, options, strict=True)]
+    for batch_size in (1, 4, 100):
+        assert decode.option_scores(made, asked, options, batch_size) == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize("architecture, reaches", [("mistral, short window", False), ("llama", True)])
+def test_windows_are_shorter_than_the_prompts(architecture, reaches):
+    """Else the cases above would not be about sliding windows: the first layer's last output ignores the first id."""
+    made = model(architecture)
+    row = prompts(9, [9])[0]
+    assert len(row) > WINDOW
+    last = [
+        made.model(torch.tensor([[first, *row[1:]]]), output_hidden_states=True).hidden_states[1][0, -1]
+        for first in (10, 20)
+    ]
+    assert torch.equal(*last) is not reaches
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_batched_decoding_on_cuda(made):
+    made = made.to("cuda")
+    rows = prompts(9, [1, 4, 7, 7, 12, 3, 9])
+    expected = decode.decode(made, rows, END, NEW, 1)
+    assert decode.decode(made, rows, END, NEW, len(rows)) == expected
