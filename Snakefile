@@ -64,7 +64,7 @@ with open(PROFILE_FILE, encoding="utf-8") as file:
 
 # grid=smoke leaves the defaults that are written in the notebooks.
 with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") as file:
-    GRID = {} if config.get("grid") == "smoke" else yaml.safe_load(file)
+    GRID = {} if config.get("grid") == "smoke" else yaml.safe_load(file) or {}
 
 CORE = [path for path in source("bsa_core/**/*") if "__pycache__" not in path]
 # The records of other scales are shown beside this one's. This one's own are not inputs: the notebooks write them.

@@ -46,7 +46,7 @@ def expanded(cache: DynamicCache, rows: int) -> DynamicCache:
 
 
 def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
-    """A copy of a batch-1 cache with one row per entry of `pads`, its content moved to the right by that many positions.
+    """A copy of a batch-1 cache, one row per entry of `pads`, with the content moved right by that many positions.
 
     What moves out on the right is computed again; the positions it leaves on the left are masked (`left_padded`).
     """

@@ -36,6 +36,7 @@ def project(tmp_path) -> Path:
         (folder / name).mkdir()
     (folder / "bsa_core" / "core.py").write_text("ONE = 1\n", encoding="utf-8")
     (folder / "notebooks" / "parameters.yaml").write_text("{}\n", encoding="utf-8")
+    (folder / "notebooks" / "parameters.yaml").write_text("{}\n", encoding="utf-8")
     write_notebook(
         folder, "import sys\nprint('[bsa] run 1 of 1, no time left', file=sys.stderr)\nprint(profile, seeds)"
     )
@@ -58,9 +59,7 @@ def command(seeds: str = "0", profile: str = "tiny", target: str = TARGET) -> li
 
 
 def snakemake(folder: Path, *arguments: str, **options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(*arguments, **options), cwd=folder, capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run(command(*arguments, **options), cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def printed(folder: Path, target: str = TARGET) -> str:
@@ -99,10 +98,18 @@ def test_unknown_parameter_fails_before_anything_runs(project):
     assert not (project / "_build/logs/00_testbed.ipynb").read_bytes(), "Snakemake leaves an empty log"
 
 
+def test_grid_of_the_book_reaches_the_notebook(project):
+    write_notebook(project, "print(seeds, sizes)", parameters="profile = 'tiny'\nseeds = [0]\nsizes = [11]")
+    grid = project / "notebooks" / "parameters.yaml"
+    grid.write_text("00_testbed: {sizes: [11, 25]}\n", encoding="utf-8")
+    assert snakemake(project).returncode == 0
+    assert printed(project) == "[0] [11, 25]\n"
+    grid.write_text("00_testbed: {size: [11, 25]}\n", encoding="utf-8")
+    assert "has no parameter size; its parameters are: profile, seeds, sizes" in snakemake(project).stderr
+
+
 def test_failing_notebook_is_kept_as_the_log(project):
-    write_notebook(
-        project, "print('so far')", "raise ValueError('epochs is -1; expected a number from 1 to 100')"
-    )
+    write_notebook(project, "print('so far')", "raise ValueError('epochs is -1; expected a number from 1 to 100')")
     run = snakemake(project)
     assert run.returncode != 0
     assert "epochs is -1; expected a number from 1 to 100" in run.stderr
