@@ -37,14 +37,6 @@ def prefix_cache(model, ids: list[int]) -> DynamicCache:
     return cache
 
 
-def expanded(cache: DynamicCache, rows: int) -> DynamicCache:
-    """A copy of a batch-1 cache for `rows` rows."""
-    copy = DynamicCache()
-    for index, layer in enumerate(cache.layers):
-        copy.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), index)
-    return copy
-
-
 def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
     """A copy of a batch-1 cache, one row per entry of `pads`, with the content moved right by that many positions.
 
@@ -141,7 +133,8 @@ def option_scores(model, prompts: list[list[int]], options: list[list[int]], bat
         rows = [prompts[i][shared:] + options[i] for i in batch]
         longest = max(map(len, rows))
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
-        logits = model(input_ids=ids, past_key_values=expanded(cache, len(rows)), use_cache=True).logits
+        copies = shifted(cache, [0] * len(rows), model.device)
+        logits = model(input_ids=ids, past_key_values=copies, use_cache=True).logits
         for row, i in enumerate(batch):
             first = len(prompts[i]) - shared - 1  # the position that predicts the option's first token
             predicted = torch.log_softmax(logits[row, first : first + len(options[i])].float(), dim=-1)
