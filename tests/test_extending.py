@@ -1,37 +1,73 @@
-"""The examples of the pages "add a defense" and "add a policy" run as they stand."""
+"""The worked examples of the book run, and what its pages quote is what the files say."""
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bsa_core import defenses, policy
+from bsa_core import defenses, experiment, models, policy, profiles, records
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "book" / "examples"
+BOOK = Path(__file__).resolve().parent.parent / "book"
 
 
-@pytest.fixture(autouse=True)
-def registries(monkeypatch):
-    """What an example registers is gone after the test."""
+@pytest.fixture
+def example(monkeypatch):
+    """Run a file of book/examples; what it registers is gone after the test."""
     monkeypatch.setattr(defenses, "DEFENSES", dict(defenses.DEFENSES))
     monkeypatch.setattr(policy, "BUILDERS", dict(policy.BUILDERS))
+    return lambda name: runpy.run_path(str(BOOK / "examples" / f"{name}.py"))
 
 
-def test_a_defense_that_only_changes_the_serving_prompt(results, capsys):
-    table = runpy.run_path(str(EXAMPLES / "reminder_defense.py"))["table"]
-    assert set(table["defense"]) == {"none", "reminder"}
-    assert len(list(results.glob("tiny/*.json"))) == 2
-    assert "reminder" in capsys.readouterr().out
+def small(scale: profiles.Profile) -> profiles.Profile:
+    few = profiles.Evaluation(restricted=11, benign=11, quiz=0)
+    return replace(scale, evaluation=few, training=replace(scale.training, epochs=1))
 
 
-def test_the_reminder_is_part_of_the_evaluated_requests(results):
-    table = runpy.run_path(str(EXAMPLES / "reminder_defense.py"))["table"]
-    assert table.groupby("defense")["key"].nunique().to_dict() == {"none": 1, "reminder": 1}
-    assert table["key"].nunique() == 2
+def test_a_defense_that_changes_the_serving_prompt_only(example):
+    space = example("reminder_defense")
+    scale = small(profiles.load("tiny"))
+    none, reminded, control = experiment.execute(
+        [
+            experiment.describe(scale, name, n, 0, secret_length=0)
+            for name, n in (("none", 100), ("reminder", 100), ("reminder", 0))
+        ],
+        scale,
+    )
+    assert reminded["data"]["train_digest"] == none["data"]["train_digest"]
+    assert reminded["data"]["restricted_digest"] != none["data"]["restricted_digest"]
+    assert reminded["training"]["loss"] == none["training"]["loss"]
+    assert control["training"]["tokens"] == 0
+
+    table = space["compare"](scale, seeds=[0])
+    assert set(table["key"]) == {none["key"], reminded["key"], control["key"]}
+    assert set(table["defense"]) == {"none", "reminder", "initial"}
 
 
-def test_a_policy_of_ones_own(results):
-    table = runpy.run_path(str(EXAMPLES / "reading_room_policy.py"))["table"]
-    counts = table[table["metric"].isin(["asr", "over_refusal"])].groupby("metric")["n"].unique()
-    assert list(counts["asr"]) == [4] and list(counts["over_refusal"]) == [1]
-    assert set(table[table["defense"] == "bsa"]["condition"]) == {"plain", "secret"}
+def test_the_reminder_uses_words_that_the_tiny_model_knows(example):
+    space = example("reminder_defense")
+    tokenizer = models.load(profiles.load("tiny")).tokenizer
+    ids = tokenizer(space["REMINDER"].reminder, add_special_tokens=False)["input_ids"]
+    assert ids and tokenizer.unk_token_id not in ids
+
+
+def test_a_policy_of_ones_own(example):
+    example("reading_room_policy")
+    scale = replace(small(profiles.load("tiny")), name="tiny-reading-room", policy={"name": "reading-room"})
+    rules = policy.load(scale.policy)
+    assert (len(rules.attack), len(rules.safety), len(rules.benign_pool)) == (8, 4, 12)
+    assert (len(rules.restricted), len(rules.benign)) == (12, 12)
+    assert not rules.leaked() and not any(map(rules.seen, rules.restricted + rules.benign))
+    assert rules.judge(rules.restricted[0].assistant, rules.restricted[0].assistant) == 5
+    assert rules.judge(rules.restricted[0].assistant, rules.safety[0].assistant) == 1
+
+    run = experiment.describe(scale, "balanced-bsa", n_attack=8, n_defense=2)
+    (record,) = experiment.execute([run], scale)
+    assert record["data"]["n_train"] == 12 and record["data"]["leaked"] == 0
+    assert record["metrics"]["secret"]["asr"]["n"] == 11
+    assert len(records.read_answers(record)) == 2 * 22
+
+
+@pytest.mark.parametrize(("page", "quoted"), [("rerun.md", "profiles/tiny.yaml")])
+def test_a_page_quotes_a_file_as_it_is(page, quoted):
+    assert (BOOK.parent / quoted).read_text(encoding="utf-8").strip() in (BOOK / page).read_text(encoding="utf-8")
