@@ -140,37 +140,27 @@ def arms(
 def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
     """ASR against over-refusal, both with intervals; the good corner is bottom left.
 
-    label: the column whose value is written beside each point.
+    label: the column whose value is written beside each point. Both axes begin at 0 and end behind the last interval.
     """
     figure, (axis,) = _panels(1, width=6.4, height=5.0)
     cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
-    for arm, rows in cells.groupby("defense", sort=False):
+    for index, (arm, rows) in enumerate(cells.groupby("defense", sort=False)):
         title, colour, marker = arm_style(arm)
-        asr, refusal = (rows[rows["metric"] == m].set_index(label) for m in ("asr", "over_refusal"))
+        asr, refusal = (rows[rows["metric"] == metric].set_index(label) for metric in ("asr", "over_refusal"))
         refusal = refusal.loc[asr.index]
-        axis.errorbar(
-            refusal["mean"],
-            asr["mean"],
-            yerr=_errors(asr),
-            xerr=_errors(refusal),
-            color=colour,
-            marker=marker,
-            linestyle="none",
-            capsize=2,
-            label=title,
-            alpha=0.85,
-        )
+        points = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "alpha": 0.85, "label": title}
+        axis.errorbar(refusal["mean"], asr["mean"], yerr=_errors(asr), xerr=_errors(refusal), **points)
         for name in asr.index:
-            axis.annotate(
-                str(name),
-                (refusal["mean"][name], asr["mean"][name]),
-                xytext=(6, 5),
-                textcoords="offset points",
-                fontsize=8,
-                color=colour,
-            )
-    _scale(axis, "over_refusal", along="x")
-    _scale(axis, "asr")
+            place = (refusal["mean"][name], asr["mean"][name])
+            offset = (6, 5) if index % 2 == 0 else (6, -12)  # the labels of two arms at one point stay apart
+            axis.annotate(str(name), place, xytext=offset, textcoords="offset points", fontsize=9, color=colour)
+    for metric, limit, name in (
+        ("over_refusal", axis.set_xlim, axis.set_xlabel),
+        ("asr", axis.set_ylim, axis.set_ylabel),
+    ):
+        end = min(max(cells.loc[cells["metric"] == metric, "high"].max() * 1.08, 0.2), 1.04)
+        limit(-0.03 * end, end)
+        name(METRICS[metric])
     axis.legend(frameon=True)
     return figure
 

@@ -24,7 +24,7 @@ def _check(section: str, name: str, value, kind: type | tuple, low=None, high=No
             else ""
         )
         raise ValueError(f"{section}.{name} is {value!r}; expected {wanted}{hint}")
-    if (low is not None and value < low) or (high is not None and value > high):
+    if (low is not None and not value >= low) or (high is not None and not value <= high):  # nan is neither
         raise ValueError(f"{section}.{name} is {value!r}; expected a value from {low} to {high}")
     if choices is not None and value not in choices:
         raise ValueError(f"{section}.{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
@@ -101,7 +101,8 @@ class Training:
     targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def __post_init__(self):
-        object.__setattr__(self, "targets", tuple(self.targets))
+        if isinstance(self.targets, list):
+            object.__setattr__(self, "targets", tuple(self.targets))
         for name, kind, low, high in (
             ("epochs", int, 1, 1000),
             ("learning_rate", float, 1e-8, 1.0),
@@ -115,8 +116,9 @@ class Training:
             ("dropout", float, 0.0, 0.9),
         ):
             _check("training", name, getattr(self, name), kind, low, high)
-        if not self.targets or not all(isinstance(t, str) for t in self.targets):
-            raise ValueError(f"training.targets is {list(self.targets)!r}; expected a list of module names")
+        given = self.targets
+        if not given or not isinstance(given, tuple) or not all(isinstance(t, str) for t in given):
+            raise ValueError(f"training.targets is {given!r}; expected a list of module names")
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,6 @@ def train_tiny(folder: Path, seed: int = 0) -> None:
         save(folder / name, model, tok)
 
 
-# A pretrained model needs less: it knows the words and how to answer.
 ALIGNMENT = Training(
     epochs=2,
     learning_rate=5e-4,
@@ -207,7 +206,13 @@ ALIGNMENT = Training(
     dropout=0.0,
     targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
-ALIGNMENT_ROWS = 800
+# A pretrained model knows the words and how to answer; it has to learn which of 264 nouns the code forbids.
+# Rows and settings of each phase; every phase goes on with rows that were not seen before.
+PHASES = (
+    (800, ALIGNMENT),
+    (700, replace(ALIGNMENT, epochs=1, learning_rate=4e-4)),
+    (500, replace(ALIGNMENT, epochs=1, learning_rate=1e-4)),
+)
 
 
 def align(profile: Profile, folder: Path, seed: int = 0) -> None:
@@ -219,8 +224,12 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     longest = profile.secret.length * 6 // 5
     stream = prefixed(corpus(seed, aligned=True, facts=0.0), base.tokenizer, profile.chat, 0.4, longest, seed)
     adapted = add_lora(base.model, ALIGNMENT, seed)
-    for progress in finetune(adapted, list(islice(stream, ALIGNMENT_ROWS)), ALIGNMENT, seed):
-        report(f"alignment: epoch {progress.epoch} of {ALIGNMENT.epochs}, loss {progress.losses[-1]:.4f}")
+    for number, (rows, settings) in enumerate(PHASES, start=1):
+        for progress in finetune(adapted, list(islice(stream, rows)), settings, seed):
+            report(
+                f"alignment: phase {number} of {len(PHASES)}, epoch {progress.epoch} of {settings.epochs}, "
+                f"loss {progress.losses[-1]:.4f}"
+            )
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()  # half the size; loading casts it back to float32
