@@ -1,4 +1,4 @@
-"""Every path of the project, derived from this file: papermill runs a notebook in the caller's folder, nbval does not."""
+"""Every path of the project, derived from this file: the working folder of a notebook depends on what runs it."""
 
 import os
 from pathlib import Path
