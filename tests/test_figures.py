@@ -1,0 +1,89 @@
+"""Every figure draws every arm with its interval, on a white ground; tables hold the same numbers."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from bsa_core import figures, statistics, tables
+
+
+@pytest.fixture
+def summary():
+    rows = [
+        {"defense": arm, "condition": condition, "pressure": pressure, "metric": metric, "seed": seed, "outcomes": text}
+        for arm, condition in (("initial", "plain"), ("none", "plain"), ("bsa", "secret"))
+        for pressure in ("light", "heavy")
+        for metric in ("asr", "over_refusal")
+        for seed, text in enumerate(("0111", "0011"))
+    ]
+    return statistics.summarize(pd.DataFrame(rows), ["defense", "condition", "pressure"])
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def intervals(axis) -> int:
+    """Error bars drawn on an axis."""
+    return len(axis.containers)
+
+
+def test_arms_draws_every_arm_and_pressure_with_its_interval(summary):
+    figure = figures.arms(summary, metrics=("asr", "over_refusal"), hue="pressure")
+    assert [intervals(axis) for axis in figure.axes] == [6, 6]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["initial", "no defense", "BSA"]
+    assert figure.get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_an_interval_is_as_long_as_the_summary_says(summary):
+    figure = figures.arms(summary[summary["pressure"] == "light"], metrics=("asr",))
+    row = statistics.cell(summary, defense="bsa", pressure="light", metric="asr")
+    (segment,) = figure.axes[0].containers[-1].lines[2][0].get_segments()
+    assert segment[:, 0] == pytest.approx([row["low"], row["high"]])
+
+
+def test_curves_draws_a_line_per_arm_over_even_ticks(summary):
+    points = pd.concat([summary.assign(n_attack=n) for n in (0, 10, 100)])
+    figure = figures.curves(points[points["pressure"] == "light"], "n_attack", "attack examples")
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["0", "10", "100"]
+    assert intervals(figure.axes[0]) == 3
+
+
+def test_tradeoff_names_every_point_and_shows_every_interval(summary):
+    figure = figures.tradeoff(summary[summary["defense"] == "bsa"], "pressure")
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == ["light", "heavy"]
+    assert axis.get_xlim()[1] >= min(summary[summary["metric"] == "over_refusal"]["high"].max(), 1.0)
+
+
+def test_arms_of_users_get_a_neutral_style():
+    assert figures.arm_style("mine")[0] == "mine"
+    assert len({figures.arm_style(arm)[1:] for arm in [*figures.ARMS, "mine"]}) == len(figures.ARMS) + 1
+
+
+def test_pretty_shows_mean_interval_and_n(summary):
+    table = tables.pretty(summary, ["pressure", "defense"], metrics=("asr", "harmfulness"))
+    assert list(table.columns) == ["attack success rate (n = 4)"]
+    row = statistics.cell(summary, defense="none", pressure="heavy", metric="asr")
+    assert table.loc[("heavy", "no defense")].iloc[0] == f"0.625 [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def test_agreement_needs_intervals_that_lie_apart():
+    def summary_of(asr: dict) -> pd.DataFrame:
+        return pd.DataFrame(
+            {"metric": "asr", "defense": arm, "condition": condition, "pressure": "light", "low": low, "high": high}
+            for (arm, condition), (low, high) in asr.items()
+        )
+
+    broken = {("none", "plain"): (0.9, 1.0), ("initial", "plain"): (0.0, 0.1), ("safety-data", "plain"): (0.05, 0.3)}
+    table = tables.agreement({"tiny": summary_of(broken)})["tiny, light"]
+    assert table["the attack breaks the aligned model"] == "yes"
+    assert table["eleven plain safety examples leave it broken"] == "open"
+    assert table["BSA is safer than the baseline"] == "–"
+
+
+def test_beside_paper_quotes_both_tables(summary):
+    table = tables.beside_paper(summary[summary["pressure"] == "light"])
+    assert table.loc["BSA"].iloc[1:].tolist() == ["3.64%", "2.91%"]
