@@ -59,7 +59,7 @@ def command(seeds: str = "0", profile: str = "tiny", target: str = TARGET) -> li
 
 
 def snakemake(folder: Path, *arguments: str, **options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments, **options), cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(*arguments, **options), cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def printed(folder: Path, target: str = TARGET) -> str:
@@ -130,7 +130,7 @@ def test_interrupted_run_continues(project, how):
     )
     slow = os.environ | {"SLOW": "1"}
     run = subprocess.Popen(command(), cwd=project, env=slow, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not (project / "records/2").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     made = (project / "records/0").read_text(encoding="utf-8")
