@@ -79,7 +79,7 @@ SHOWN = [
 rule book:
     input:
         pages=expand("book/executed/{name}.ipynb", name=NOTEBOOKS),
-        prose=sorted(filter(os.path.isfile, glob.glob("book/*") + glob.glob("book/_static/*"))),
+        prose=sorted(filter(os.path.isfile, glob.glob("book/*") + glob.glob("book/_static/*") + glob.glob("book/examples/*.py"))),
         structure=["_config.yml", "_toc.yml"],
         # the reference is made from the docstrings
         core=[path for path in CORE if path.endswith(".py")] + source("tools/docstrings.py", "tools/mathml.py"),
