@@ -79,7 +79,10 @@ SHOWN = [
 rule book:
     input:
         pages=expand("book/executed/{name}.ipynb", name=NOTEBOOKS),
-        prose=sorted(filter(os.path.isfile, glob.glob("book/*") + glob.glob("book/_static/*") + glob.glob("book/examples/*.py"))),
+        prose=sorted(
+            path for pattern in ("*", "_static/*", "examples/*.py") for path in glob.glob(f"book/{pattern}")
+            if os.path.isfile(path)
+        ),
         structure=["_config.yml", "_toc.yml"],
         # the reference is made from the docstrings
         core=[path for path in CORE if path.endswith(".py")] + source("tools/docstrings.py", "tools/mathml.py"),
