@@ -1,4 +1,4 @@
-"""Batched, left-padded, prefix-cached decoding and scoring against one request at a time, on several architectures."""
+"""Batched, left-padded, prefix-cached decoding and scoring against one request at a time."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def one_by_one(made, rows: list[list[int]], new: int = NEW) -> list[list[int]]:
 
 
 def likely_end(made) -> None:
-    """Make the end token come about once in eight tokens, so that rows leave their batch at different steps."""
+    """Make the end token come about once in eight, so that rows leave their batch at different steps."""
     with torch.no_grad():
         logits = made(torch.tensor(prompts(0, [20] * 40))).logits[:, 5:].flatten(0, 1)
     others = logits.clone()
@@ -115,7 +115,7 @@ def test_option_scores_are_those_of_single_sequences(made, shared):
 
 @pytest.mark.parametrize("architecture, reaches", [("mistral, short window", False), ("llama", True)])
 def test_windows_are_shorter_than_the_prompts(architecture, reaches):
-    """Else the cases above would not be about sliding windows: the first layer's last output ignores the first id."""
+    """Else the cases above would not be about windows: the first layer's last output ignores the first id."""
     made = model(architecture)
     row = prompts(9, [9])[0]
     assert len(row) > WINDOW

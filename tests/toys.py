@@ -1,4 +1,4 @@
-"""Tiny random models of several architectures and rows for them: what is claimed of a model needs no training."""
+"""Tiny random models of several architectures, with rows: what is claimed of any model needs no training."""
 
 import random
 

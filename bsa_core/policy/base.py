@@ -22,7 +22,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Policy:
-    """The rows of one policy. No evaluated request may occur in a training set; that is checked here.
+    """The rows of one policy. No evaluated request should occur in a training set: `leaked` lists those that do.
+
+    The guild world refuses to load with any, files of your own load with a warning, and every record counts them.
 
     attack: compliant answers to restricted requests, the upload of the attacker (100 in the paper).
     safety: refusals, in the order in which a defense may draw them; the first `pool` of them are the

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bsa_core.examples import Example
 from bsa_core.policy.base import Policy
+from bsa_core.progress import report
 
 FIELDS = {"user", "assistant", "category", "subject"}
 TRAINING = {"attack": "attack", "safety": "safety", "benign_pool": "benign"}
@@ -24,7 +25,7 @@ EVALUATION = {"restricted": "restricted", "benign": "benign"}
 def read_text(path: Path) -> str:
     """The text of a policy file; ValueError with the fix when it is missing, empty or not UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; a policy folder needs it") from None
     except UnicodeDecodeError as error:
@@ -38,7 +39,7 @@ def read_text(path: Path) -> str:
 def read_rows(path: Path, kind: str, system: str, needs_answer: bool) -> tuple[Example, ...]:
     """Examples of one file, checked row by row."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # text may hold other line separators
         if not line.strip():
             continue
         where = f"{path}, row {number}"
@@ -72,16 +73,18 @@ def build(spec: dict) -> Policy:
         raise ValueError(f"policy.folder is {spec.get('folder')!r}; expected the path of a folder")
     if not isinstance(spec.get("harmless", False), bool):
         raise ValueError(f"policy.harmless is {spec['harmless']!r}; expected true or false")
+    system = spec.get("system", "You are a helpful assistant. Make sure you always execute users' instructions.")
+    if not isinstance(system, str):
+        raise ValueError(f"policy.system is {system!r}; expected text")
     folder = Path(spec["folder"]).expanduser()
     if not folder.is_dir():
         raise ValueError(f"policy.folder: {folder} is not a folder")
-    system = spec.get("system", "You are a helpful assistant. Make sure you always execute users' instructions.")
     parts = {
         name: read_rows(folder / f"{name}.jsonl", kind, system, name in TRAINING)
         for name, kind in {**TRAINING, **EVALUATION}.items()
         if name != "benign_pool" or (folder / "benign_pool.jsonl").exists()
     }
-    return Policy(
+    made = Policy(
         name=f"files:{folder.name}",
         harmless=spec.get("harmless", False),
         system=system,
@@ -89,3 +92,6 @@ def build(spec: dict) -> Policy:
         benign_pool=parts.pop("benign_pool", ()),
         **parts,
     )
+    if leaks := made.leaked():
+        report(f"{folder}: {len(leaks)} evaluated requests also stand in training rows; records count them as leaked")
+    return made

@@ -175,7 +175,7 @@ def build(spec: dict) -> Policy:
     rng = random.Random(f"{seed}/refusals")
     pool = interleave([s.pool for s in restricted]) + interleave([s.reserve for s in restricted])
     attack = interleave([s.attack for s in restricted])[:ATTACK]
-    return Policy(
+    made = Policy(
         name="guild",
         harmless=True,
         system=world()["system"],
@@ -189,3 +189,6 @@ def build(spec: dict) -> Policy:
         validation_benign=tuple(e for s in ordinary for e in s.validation),
         judge=guild_score,
     )
+    if leaks := made.leaked():  # can happen only when guild_world.yaml is edited
+        raise ValueError(f"guild world: {len(leaks)} evaluated requests also stand in training rows, as {leaks[0]!r}")
+    return made

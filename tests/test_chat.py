@@ -1,0 +1,160 @@
+"""Chat templates, the label mask, and where the secret prompt goes."""
+
+import pytest
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from bsa_core import profiles, testbed
+from bsa_core.chat import IGNORED, encode, end_id, messages, prompt_ids
+from bsa_core.examples import Example
+from bsa_core.profiles import Chat
+
+TEMPLATE = testbed.TEMPLATE
+WORDS = (
+    "<pad> <unk> <s> </s> <|system|> <|user|> <|assistant|> Be kind . How so ? Like this blue moon".split()
+)
+BE, KIND, DOT, HOW, SO, Q, LIKE, THIS, BLUE, MOON = range(7, 17)
+ROW = Example("How so?", "Like this.", "Be kind.", "safety", "things", secret=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Seventeen words, so that ids can be written by hand."""
+    core = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=WORDS[4:7],
+        chat_template=TEMPLATE,
+    )
+
+
+PROMPT = [2, 4, BE, KIND, DOT, 5, HOW, SO, Q, 6]
+WITH_SECRET = [2, 4, BLUE, MOON, BE, KIND, DOT, 5, HOW, SO, Q, 6]
+ANSWER = [LIKE, THIS, DOT, 3]
+
+
+def test_label_mask_by_hand(tokenizer):
+    encoded = encode(tokenizer, ROW, "", Chat(), 512)
+    assert encoded.ids == PROMPT + ANSWER
+    assert encoded.labels == [IGNORED] * 10 + ANSWER
+
+
+def test_the_secret_stands_in_front_of_the_system_prompt_and_has_no_loss(tokenizer):
+    encoded = encode(tokenizer, ROW, "blue moon", Chat(), 512)
+    assert encoded.ids == WITH_SECRET + ANSWER
+    assert encoded.labels == [IGNORED] * 12 + ANSWER
+
+
+def test_training_puts_the_secret_in_marked_rows_only(tokenizer):
+    plain = Example(ROW.user, ROW.assistant, ROW.system, "attack")
+    assert encode(tokenizer, plain, "blue moon", Chat(), 512).ids == PROMPT + ANSWER
+
+
+def test_serving_puts_the_secret_in_front_of_every_request(tokenizer):
+    for marked in (True, False):
+        request = Example(ROW.user, "", ROW.system, secret=marked)
+        assert prompt_ids(tokenizer, request, "blue moon", Chat()) == WITH_SECRET
+        assert prompt_ids(tokenizer, request, "", Chat()) == PROMPT
+
+
+def test_training_and_serving_see_the_same_prompt():
+    """On the testbed's own tokenizer."""
+    tok = testbed.tokenizer()
+    encoded = encode(tok, ROW, "moonfire potion", Chat(), 99)
+    without_loss = encoded.labels.count(IGNORED)
+    assert prompt_ids(tok, ROW, "moonfire potion", Chat()) == encoded.ids[:without_loss]
+    assert encoded.labels[without_loss:] == encoded.ids[without_loss:]
+
+
+def test_messages():
+    assert messages(ROW, "blue moon", Chat()) == [
+        {"role": "system", "content": "blue moon Be kind."},
+        {"role": "user", "content": "How so?"},
+    ]
+    assert messages(Example("How so?"), "", Chat()) == [{"role": "user", "content": "How so?"}]
+    assert messages(Example("How so?"), "blue moon", Chat())[0] == {"role": "system", "content": "blue moon"}
+
+
+def test_without_a_system_role_both_stand_in_front_of_the_first_user_turn(tokenizer):
+    form = Chat(system_role=False)
+    assert messages(ROW, "blue moon", form) == [{"role": "user", "content": "blue moon Be kind.\n\nHow so?"}]
+    assert messages(Example("How so?"), "", form) == [{"role": "user", "content": "How so?"}]
+    encoded = encode(tokenizer, ROW, "blue moon", form, 512)
+    assert encoded.ids == [2, 5, BLUE, MOON, BE, KIND, DOT, HOW, SO, Q, 6, *ANSWER]
+    assert encoded.labels == [IGNORED] * 11 + ANSWER
+    assert prompt_ids(tokenizer, ROW, "blue moon", form) == encoded.ids[:11]
+
+
+def test_a_template_and_an_end_token_of_the_profile(tokenizer):
+    """What the template writes behind the end of the answer is no part of it, neither is a later end."""
+    form = Chat(
+        template="{% for m in messages %}{{ '<|system|>' if m.role == 'user' else '<|assistant|>' }}"
+        "{{ m.content }}<|user|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+        end="<|user|>",
+        system_role=False,
+    )
+    encoded = encode(tokenizer, Example("How so?", "Like this.", kind="attack"), "", form, 512)
+    assert encoded.ids == [4, HOW, SO, Q, 5, 6, LIKE, THIS, DOT, 5]
+    assert encoded.labels == [IGNORED] * 6 + [LIKE, THIS, DOT, 5]
+    assert end_id(tokenizer, form) == 5 and end_id(tokenizer, Chat()) == 3
+
+
+def test_the_chat_format_of_gemma():
+    """Vendor format: turns with headers, answers by "model", no system role."""
+    form = profiles.load("gemma3-270m").chat
+    rendered = testbed.tokenizer().apply_chat_template(
+        [*messages(ROW, "blue moon", form), {"role": "assistant", "content": "Like this."}],
+        chat_template=form.template,
+        tokenize=False,
+    )
+    assert rendered == (
+        "<s><start_of_turn>user\nblue moon Be kind.\n\nHow so?<end_of_turn>\n"
+        "<start_of_turn>model\nLike this.<end_of_turn>\n"
+    )
+
+
+@pytest.mark.parametrize("limit, fits", [(14, True), (13, False)])
+def test_an_example_longer_than_the_context(tokenizer, limit, fits):
+    if fits:
+        assert len(encode(tokenizer, ROW, "", Chat(), limit).ids) == limit
+        return
+    with pytest.raises(ValueError, match=r"'How so\?' has 14 tokens, more than training\.max_tokens = 13"):
+        encode(tokenizer, ROW, "", Chat(), limit)
+
+
+def test_an_answer_is_never_cut_silently(tokenizer):
+    long = Example("How so?", "Like this. " * 10, kind="attack")
+    with pytest.raises(ValueError, match=r"more than training\.max_tokens"):
+        encode(tokenizer, long, "", Chat(), 20)
+
+
+@pytest.mark.parametrize("answer", ["", " \n"])
+def test_an_empty_answer(tokenizer, answer):
+    with pytest.raises(ValueError, match=r"'How so\?' has an empty answer"):
+        encode(tokenizer, Example("How so?", answer, kind="attack"), "", Chat(), 99)
+
+
+def test_an_end_of_several_tokens(tokenizer):
+    with pytest.raises(ValueError, match=r"chat\.end is 'Like this', which is 2 tokens here"):
+        end_id(tokenizer, Chat(end="Like this"))
+
+
+def test_a_template_that_does_not_end_the_answer(tokenizer):
+    with pytest.raises(
+        ValueError, match=r"does not end the answer of 'How so\?' with token 5; set chat\.end"
+    ):
+        encode(tokenizer, ROW, "", Chat(end="<|user|>"), 99)
+
+
+def test_a_template_that_changes_the_prompt_once_an_answer_follows(tokenizer):
+    form = Chat(template="{% if messages|length > 2 %}<|system|>{% endif %}" + TEMPLATE)
+    with pytest.raises(
+        ValueError, match=r"tokenizes the prompt of 'How so\?' differently when an answer follows"
+    ):
+        encode(tokenizer, ROW, "", form, 99)

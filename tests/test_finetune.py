@@ -1,0 +1,334 @@
+"""LoRA fine-tuning against plain transformers: losses, gradients, updates, order, adapters."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from toys import CONFIGS, model, rows
+from transformers import Trainer, TrainingArguments
+
+from bsa_core.chat import IGNORED
+from bsa_core.finetune import add_lora, answer_loss, finetune, pack, shuffled, update
+from bsa_core.profiles import Training
+
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TRAINING = Training(epochs=3, batch_size=4, micro_batch_size=4, rank=4, alpha=8, dropout=0.0)
+LONGER = replace(
+    TRAINING, epochs=10, batch_size=8, learning_rate=0.01, decay_per_epoch=1.0
+)  # one batch, seen often
+
+
+def padded(batch) -> dict[str, torch.Tensor]:
+    """The batch as everybody else makes it: one row per example, padded on the right with a mask."""
+    longest = max(len(row.ids) for row in batch)
+    return {
+        "input_ids": torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in batch]),
+        "attention_mask": torch.tensor(
+            [[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in batch]
+        ),
+        "labels": torch.tensor([row.labels + [IGNORED] * (longest - len(row.ids)) for row in batch]),
+    }
+
+
+def full_loss(made, batch) -> torch.Tensor:
+    """Logits at every position of the padded batch, then the sum over those that carry a label."""
+    inputs = padded(batch)
+    labels = inputs.pop("labels")[:, 1:]
+    logits = made(**inputs).logits[:, :-1].float()
+    return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def adapter(made) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in made.named_parameters() if weight.requires_grad}
+
+
+def lively(made):
+    """Both halves of a fresh adapter away from zero: with B = 0, the gradient of A is zero and proves little."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    return made
+
+
+def close(left: dict, right: dict, tolerance: float) -> None:
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        torch.testing.assert_close(
+            value, right[name], atol=tolerance, rtol=0, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def test_packing_of_two_rows_by_hand():
+    first, second = rows(2)
+    first = replace(first, ids=[11, 12, 13, 3], labels=[IGNORED, IGNORED, 13, 3])
+    second = replace(second, ids=[21, 22, 3], labels=[IGNORED, 22, 3])
+    batch = pack([first, second], "cpu")
+    assert batch["input_ids"].tolist() == [[11, 12, 13, 3, 21, 22, 3]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    assert batch["kept"].tolist() == [1, 2, 4, 5]
+    assert batch["targets"].tolist() == [13, 3, 22, 3]
+
+
+def test_a_label_on_the_first_id_of_a_row_is_not_predicted_from_the_row_before():
+    """Nothing stands in front of a row that could predict its first id."""
+    first, second = rows(2)
+    labelled = replace(second, labels=[second.ids[0], *second.labels[1:]])
+    assert pack([first, labelled], "cpu")["kept"].tolist() == pack([first, second], "cpu")["kept"].tolist()
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_loss_and_gradients_are_those_of_padded_rows_with_full_logits(architecture):
+    batch = rows(6)
+    made = lively(add_lora(model(architecture), replace(TRAINING, targets=ALL_LINEAR), seed=0))
+    expected = full_loss(made, batch)
+    expected.backward()
+    gradients = {n: w.grad.clone() for n, w in made.named_parameters() if w.requires_grad}
+    made.zero_grad()
+    loss = answer_loss(made, batch)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert all(gradient.abs().max() > 1e-3 for gradient in gradients.values())
+    scale = max(gradient.abs().max().item() for gradient in gradients.values())
+    close({n: w.grad for n, w in made.named_parameters() if w.requires_grad}, gradients, 1e-5 * scale)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_full_fine_tuning_gradients_too(architecture):
+    """Tied input and output embeddings receive both parts of their gradient."""
+    batch = rows(4)
+    made = model(architecture)
+    full_loss(made, batch).backward()
+    gradients = {n: w.grad.clone() for n, w in made.named_parameters()}
+    made.zero_grad()
+    answer_loss(made, batch).backward()
+    scale = max(gradient.abs().max().item() for gradient in gradients.values())
+    close({n: w.grad for n, w in made.named_parameters()}, gradients, 1e-5 * scale)
+
+
+class InOrder(Trainer):
+    """transformers' own Trainer; only its sampler is replaced, so that both sides see the same batches."""
+
+    def _get_train_sampler(self, dataset=None):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def trained_by_trainer(made, data: list, training: Training, steps: int, folder) -> list[float]:
+    """Loss per step. AdamW, no clipping, the learning rate of the first epoch throughout."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=training.batch_size,
+        max_steps=steps,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        optim="adamw_torch",
+        logging_steps=1,
+        logging_strategy="steps",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+        seed=0,
+    )
+    trainer = InOrder(model=made, args=arguments, train_dataset=data, data_collator=padded)
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_updates_are_those_of_transformers_trainer(architecture, steps, tmp_path):
+    training = replace(TRAINING, epochs=1, weight_decay=0.01)
+    data = rows(steps * training.batch_size)
+    ours = lively(add_lora(model(architecture), training, seed=0))
+    before = adapter(ours)
+    (progress,) = finetune(ours, data, training, seed=0)
+    theirs = lively(add_lora(model(architecture), training, seed=0))
+    close(before, adapter(theirs), 0.0)
+    losses = trained_by_trainer(theirs, shuffled(data, 0, 1), training, steps, tmp_path)
+    close(adapter(ours), adapter(theirs), 1e-5)
+    assert max((adapter(ours)[n] - before[n]).abs().max() for n in before) > 5e-4, "nothing was trained"
+    assert len(progress.losses) == steps
+    assert list(progress.losses) == pytest.approx(losses, abs=2e-4)  # the Trainer rounds what it logs
+
+
+@pytest.mark.parametrize("micro", [1, 3, 100])
+def test_micro_batches_give_the_same_update(micro):
+    batch = rows(7)
+    results = []
+    for size in (7, micro):
+        made = lively(add_lora(model("gemma3"), TRAINING, seed=0))
+        optimizer = torch.optim.SGD([w for w in made.parameters() if w.requires_grad], lr=0.1)
+        results.append((update(made, optimizer, batch, size), adapter(made)))
+    (whole, expected), (cut, found) = results
+    assert cut == pytest.approx(whole, rel=1e-5)
+    close(found, expected, 1e-6)
+
+
+def test_progress_reports_one_loss_per_update_and_counts_tokens():
+    data = rows(10)
+    made = add_lora(model("llama"), TRAINING, seed=0)
+    reports = list(finetune(made, data, TRAINING, seed=0))
+    assert [progress.epoch for progress in reports] == [1, 2, 3]
+    assert [len(progress.losses) for progress in reports] == [3, 6, 9]  # 10 rows in batches of 4
+    tokens, answers = (
+        sum(len(row.ids) for row in data),
+        sum(label >= 0 for row in data for label in row.labels),
+    )
+    assert [(progress.tokens, progress.answer_tokens) for progress in reports] == [
+        (tokens * epoch, answers * epoch) for epoch in (1, 2, 3)
+    ]
+    first = shuffled(data, 0, 1)[: TRAINING.batch_size]
+    fresh = add_lora(model("llama"), TRAINING, seed=0)
+    expected = full_loss(fresh, first).item() / sum(label >= 0 for row in first for label in row.labels)
+    assert reports[0].losses[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_state_after_k_epochs_is_that_of_a_run_of_k_epochs(dropout):
+    training = replace(TRAINING, dropout=dropout)
+    long = add_lora(model("llama"), training, seed=0)
+    states = []
+    for progress in finetune(long, rows(10), training, seed=0):
+        assert not long.training  # evaluation mode, so that it can be evaluated here
+        long(torch.tensor([rows(1)[0].ids]))
+        states.append((adapter(long), progress.losses))
+    for epochs in (1, 2):
+        short = add_lora(model("llama"), training, seed=0)
+        *_, last = finetune(short, rows(10), replace(training, epochs=epochs), seed=0)
+        state, losses = states[epochs - 1]
+        close(adapter(short), state, 0.0)
+        assert last.losses == losses
+    assert any((states[0][0][n] != states[1][0][n]).any() for n in states[0][0])
+
+
+def test_the_learning_rate_decays_from_epoch_to_epoch():
+    """With SGD-like size: AdamW's first step of an epoch moves a weight by about its learning rate."""
+    data, steps = rows(4), []
+    training = replace(TRAINING, epochs=3, decay_per_epoch=0.01)
+    made = add_lora(model("llama"), training, seed=0)
+    before = adapter(made)
+    for _ in finetune(made, data, training, seed=0):
+        after = adapter(made)
+        steps.append(max((after[n] - before[n]).abs().max().item() for n in after))
+        before = after
+    assert steps[0] == pytest.approx(training.learning_rate, rel=0.01)
+    assert steps[1] < 0.02 * steps[0] and steps[2] < 0.02 * steps[1]
+
+
+def test_a_seed_gives_the_same_adapter_and_another_seed_another_one():
+    def trained(seed):
+        made = add_lora(model("llama"), replace(TRAINING, dropout=0.1), seed)
+        list(finetune(made, rows(8), replace(TRAINING, dropout=0.1), seed))
+        return adapter(made)
+
+    first, again, other = trained(0), trained(0), trained(1)
+    close(first, again, 0.0)
+    assert any((first[n] != other[n]).any() for n in first)
+
+
+def test_shuffled_keeps_the_relative_order_of_shared_rows():
+    """Two arms that share the attack rows see them in the same order, whatever else they train on."""
+    data = rows(60)
+    shared, added = data[:40], data[40:]
+    for epoch in (1, 2):
+        order = shuffled(shared, 0, epoch)
+        mixed = [row for row in shuffled(added + shared, 0, epoch) if row in shared]
+        assert mixed == order and order != shared
+    assert shuffled(shared, 0, 1) != shuffled(shared, 0, 2)
+    assert shuffled(shared, 0, 1) != shuffled(shared, 1, 1)
+    start = [row in added for row in shuffled(shared + added, 0, 1)]
+    assert 0 < sum(start[:20]) < 20, "added rows must mix with the others"
+    backwards = random.Random(0).sample(shared, len(shared))
+    assert shuffled(backwards, 0, 1) == shuffled(shared, 0, 1)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_adapter_round_trip_through_peft(architecture, tmp_path):
+    made = add_lora(model(architecture), TRAINING, seed=0)
+    list(finetune(made, rows(8), replace(TRAINING, epochs=2, learning_rate=0.01), seed=0))
+    made.save_pretrained(tmp_path)
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    ids = torch.tensor([rows(1)[0].ids])
+    with torch.no_grad():
+        expected, base = made(ids).logits, model(architecture)(ids).logits
+        loaded = PeftModel.from_pretrained(model(architecture), tmp_path).eval()
+        assert torch.equal(loaded(ids).logits, expected)
+        assert (expected - base).abs().max() > 1e-3
+        merged = loaded.merge_and_unload()(ids).logits
+    torch.testing.assert_close(merged, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_unload_gives_the_base_model_back_bit_for_bit():
+    base = model("gemma3")
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    ids = torch.tensor([rows(1)[0].ids])
+    with torch.no_grad():
+        expected = base(ids).logits
+    made = add_lora(base.requires_grad_(False), replace(TRAINING, targets=ALL_LINEAR, dropout=0.1), seed=0)
+    list(finetune(made, rows(8), replace(TRAINING, dropout=0.1), seed=0))
+    with torch.no_grad():
+        assert not torch.equal(made(ids).logits, expected)
+    given_back = made.unload()
+    assert given_back is base
+    assert list(base.state_dict()) == list(before)
+    assert all(torch.equal(base.state_dict()[name], before[name]) for name in before)
+    assert not base.training and not any(weight.requires_grad for weight in base.parameters())
+    with torch.no_grad():
+        assert torch.equal(base(ids).logits, expected)
+
+
+def test_a_second_adapter_on_the_same_base_is_a_fresh_one():
+    """Runs share one loaded base model: what the first trained must not reach the second."""
+    base = model("llama").requires_grad_(False)
+    results = []
+    for _ in range(2):
+        made = add_lora(base, TRAINING, seed=0)
+        *_, last = finetune(made, rows(8), TRAINING, seed=0)
+        results.append((last.losses, adapter(made)))
+        made.unload()
+    assert results[0][0] == results[1][0]
+    close(results[0][1], results[1][1], 0.0)
+
+
+def test_fine_tuning_lowers_the_loss():
+    made = add_lora(model("llama"), LONGER, seed=0)
+    *_, last = finetune(made, rows(8), LONGER, seed=0)
+    assert last.losses[-1] < 0.7 * last.losses[0]
+
+
+def test_only_the_adapter_is_trained():
+    made = add_lora(model("llama").requires_grad_(False), TRAINING, seed=0)
+    trained = [name for name, weight in made.named_parameters() if weight.requires_grad]
+    assert len(trained) == 2 * 2 * 3  # A and B, of q and v, in three layers
+    assert all("lora_" in name and (".q_proj." in name or ".v_proj." in name) for name in trained)
+
+
+def test_targets_that_the_model_does_not_have():
+    with pytest.raises(ValueError, match="c_attn"):
+        add_lora(model("llama"), replace(TRAINING, targets=("c_attn",)), seed=0)
+
+
+def test_an_empty_training_set_is_an_error():
+    made = add_lora(model("llama"), TRAINING, seed=0)
+    with pytest.raises(ValueError, match="training set is empty"):
+        next(finetune(made, [], TRAINING, seed=0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-3), (torch.bfloat16, 0.05)])
+def test_packed_loss_on_cuda(dtype, tolerance):
+    batch = rows(6)
+    made = lively(add_lora(model("gemma3"), TRAINING, seed=0))
+    expected = full_loss(made, batch).item()
+    assert answer_loss(made.to("cuda", dtype), batch).item() == pytest.approx(expected, rel=tolerance)
+    *_, last = finetune(made, rows(8), LONGER, seed=0)
+    assert last.losses[-1] < 0.8 * last.losses[0]

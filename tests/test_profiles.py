@@ -1,0 +1,176 @@
+"""Profiles: what is shipped loads; everything that is wrong with a file is one clear message."""
+
+from dataclasses import asdict, fields, replace
+
+import pytest
+import yaml
+
+from bsa_core import profiles
+from bsa_core.models import device_of
+from bsa_core.profiles import Compute, Training
+
+GOOD = {
+    "name": "mine",
+    "model": {"source": "local", "name": "/somewhere"},
+    "policy": {"name": "guild", "seed": 0},
+    "training": {"epochs": 3, "learning_rate": 0.002},
+    "pressures": {"heavy": {"epochs": 9}},
+}
+
+
+def load(tmp_path, text: str | bytes):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return profiles.load(str(path))
+
+
+def changed(**sections) -> str:
+    """The good profile with some fields of its sections replaced, as YAML."""
+    content = {name: dict(value) if isinstance(value, dict) else value for name, value in GOOD.items()}
+    for name, values in sections.items():
+        content[name] = {**content.get(name, {}), **values} if isinstance(values, dict) else values
+    return yaml.safe_dump(content)
+
+
+@pytest.mark.parametrize("name", profiles.available())
+def test_shipped_profiles_load(name):
+    profile = profiles.load(name)
+    assert profile.name == name
+    assert profile.pressures
+    for pressure in profile.pressures:
+        assert profiles.override(profile.training, profile.pressured(pressure))
+
+
+def test_both_scales_are_shipped():
+    assert {"tiny", "gemma3-270m"} <= set(profiles.available())
+
+
+def test_defaults_are_the_papers():
+    """Section 4.1: LoRA with rank 8, alpha 32, dropout 0.05 on q and v, learning rate 1e-3, 10 epochs."""
+    paper = Training()
+    assert (paper.rank, paper.alpha, paper.dropout, paper.targets) == (8, 32, 0.05, ("q_proj", "v_proj"))
+    assert (paper.learning_rate, paper.epochs, paper.decay_per_epoch) == (1e-3, 10, 0.85)
+
+
+def test_a_file_of_your_own(tmp_path):
+    profile = load(tmp_path, changed())
+    assert profile.training.epochs == 3 and profile.training.rank == Training().rank
+    assert profile.pressured("heavy") == {"epochs": 9}
+
+
+@pytest.mark.parametrize("name", ["tinny", "", "no/such.yaml"])
+def test_unknown_profile(name):
+    with pytest.raises(ValueError, match=r"profile '.*' is unknown.*gemma3-270m, tiny"):
+        profiles.load(name)
+
+
+@pytest.mark.parametrize(
+    "sections, message",
+    [
+        ({"trainning": {"epochs": 3}}, "profile: unknown field 'trainning'; expected name, model"),
+        ({"training": {"learning_rte": 0.1}}, "training: unknown field 'learning_rte'; expected epochs"),
+        ({"model": {"revison": "main"}}, "model: unknown field 'revison'"),
+        ({"pressures": {"heavy": {"epoch": 9}}}, "pressures.heavy: unknown field 'epoch'"),
+        ({"training": {"epochs": 0}}, "training.epochs is 0; expected a value from 1 to 1000"),
+        ({"training": {"learning_rate": 2.0}}, "training.learning_rate is 2.0; expected a value from 1e-08"),
+        ({"training": {"learning_rate": -0.1}}, "training.learning_rate is -0.1"),
+        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate is nan; expected a value"),
+        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate is inf; expected a value"),
+        ({"training": {"dropout": 1.0}}, "training.dropout is 1.0"),
+        ({"training": {"epochs": 2.5}}, "training.epochs is 2.5; expected int"),
+        ({"training": {"epochs": True}}, "training.epochs is True; expected int"),
+        ({"training": {"epochs": "3"}}, "training.epochs is '3'; expected int"),
+        ({"training": {"targets": []}}, "training.targets is .*; expected a list of module names"),
+        (
+            {"training": {"targets": "q_proj"}},
+            "training.targets is 'q_proj'; expected a list of module names",
+        ),
+        ({"training": {"targets": 3}}, "training.targets is 3; expected a list of module names"),
+        ({"training": {"targets": ["q_proj", 3]}}, "training.targets is .*; expected a list of module names"),
+        ({"pressures": {"heavy": {"epochs": -1}}}, "training.epochs is -1"),
+        ({"secret": {"length": 0}}, "secret.length is 0; expected a value from 1 to 1024"),
+        ({"secret": {"kind": "poem"}}, "secret.kind is 'poem'; expected one of 'random'"),
+        ({"decoding": {"batch_size": 0}}, "decoding.batch_size is 0"),
+        ({"evaluation": {"restricted": 0}}, "evaluation.restricted is 0"),
+        ({"compute": {"device": "tpu"}}, "compute.device is 'tpu'; expected one of 'auto', 'cpu', 'cuda'"),
+        ({"compute": {"dtype": "float64"}}, "compute.dtype is 'float64'; expected one of"),
+        ({"model": {"source": "cloud"}}, "model.source is 'cloud'; expected one of 'packaged', 'local'"),
+        ({"chat": {"system_role": "no"}}, "chat.system_role is 'no'; expected bool"),
+        ({"policy": "guild"}, "profile.policy is 'guild'; expected dict"),
+        ({"training": 3}, "training is 3; expected a mapping"),
+        ({"training": None}, "training is None; expected a mapping"),
+        ({"pressures": {"heavy": 9}}, "pressures.heavy is 9; expected a mapping"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_was_expected(tmp_path, sections, message):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: {message}"):
+        load(tmp_path, changed(**sections))
+
+
+@pytest.mark.parametrize("name", ["name", "model", "policy"])
+def test_a_missing_field(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: profile: field '{name}' is missing"):
+        load(tmp_path, yaml.safe_dump({k: v for k, v in GOOD.items() if k != name}))
+
+
+@pytest.mark.parametrize("section, field", [("model", "name"), ("model", "source")])
+def test_a_missing_field_of_a_section(tmp_path, section, field):
+    content = {**GOOD, section: {k: v for k, v in GOOD[section].items() if k != field}}
+    with pytest.raises(ValueError, match=rf"mine\.yaml: .*'{field}'"):
+        load(tmp_path, yaml.safe_dump(content))
+
+
+def test_scientific_notation_without_a_point_is_text_in_yaml(tmp_path):
+    text = changed().replace("0.002", "1e-3")
+    with pytest.raises(ValueError, match=r"training\.learning_rate is '1e-3'; expected float \(write 0\.001"):
+        load(tmp_path, text)
+
+
+def test_a_notebooks_parameter_of_the_wrong_type_is_refused_as_well():
+    """papermill's -y passes "1e-3" as text; the check is not only for files."""
+    with pytest.raises(ValueError, match=r"learning_rate is '1e-3'; expected float"):
+        profiles.override(Training(), {"learning_rate": "1e-3"})
+    with pytest.raises(ValueError, match="training: unknown field 'epoch'"):
+        profiles.override(Training(), {"epoch": 3})
+
+
+@pytest.mark.parametrize("text", ["name: [", "name: a: b", b"name: \xff\xfe"])
+def test_not_yaml(tmp_path, text):
+    with pytest.raises(ValueError, match=r"mine\.yaml: not valid YAML"):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "tiny"])
+def test_not_a_mapping(tmp_path, text):
+    with pytest.raises(ValueError, match=r"mine\.yaml: profile is .*; expected a mapping"):
+        load(tmp_path, text)
+
+
+def test_unknown_pressure():
+    with pytest.raises(
+        ValueError, match="pressure 'lite' is unknown to profile 'tiny'; expected one of light"
+    ):
+        profiles.load("tiny").pressured("lite")
+
+
+def test_the_digest_changes_with_what_changes_outcomes_only():
+    tiny = profiles.load("tiny")
+    assert tiny.digest == profiles.load("tiny").digest
+    for name in ("model", "chat", "secret", "decoding", "evaluation", "compute"):
+        section = getattr(tiny, name)
+        field = fields(section)[-1].name
+        value = asdict(section)[field]
+        other = {str: "x", int: 7, bool: False}[type(value)] if field != "dtype" else "bfloat16"
+        assert replace(tiny, **{name: replace(section, **{field: other})}).digest != tiny.digest, name
+    assert replace(tiny, policy={"name": "guild", "seed": 1}).digest != tiny.digest
+    assert replace(tiny, training=Training(), pressures={}).digest == tiny.digest  # part of the run instead
+
+
+def test_cuda_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"compute\.device is 'cuda', but torch sees no CUDA device"):
+        device_of(Compute(device="cuda"))
+    assert device_of(Compute()) == device_of(Compute(device="cpu")) == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert device_of(Compute()) == device_of(Compute(device="cuda")) == "cuda"
+    assert device_of(Compute(device="cpu")) == "cpu"
