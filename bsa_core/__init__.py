@@ -10,4 +10,9 @@ A run is a pure function of a small, hashable description (`experiment.Run`); no
                                                   table, figure, claim <── statistics <──┘
 """
 
+import warnings
+
+# peft 0.21 asks models for an attribute that transformers 5.23 has renamed; nothing a reader could do about it
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+
 __version__ = "0.1.0"

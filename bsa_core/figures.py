@@ -42,6 +42,12 @@ def arm_style(arm: str) -> tuple[str, str, str]:
     return ARMS.get(arm, (arm, "#CC79A7", "v"))
 
 
+def finished(figure: Figure) -> Figure:
+    """The figure, forgotten by pyplot, so that a notebook shows it once: as the value of its cell."""
+    plt.close(figure)
+    return figure
+
+
 def _errors(rows: pd.DataFrame) -> np.ndarray:
     """Distances from the mean to both ends of the interval: array (2, rows)."""
     return np.clip(np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]), 0, None)
@@ -51,6 +57,11 @@ def _scale(axis, metric: str, along: str = "y") -> None:
     limits = (0.8, 5.2) if metric == "harmfulness" else (-0.04, 1.04)
     (axis.set_ylim if along == "y" else axis.set_xlim)(*limits)
     (axis.set_ylabel if along == "y" else axis.set_xlabel)(METRICS[metric])
+
+
+def _measured(summary: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
+    """Those of the metrics that the summary holds: a policy without a judge has no harmfulness score."""
+    return [metric for metric in metrics if metric in set(summary["metric"])]
 
 
 def _panels(count: int, width: float = 4.1, height: float = 3.4) -> tuple[Figure, list]:
@@ -66,6 +77,7 @@ def _legend(figure: Figure, axis) -> None:
 
 def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
     """One panel per metric, one line per arm and condition, with intervals, over evenly spaced values of x."""
+    metrics = _measured(summary, metrics)
     figure, axes = _panels(len(metrics))
     ticks = sorted(summary[x].unique())
     for axis, metric in zip(axes, metrics, strict=True):
@@ -90,7 +102,7 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
         axis.set_xlabel(xlabel)
         _scale(axis, metric)
     _legend(figure, axes[0])
-    return figure
+    return finished(figure)
 
 
 def arms(
@@ -100,6 +112,7 @@ def arms(
 
     hue: a column whose values split each row, told apart by the fill of the marker.
     """
+    metrics = _measured(summary, metrics)
     figure, axes = _panels(len(metrics), width=3.3, height=0.5 * summary["defense"].nunique() + 1.3)
     order = [arm for arm in ARMS if arm in set(summary["defense"])]
     order += [arm for arm in summary["defense"].unique() if arm not in order]
@@ -134,7 +147,7 @@ def arms(
             for i, g in enumerate(groups)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(groups), frameon=False)
-    return figure
+    return finished(figure)
 
 
 def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
@@ -162,7 +175,7 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
         limit(-0.03 * end, end)
         name(METRICS[metric])
     axis.legend(frameon=True)
-    return figure
+    return finished(figure)
 
 
 def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
@@ -180,4 +193,4 @@ def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
     )
     axis.set_xlabel(xlabel)
     axis.set_ylabel("")
-    return figure
+    return finished(figure)

@@ -12,7 +12,6 @@ the padded batch with full logits, on CPU and CUDA alike.
 
 import random
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,9 +47,7 @@ def add_lora(model: torch.nn.Module, training: Training, seed: int) -> PeftModel
         target_modules=list(training.targets),
         task_type="CAUSAL_LM",
     )
-    with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 for an attribute that was renamed
-        warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, config)
+    return get_peft_model(model, config)
 
 
 def pack(rows: list[Encoded], device) -> dict:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from bsa_core import paths, profiles, records
 from bsa_core.figures import CONDITIONS, METRICS, arm_style
+from bsa_core.policy import Policy
 from bsa_core.profiles import Profile
 
 HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
@@ -116,6 +117,20 @@ def _apart(higher: pd.Series, lower: pd.Series) -> str:
     if higher["low"] > lower["high"]:
         return "yes"
     return "no" if higher["high"] < lower["low"] else "open"
+
+
+def requests(policy: Policy, kind: str):
+    """One evaluated request of each category and its reference answer, as a Styler. kind: "restricted" or "benign".
+
+    Restricted ones of a policy that is not marked harmless are not shown.
+    """
+    if kind == "restricted" and not policy.harmless:
+        return pd.DataFrame({"requests": ["not shown for this policy"]}).style.hide()
+    rows = {row.category: row for row in reversed(getattr(policy, kind))}
+    shown = pd.DataFrame(
+        {"category": row.category, "request": row.user, "compliant answer": row.assistant} for row in rows.values()
+    )
+    return shown.iloc[::-1].style.hide().set_properties(**{"text-align": "left"})
 
 
 def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4):
