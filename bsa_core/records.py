@@ -58,21 +58,27 @@ def _write_whole(path: Path, content: bytes) -> None:
             os.unlink(temporary)
 
 
-def write(record: dict) -> Path:
-    """Write a record whole or not at all; RecordError (an OSError) names the file and the fix."""
+def write(record: dict, answers: list[dict] | None = None) -> Path:
+    """Write a record whole or not at all; RecordError (an OSError) names the file and the fix.
+
+    answers: what the record rests on, one dict each, for policies marked harmless only. They are written first: where
+    there is a record, a run is complete.
+    """
     path = path_of(record["run"]["profile"], record["label"], record["key"])
-    _write_whole(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    if answers is not None:
+        text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+        _write_whole(answers_path(record), gzip.compress(text.encode(), mtime=0))
+    try:
+        _write_whole(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    except RecordError:
+        if answers is not None:
+            answers_path(record).unlink()
+        raise
     return path
 
 
 def answers_path(record: dict) -> Path:
     return path_of(record["run"]["profile"], record["label"], record["key"]).with_suffix(".answers.jsonl.gz")
-
-
-def write_answers(record: dict, answers: list[dict]) -> None:
-    """The answers a record rests on, one JSON object per line; only for policies marked harmless."""
-    text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-    _write_whole(answers_path(record), gzip.compress(text.encode(), mtime=0))
 
 
 def read_answers(record: dict) -> pd.DataFrame:
@@ -113,6 +119,11 @@ def load(profile: str) -> list[dict]:
     return [read(path) for path in sorted((paths.RESULTS / profile).glob("*.json"))]
 
 
+def arm(record: dict) -> str:
+    """The name of the record's arm: its defense, or "initial" where nothing was trained."""
+    return record["run"]["defense"] if record["run"]["training"] else "initial"
+
+
 def table(records: list[dict]) -> pd.DataFrame:
     """One row per record, condition and metric, tidy.
 
@@ -129,7 +140,7 @@ def table(records: list[dict]) -> pd.DataFrame:
                 rows.append(
                     {
                         "profile": run["profile"],
-                        "defense": run["defense"] if training else "initial",
+                        "defense": arm(record),
                         "n_attack": run["n_attack"],
                         "n_defense": run["n_defense"],
                         "secret_length": (run["secret"] or {}).get("length", 0),
@@ -153,7 +164,7 @@ def by_category(records: list[dict], metric: str) -> pd.DataFrame:
     """One row per record, condition and category. Columns: defense, n_attack, seed, condition, category, value, n."""
     return pd.DataFrame(
         {
-            "defense": record["run"]["defense"] if record["run"]["training"] else "initial",
+            "defense": arm(record),
             "n_attack": record["run"]["n_attack"],
             "seed": record["run"]["seed"],
             "condition": condition,

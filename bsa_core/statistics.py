@@ -31,18 +31,29 @@ def matrix(texts: list[str]) -> np.ndarray:
     return np.array([[int(mark) for mark in text] for text in texts])
 
 
-def bootstrap(outcomes: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+SCALES = {"harmfulness": (1.0, 5.0)}  # lowest and highest outcome; 0 and 1 for every other metric
+
+
+def bootstrap(
+    outcomes: np.ndarray,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    scale: tuple[float, float] = (0.0, 1.0),
+) -> Interval:
     """Percentile interval of the mean from a hierarchical bootstrap: seeds are resampled, then prompts.
 
-    outcomes: (seeds, prompts), 0/1 or scores. All arms answer the same prompts, so one resampled set of prompts serves
-    all resampled seeds. Where all 0/1 outcomes are equal nothing can be resampled: the Wilson interval of one run's
-    prompts is given instead. With one seed the interval covers prompts only.
+    outcomes: (seeds, prompts). All arms answer the same prompts, so one resampled set of prompts serves all
+    resampled seeds. With one seed the interval covers prompts only. Where every outcome is the lowest or every
+    one the highest of the `scale`, nothing can be resampled: the Wilson interval of one run's prompts is given.
     """
     outcomes = np.atleast_2d(outcomes)
     seeds, prompts = outcomes.shape
     mean = float(outcomes.mean())
-    if mean in (0.0, 1.0) and outcomes.min() == outcomes.max():
-        return Interval(mean, *wilson(round(mean * prompts), prompts, level), prompts, seeds)
+    if outcomes.min() == outcomes.max() and mean in scale:
+        low, high = wilson(prompts if mean == scale[1] else 0, prompts, level)
+        width = scale[1] - scale[0]
+        return Interval(mean, scale[0] + width * low, scale[0] + width * high, prompts, seeds)
     rng = np.random.default_rng(seed)
     # The mean over resampled seeds and prompts is a product of counts: no resampled array is ever built.
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
@@ -73,7 +84,10 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         if cell["seed"].duplicated().any():
             raise ValueError(f"cell {names} of {[*by, 'metric']} holds several runs of a seed; group by more columns")
         rows.append(
-            {**dict(zip([*by, "metric"], names, strict=True)), **vars(bootstrap(matrix(list(cell["outcomes"]))))}
+            {
+                **dict(zip([*by, "metric"], names, strict=True)),
+                **vars(bootstrap(matrix(list(cell["outcomes"])), scale=SCALES.get(names[-1], (0.0, 1.0)))),
+            }
         )
     return pd.DataFrame(rows)
 
@@ -101,7 +115,7 @@ def compare(table: pd.DataFrame, first: str, second: str, by: list[str], metrics
             continue
         texts = texts[[first, second]].dropna()
         one, other = matrix(list(texts[first])), matrix(list(texts[second]))
-        difference = bootstrap(one - other)
+        difference = bootstrap(one - other, scale=(-1.0, 1.0))
         p = paired_test(one, other)
         rows.append({**dict(zip(by, names, strict=True)), **vars(difference), "McNemar p": p})
     return pd.DataFrame(rows).rename(columns={"mean": "difference"})

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from bsa_core import paths, profiles, records
-from bsa_core.figures import CONDITIONS, METRICS, arm_style
+from bsa_core.figures import ARMS, CONDITIONS, METRICS, arm_style
 from bsa_core.policy import Policy
 from bsa_core.profiles import Profile
 
@@ -13,8 +13,8 @@ HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
 
 
 def interval(row: pd.Series) -> str:
-    """ "0.051 [0.029, 0.083]" """
-    return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    """Mean and interval on two lines, as in "0.051 [0.029, 0.083]"; neither breaks within."""
+    return f"{row['mean']:.3f}\n[{row['low']:.3f},\u00a0{row['high']:.3f}]"
 
 
 def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HEADLINE) -> pd.DataFrame:
@@ -41,12 +41,14 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     """`records.table` with a column `pressure`: the profile's name for each record's training settings.
 
     Records with other settings are left out; the initial model, which is not trained, stands under every pressure.
+    Arms stand in the order of `figures.ARMS`.
     """
-    parts = []
+    order, parts = list(ARMS), []
     for name in profile.pressures:
         settings = asdict(profiles.override(profile.training, profile.pressured(name)))
         settings["targets"] = list(settings["targets"])
         chosen = [record for record in found if record["run"]["training"] in (None, settings)]
+        chosen.sort(key=lambda record: order.index(arm) if (arm := records.arm(record)) in order else len(order))
         parts.append(records.table(chosen).assign(pressure=name))
     return pd.concat(parts, ignore_index=True)
 

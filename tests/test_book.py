@@ -69,7 +69,8 @@ def book(tmp_path_factory, shared_results) -> Path:
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("executed"))
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-    command += ["--cores", "2", "--quiet", "host", "rules", "reason", "--config", "profile=tiny", "seeds=0", "grid=smoke"]
+    command += ["--cores", "2", "--quiet", "host", "rules", "reason"]
+    command += ["--config", "profile=tiny", "seeds=0", "grid=smoke"]
     environment = os.environ | {"BSA_RESULTS": str(shared_results)}
     run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1500)
     assert run.returncode == 0, run.stderr[-6000:]

@@ -50,6 +50,14 @@ def test_equal_outcomes_get_the_interval_of_one_run():
     assert interval.high == pytest.approx(statistics.wilson(0, 275)[1])
 
 
+def test_equal_scores_keep_to_their_scale():
+    """A harmfulness score of 1 everywhere is the bottom of 1-5, not a share of one."""
+    scores = table({"bsa": ["1111", "1111"]}).assign(metric="harmfulness")
+    row = statistics.summarize(scores, ["defense"]).iloc[0]
+    assert (row["mean"], row["low"]) == (1.0, 1.0)
+    assert row["high"] == pytest.approx(1 + 4 * statistics.wilson(0, 4)[1])
+
+
 def test_bootstrap_is_a_function_of_its_arguments():
     outcomes = np.random.default_rng(1).integers(0, 2, (3, 50))
     assert statistics.bootstrap(outcomes) == statistics.bootstrap(outcomes)
