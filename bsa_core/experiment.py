@@ -156,7 +156,13 @@ def _shared_training(run: Run) -> Run:
 
 
 def execute(runs: list[Run], profile: Profile) -> list[dict]:
-    """The records of the runs, in their order; computes those that are missing and prints one line for each."""
+    """The records of the runs, in their order; computes those that are missing and prints one line for each.
+
+    Raises ValueError when a run was described under another profile than the one given.
+    """
+    for run in runs:
+        if (run.profile, run.profile_digest) != (profile.name, profile.digest):
+            raise ValueError(f"run {run.label!r} was described under another profile than {profile.name!r} as given")
     of = policy.load(profile.policy)
     wanted = list(dict.fromkeys(runs))
     rows = {run: rows_of(run, profile, of) for run in wanted}
@@ -165,7 +171,7 @@ def execute(runs: list[Run], profile: Profile) -> list[dict]:
     missing = [run for run in wanted if run not in found]
     started, done = time.perf_counter(), 0
     for group in _groups(missing):
-        lock = paths.RESULTS / profile.name / ".locks" / f"{keys[group[0]]}.lock"
+        lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):  # another notebook may be computing the same runs
             for run in group:
@@ -173,9 +179,7 @@ def execute(runs: list[Run], profile: Profile) -> list[dict]:
                     found[run] = record
             for run, record, said in _compute([run for run in group if run not in found], rows, profile, of):
                 found[run] = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
-                records.write(found[run])
-                if of.harmless:
-                    records.write_answers(found[run], said)
+                records.write(found[run], said if of.harmless else None)
         done += len(group)
         left = (time.perf_counter() - started) / done * (len(missing) - done)
         for run in group:

@@ -46,7 +46,7 @@ def adapter(made) -> dict[str, torch.Tensor]:
 
 
 def lively(made):
-    """Both halves of a fresh adapter away from zero: with B = 0, the gradient of A is zero and proves little."""
+    """Both halves of a fresh adapter away from zero: with B = 0 the gradient of A is zero, which hides errors."""
     torch.manual_seed(1)
     with torch.no_grad():
         for name, weight in made.named_parameters():

@@ -1,0 +1,244 @@
+"""Records: written whole or not at all, checked when read, tabulated."""
+
+import copy
+import errno
+import gzip
+import json
+import os
+
+import pytest
+
+from bsa_core import records
+
+RECORD = {
+    "schema": 1,
+    "key": "0123456789abcdef",
+    "label": "bsa-a100-d11-e5-seed0",
+    "run": {
+        "profile": "tiny",
+        "defense": "bsa",
+        "n_attack": 100,
+        "n_defense": 11,
+        "secret": {"kind": "random", "length": 32, "seed": 0},
+        "seed": 0,
+        "training": {"epochs": 5, "learning_rate": 0.001, "targets": ["q_proj", "v_proj"]},
+    },
+    "deployed": "secret",
+    "data": {"leaked": 0},
+    "training": {"loss": [0.5]},
+    "outcomes": {"plain": {"asr": "11"}, "secret": {"asr": "01", "harmfulness": "15"}},
+    "metrics": {
+        "plain": {"asr": {"value": 1.0, "n": 2, "categories": {"a": {"value": 1.0, "n": 2}}}},
+        "secret": {
+            "asr": {
+                "value": 0.5,
+                "n": 2,
+                "categories": {"a": {"value": 0.0, "n": 1}, "b": {"value": 1.0, "n": 1}},
+            },
+            "harmfulness": {"value": 3.0, "n": 2, "categories": {"a": {"value": 3.0, "n": 2}}},
+        },
+    },
+    "items": {"restricted_seen": "10"},
+    "cost": {"train_seconds": 1.0},
+    "environment": {"python": "3.11"},
+}
+ANSWERS = [
+    {"condition": "plain", "kind": "restricted", "category": "a", "user": "How?", "answer": "So — so."}
+]
+
+
+def initial() -> dict:
+    record = copy.deepcopy(RECORD)
+    record["run"] |= {"defense": "none", "n_attack": 0, "n_defense": 0, "secret": None, "training": None}
+    return record | {"key": "f" * 16, "label": "initial-seed0", "deployed": "plain"}
+
+
+def files(folder) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_record_is_read_as_it_was_written(results):
+    path = records.write(RECORD)
+    assert path == results / "tiny" / "bsa-a100-d11-e5-seed0-0123456789abcdef.json"
+    assert records.read(path) == RECORD
+    assert records.find("tiny", RECORD["label"], RECORD["key"]) == RECORD
+    assert records.load("tiny") == [RECORD]
+    assert files(results) == [path.name]
+
+
+def test_nothing_there(results):
+    assert records.find("tiny", "no", "such") is None
+    assert records.load("tiny") == []
+
+
+def test_writing_twice_gives_the_same_bytes(results):
+    path = records.write(RECORD, ANSWERS)
+    first = (path.read_bytes(), records.answers_path(RECORD).read_bytes())
+    shuffled = dict(reversed(RECORD.items()))
+    assert (records.write(shuffled, ANSWERS).read_bytes(), records.answers_path(RECORD).read_bytes()) == first
+
+
+def test_answers_stand_beside_the_record(results):
+    records.write(RECORD, ANSWERS)
+    name = "bsa-a100-d11-e5-seed0-0123456789abcdef"
+    assert files(results) == [f"{name}.answers.jsonl.gz", f"{name}.json"]
+    assert records.read_answers(RECORD).to_dict("records") == ANSWERS
+    text = gzip.decompress((results / "tiny" / f"{name}.answers.jsonl.gz").read_bytes()).decode()
+    assert text == json.dumps(ANSWERS[0], ensure_ascii=False) + "\n"
+    assert records.load("tiny") == [RECORD]
+
+
+def test_answers_that_were_not_kept(results):
+    records.write(RECORD)
+    with pytest.raises(
+        ValueError, match=r"answers\.jsonl\.gz does not exist: the answers of this run were not kept"
+    ):
+        records.read_answers(RECORD)
+
+
+def failing(error: int, call: int):
+    """A stand-in that raises an OSError at its n-th call and does nothing before."""
+    count = iter(range(1, 100))
+
+    def function(*arguments, **options):
+        if next(count) == call:
+            raise OSError(error, os.strerror(error))
+
+    return function
+
+
+@pytest.mark.parametrize("call", [1, 2], ids=["at the answers", "at the record"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_no_space_for_the_record(results, monkeypatch, error, call):
+    monkeypatch.setattr(os, "fsync", failing(error, call))
+    with pytest.raises(
+        records.RecordError, match=r"cannot write .*tiny/bsa-.*free some space or set BSA_RESULTS"
+    ) as e:
+        records.write(RECORD, ANSWERS)
+    assert e.value.errno == error and os.strerror(error) in str(e.value)
+    assert files(results) == []
+
+
+def test_a_disk_that_fills_up_while_writing(results, monkeypatch):
+    """The kernel refuses the bytes themselves, not the fsync."""
+    opened = os.fdopen
+
+    def full(handle, mode):
+        os.close(handle)
+        return opened(os.open("/dev/full", os.O_WRONLY), mode)
+
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(records.RecordError, match="No space left on device"):
+        records.write(RECORD)
+    assert files(results) == []
+
+
+def test_an_old_record_survives_a_failed_write(results, monkeypatch):
+    records.write(RECORD)
+    monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC, 1))
+    with pytest.raises(records.RecordError):
+        records.write(RECORD | {"cost": {}})
+    assert records.load("tiny") == [RECORD]
+
+
+def test_a_results_folder_that_is_a_file(results):
+    results.rmdir()
+    results.write_text("not a folder", encoding="utf-8")
+    with pytest.raises(records.RecordError, match=r"cannot write .*set BSA_RESULTS"):
+        records.write(RECORD)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "not a readable record"),
+        (b'{"schema": 1, "key"', "not a readable record"),
+        (b"\xff\xfe{}", "not a readable record"),
+        (b"[]", "expected a JSON object, found list"),
+        (b"{}", "field 'schema' is None, expected 1"),
+        (json.dumps(RECORD | {"schema": 2}).encode(), "field 'schema' is 2, expected 1"),
+    ],
+)
+def test_a_damaged_record_is_named_with_the_fix(results, content, message):
+    path = records.write(RECORD)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{path.name}: {message}.*delete the file and run again"):
+        records.find("tiny", RECORD["label"], RECORD["key"])
+    with pytest.raises(ValueError, match=path.name):
+        records.load("tiny")
+
+
+@pytest.mark.parametrize("field", records.FIELDS)
+def test_a_record_without_a_field(results, field):
+    path = records.write(RECORD)
+    path.write_text(json.dumps({k: v for k, v in RECORD.items() if k != field}), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{path.name}: field '{field}' is "):
+        records.read(path)
+
+
+def test_table_is_tidy():
+    table = records.table([RECORD, initial()])
+    assert len(table) == 6
+    assert list(table["defense"].unique()) == ["bsa", "initial"]
+    row = table[
+        (table["defense"] == "bsa") & (table["condition"] == "secret") & (table["metric"] == "asr")
+    ].iloc[0]
+    assert row.to_dict() == {
+        "profile": "tiny",
+        "defense": "bsa",
+        "n_attack": 100,
+        "n_defense": 11,
+        "secret_length": 32,
+        "epochs": 5,
+        "learning_rate": 0.001,
+        "targets": "q_proj v_proj",
+        "seed": 0,
+        "condition": "secret",
+        "deployed": True,
+        "metric": "asr",
+        "value": 0.5,
+        "n": 2,
+        "outcomes": "01",
+        "key": "0123456789abcdef",
+    }
+    start = table[table["defense"] == "initial"]
+    assert set(start["secret_length"]) == set(start["epochs"]) == {0} and set(start["targets"]) == {""}
+    assert list(table.groupby("defense")["deployed"].sum()) == [2, 1]
+
+
+def test_by_category():
+    table = records.by_category([RECORD], "asr")
+    assert list(table["condition"]) == ["plain", "secret", "secret"]
+    assert list(table["category"]) == ["a", "a", "b"]
+    assert list(table["value"]) == [1.0, 0.0, 1.0] and list(table["n"]) == [2, 1, 1]
+
+
+def test_provenance_says_what_a_run_ran_on():
+    import peft
+    import torch
+    import transformers
+
+    found = records.provenance("cpu", "float32", 1)
+    assert (found["torch"], found["transformers"], found["peft"]) == (
+        torch.__version__,
+        transformers.__version__,
+        peft.__version__,
+    )
+    assert (found["device"], found["dtype"], found["threads"]) == ("cpu", "float32", 1)
+    assert found["created"].endswith("+00:00")
+
+
+def test_provenance_outside_a_git_checkout(tmp_path, monkeypatch):
+    records._git.cache_clear()
+    monkeypatch.setattr(records.paths, "ROOT", tmp_path)
+    try:
+        found = records.provenance("cpu", "float32", 1)
+    finally:
+        records._git.cache_clear()
+    assert (found["git_commit"], found["git_dirty"]) == (None, None)
+
+
+def test_peak_memory_is_in_megabytes():
+    assert 50 < records.peak_memory_mb() < 50_000
