@@ -33,14 +33,28 @@ def device_of(compute: Compute) -> str:
     return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # what damaged and missing files raise
+
+
 def _from_folder(folder: str | Path, **options) -> Loaded:
     """Through the ordinary transformers classes; damaged or missing files become one clear message."""
+    options |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **{k: v for k, v in options.items() if k == "revision"})
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **options)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        model, info = AutoModelForCausalLM.from_pretrained(folder, **options)
+        if info["missing_keys"]:  # transformers fills them with random numbers and goes on
+            raise ValueError(f"tensor {min(info['missing_keys'])} is missing")
+    except UNREADABLE as error:
         raise ValueError(f"the model in {folder} cannot be loaded: {error}") from error
     return Loaded(model, tokenizer)
+
+
+def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """The model with a PEFT adapter merged into its weights."""
+    try:
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    except UNREADABLE as error:
+        raise ValueError(f"the adapter in {folder} cannot be loaded: {error}") from error
 
 
 def _from_gguf(source: ModelSource) -> Loaded:
@@ -94,7 +108,7 @@ def _load(source: ModelSource, compute: Compute) -> Loaded:
         loaded = _from_hub(source)
     model = loaded.model
     if source.adapter:
-        model = PeftModel.from_pretrained(model, CHECKPOINTS / source.adapter).merge_and_unload()
+        model = _with_adapter(model, CHECKPOINTS / source.adapter)
     model = model.to(device=device_of(compute), dtype=getattr(torch, compute.dtype))
     return Loaded(model.eval().requires_grad_(False), loaded.tokenizer)
 

