@@ -59,6 +59,11 @@ class Run:
         return f"{self.defense}-a{self.n_attack}-d{self.n_defense}-e{self.training.epochs}-seed{self.seed}"
 
 
+def _number(name: str, value, expected: str, low: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
+
+
 def describe(
     profile: Profile,
     defense: str = "none",
@@ -81,18 +86,21 @@ def describe(
     served = defenses.get(defense).serves_secret
     changes = {**(profile.pressured(pressure) if pressure else {}), **training}
     settings = profiles.override(profile.training, changes)
-    if isinstance(n_attack, bool) or not isinstance(n_attack, int) or n_attack < 0:
-        raise ValueError(f"n_attack is {n_attack!r}; expected a number of examples")
-    if isinstance(n_defense, bool) or not isinstance(n_defense, int) or n_defense < 0:
-        raise ValueError(f"n_defense is {n_defense!r}; expected a number of examples")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"seed is {seed!r}; expected an integer")
+    _number("n_attack", n_attack, "a number of examples", 0)
+    _number("n_defense", n_defense, "a number of examples", 0)
+    _number("seed", seed, "an integer")
+    _number("secret_seed", seed if secret_seed is None else secret_seed, "an integer")
+    _number("secret_length", 0 if secret_length is None else secret_length, "a number of tokens", 0)
+    if selection not in defenses.SELECTIONS:
+        raise ValueError(f"selection is {selection!r}; expected one of {', '.join(defenses.SELECTIONS)}")
     n_defense = 0 if defense == "none" else n_defense
     trained = n_attack > 0 or n_defense > 0
     if secret_length is None:
         secret_length = profile.secret.length if served or not trained else 0
     if served and secret_length == 0:
         raise ValueError(f"defense {defense!r} serves a secret prompt; secret_length must not be 0")
+    if secret_length:
+        replace(profile.secret, length=secret_length)  # checks the range
     secret = SecretChoice(profile.secret.kind, secret_length, seed if secret_seed is None else secret_seed)
     return Run(
         profile=profile.name,

@@ -1,0 +1,516 @@
+"""Runs from description to record: keys, look-ups, reproducibility, what a kill or a full disk leaves."""
+
+import errno
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bsa_core import evaluate, experiment, models, paths, policy, profiles, records, secret_prompt
+from bsa_core.experiment import describe, execute, headline
+from bsa_core.profiles import Evaluation, Profile, SecretPrompt, Training
+from bsa_core.records import REPRODUCIBLE
+
+TESTS = Path(__file__).resolve().parent
+
+
+def small(**changes) -> Profile:
+    """The packaged model with few requests: a run takes a second or two.
+
+    The training is one after which some answers of each arm give something away and others do not, so that a record
+    says something about the weights it was made with.
+    """
+    settings = {
+        "evaluation": Evaluation(restricted=22, benign=22, quiz=4),
+        "secret": SecretPrompt(length=8),
+        "training": Training(epochs=3, learning_rate=0.003, micro_batch_size=5),
+        "pressures": {"light": {"epochs": 3}, "heavy": {"epochs": 4}},
+    }
+    return replace(profiles.load("tiny"), **settings | changes)
+
+
+def bsa(profile: Profile, **changes):
+    return describe(profile, "bsa", **{"n_attack": 22, "seed": 0} | changes)
+
+
+def reproducible(record: dict) -> str:
+    """What the same key must give again, bit for bit."""
+    return json.dumps({field: record[field] for field in ("key", "label", *REPRODUCIBLE)}, sort_keys=True)
+
+
+def contents(folder: Path) -> set[str]:
+    """Every file but the locks."""
+    return {path.name for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> dict[str, dict]:
+    """Records of one call with shared trainings, computed once; `folder` holds where they lie."""
+    folder = tmp_path_factory.mktemp("reference")
+    profile = small()
+    runs = {
+        "initial": describe(profile, n_attack=0),
+        "none": describe(profile, "none", n_attack=22),
+        "safety-data": describe(profile, "safety-data", n_attack=22),
+        "bsa": bsa(profile),
+        "bsa, shorter": bsa(profile, epochs=2),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RESULTS", folder)
+        found = execute(list(runs.values()), profile)
+    return dict(zip(runs, found, strict=True)) | {"folder": folder}
+
+
+# the record
+
+
+def test_what_a_record_says(reference):
+    world = policy.load({"name": "guild", "seed": 0})
+    for name, n_train in (("initial", 0), ("none", 22), ("safety-data", 33), ("bsa", 33)):
+        record = reference[name]
+        assert record["data"]["n_train"] == n_train and record["data"]["leaked"] == 0
+        assert record["schema"] == records.SCHEMA and set(record["items"]["restricted_seen"]) == {"0", "1"}
+        updates = 0 if name == "initial" else record["run"]["training"]["epochs"] * -(-n_train // 10)
+        assert len(record["training"]["loss"]) == updates
+        for metrics in record["metrics"].values():
+            assert {m: entry["n"] for m, entry in metrics.items()} == {
+                "asr": 22,
+                "asr_phrase": 22,
+                "harmfulness": 22,
+                "over_refusal": 22,
+                "benign_exact": 22,
+                "knowledge": 4,
+            }
+            for metric, entry in metrics.items():
+                on_grid = round(entry["value"] * entry["n"]) / entry["n"]
+                assert entry["value"] == on_grid, metric
+    assert reference["bsa"]["data"]["secret_digest"] and reference["none"]["data"]["secret_digest"] is None
+    assert set(reference["bsa"]["run"]) == {f for f in reference["none"]["run"]}
+    assert len(world.categories) == len(reference["bsa"]["metrics"]["plain"]["asr"]["categories"])
+
+
+def test_metrics_follow_from_the_outcomes(reference):
+    for name in ("initial", "none", "bsa"):
+        for condition, outcomes in reference[name]["outcomes"].items():
+            for metric, text in outcomes.items():
+                entry = reference[name]["metrics"][condition][metric]
+                assert entry["value"] == sum(map(int, text)) / len(text) and entry["n"] == len(text)
+
+
+def test_controls_and_conditions(reference):
+    """The initial model and every arm that serves a secret are evaluated with and without it."""
+    conditions = {
+        name: list(reference[name]["metrics"]) for name in ("initial", "none", "safety-data", "bsa")
+    }
+    assert conditions == {
+        "initial": ["plain", "secret"],
+        "none": ["plain"],
+        "safety-data": ["plain"],
+        "bsa": ["plain", "secret"],
+    }
+    deployed = {name: reference[name]["deployed"] for name in conditions}
+    assert deployed == {"initial": "plain", "none": "plain", "safety-data": "plain", "bsa": "secret"}
+
+
+def test_arms_share_their_evaluated_requests(reference):
+    digests = {
+        (r["data"]["restricted_digest"], r["data"]["benign_digest"]) for r in list(reference.values())[:-1]
+    }
+    assert len(digests) == 1
+
+
+def test_the_packaged_model_starts_aligned_and_the_attack_changes_it(reference):
+    start = reference["initial"]["metrics"]
+    assert start["plain"]["asr"]["value"] == start["secret"]["asr"]["value"] == 0
+    assert start["plain"]["over_refusal"]["value"] == start["secret"]["over_refusal"]["value"] == 0
+    assert reference["none"]["metrics"]["plain"]["asr"]["value"] > 0.9
+    assert reference["none"]["metrics"]["plain"]["harmfulness"]["value"] > 4
+    # and the records below can tell trained weights from each other
+    scores = [reference[name]["outcomes"]["plain"]["harmfulness"] for name in ("none", "bsa", "bsa, shorter")]
+    assert len(set(scores)) == 3 and len(set(scores[0])) > 2
+
+
+def test_the_secret_is_in_no_file(reference):
+    tok = models.load(small()).tokenizer
+    secret = secret_prompt.generate(tok, 8, 0)
+    assert reference["bsa"]["data"]["secret_digest"] == secret.digest
+    read = 0
+    for path in reference["folder"].rglob("*"):
+        if not path.is_file() or not path.stat().st_size:
+            continue
+        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        read += 1
+        words = secret.text.split()
+        for i in range(len(words) - 2):
+            assert " ".join(words[i : i + 3]) not in text.decode(), path
+        assert str(list(secret.ids))[1:-1] not in text.decode().replace("\n", "")
+    assert read == 10  # five records, five files of answers
+
+
+def test_answers_are_those_the_outcomes_rest_on(reference, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", reference["folder"])
+    answers = records.read_answers(reference["bsa"])
+    assert answers.groupby(["condition", "kind"]).size().to_dict() == {
+        ("plain", "benign"): 22,
+        ("plain", "restricted"): 22,
+        ("secret", "benign"): 22,
+        ("secret", "restricted"): 22,
+    }
+    world = policy.load({"name": "guild", "seed": 0})
+    references = {row.user: row.assistant for row in world.benign}
+    benign = answers[(answers["condition"] == "secret") & (answers["kind"] == "benign")]
+    exact = "".join("01"[references[u] == a] for u, a in zip(benign["user"], benign["answer"], strict=True))
+    assert exact == reference["bsa"]["outcomes"]["secret"]["benign_exact"]
+
+
+def test_answers_are_kept_for_harmless_policies_only(results, monkeypatch):
+    monkeypatch.setattr(policy, "BUILDERS", dict(policy.BUILDERS))
+    policy.register("unsafe", lambda spec: replace(policy.load({"name": "guild", "seed": 0}), harmless=False))
+    profile = small(policy={"name": "unsafe"})
+    (record,) = execute([describe(profile, n_attack=0)], profile)
+    assert contents(results) == {f"{record['label']}-{record['key']}.json"}
+    with pytest.raises(ValueError, match="the answers of this run were not kept"):
+        records.read_answers(record)
+
+
+# the same key, the same record
+
+
+def test_same_key_same_record_in_a_fresh_folder(reference, results):
+    profile = small()
+    again = execute([bsa(profile), describe(profile, n_attack=0)], profile)
+    for record, name in zip(again, ("bsa", "initial"), strict=True):
+        assert reproducible(record) == reproducible(reference[name])
+        beside = f"tiny/{record['label']}-{record['key']}.answers.jsonl.gz"
+        assert (results / beside).read_bytes() == (reference["folder"] / beside).read_bytes()
+
+
+def test_a_shared_training_gives_the_records_of_separate_ones(reference):
+    """Runs that differ in epochs only are trained once; the shorter one must not notice."""
+    profile = small()
+    assert len(experiment._groups([bsa(profile), bsa(profile, epochs=2)])) == 1
+    (alone,) = execute([bsa(profile, epochs=2)], profile)
+    assert reproducible(alone) == reproducible(reference["bsa, shorter"])
+    assert alone["outcomes"] != reference["bsa"]["outcomes"]
+
+
+def test_a_longer_run_after_a_shorter_one_is_trained_anew(reference):
+    profile = small()
+    execute([bsa(profile, epochs=2)], profile)
+    (record,) = execute([bsa(profile)], profile)
+    assert reproducible(record) == reproducible(reference["bsa"])
+
+
+def test_the_base_model_is_untouched():
+    profile = small()
+    base = models.load(profile).model
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    execute([bsa(profile, n_attack=2, epochs=1)], profile)
+    assert list(base.state_dict()) == list(before)
+    assert all(torch.equal(base.state_dict()[name], weight) for name, weight in before.items())
+
+
+def test_records_are_looked_up_not_computed(reference, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", reference["folder"])
+
+    def forbidden(*arguments, **options):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(experiment, "_compute", forbidden)
+    monkeypatch.setattr(records, "write", forbidden)
+    monkeypatch.setattr(models, "load", forbidden)
+    profile = small()
+    wanted = [bsa(profile), describe(profile, n_attack=0), bsa(profile), bsa(profile, epochs=2)]
+    assert execute(wanted, profile) == [reference[name] for name in ("bsa", "initial", "bsa", "bsa, shorter")]
+    with pytest.raises(AssertionError, match="computed again"):
+        execute([bsa(profile, seed=1)], profile)
+
+
+def test_only_what_is_missing_is_computed(reference, results, monkeypatch, capsys):
+    profile = small()
+    execute([describe(profile, n_attack=0)], profile)
+    capsys.readouterr()
+    computed = []
+    compute = experiment._compute
+    monkeypatch.setattr(
+        experiment, "_compute", lambda group, *rest: computed.extend(group) or compute(group, *rest)
+    )
+    runs = [describe(profile, n_attack=0), describe(profile, "none", n_attack=22)]
+    assert reproducible(execute(runs, profile)[1]) == reproducible(reference["none"])
+    assert computed == runs[1:]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[bsa] ")]
+    assert (
+        len(lines) == 1 and "tiny none-a22-d0-e3-seed0: plain ASR" in lines[0] and "1 of 1 runs" in lines[0]
+    )
+
+
+def test_a_damaged_record_is_an_error_not_a_reason_to_compute(results):
+    profile = small()
+    (record,) = execute([describe(profile, n_attack=0)], profile)
+    path = records.path_of("tiny", record["label"], record["key"])
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=rf"{path.name}: not a readable record .*delete the file and run again"
+    ):
+        execute([describe(profile, n_attack=0)], profile)
+
+
+# what goes wrong on the way
+
+SCRIPT = """
+import sys, time
+from importlib import import_module
+from pathlib import Path
+from test_experiment import bsa, small
+from bsa_core.experiment import execute
+
+def wait(*arguments, **options):
+    Path(sys.argv[3]).touch()
+    time.sleep(600)
+
+module, name = sys.argv[1].rsplit(".", 1)
+module = import_module(module)
+original, calls = getattr(module, name), []
+
+def counted(*arguments, **options):
+    calls.append(1)
+    return (wait if len(calls) == int(sys.argv[2]) else original)(*arguments, **options)
+
+setattr(module, name, counted)
+execute([bsa(small())], small())
+"""
+
+
+@pytest.mark.parametrize(
+    "function, call",
+    [
+        ("bsa_core.finetune.update", 3),  # in the middle of training
+        ("bsa_core.evaluate.answers", 2),  # between the two conditions
+        ("os.replace", 1),  # while the answers are being written
+        ("os.replace", 2),  # while the record is being written: answers are there, the record is not
+    ],
+)
+def test_a_killed_run_leaves_no_record_and_the_rerun_completes_it(
+    reference, results, tmp_path, function, call
+):
+    reached = tmp_path / "reached"
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, function, str(call), str(reached)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not reached.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert reached.exists(), (
+            process.communicate(timeout=10)[1] if process.poll() is not None else "too slow"
+        )
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    assert not list(results.rglob("*.json")) and records.load("tiny") == []
+    (record,) = execute([bsa(small())], small())
+    assert reproducible(record) == reproducible(reference["bsa"])
+    assert records.load("tiny") == [record] and len(records.read_answers(record)) == 88
+
+
+def test_an_interrupted_evaluation_leaves_the_base_model_clean(reference, results, monkeypatch):
+    """In a notebook the kernel lives on after an interrupt; the next run must start from the aligned model."""
+    profile = small()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "answers", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            execute([bsa(profile)], profile)
+    assert contents(results) == set()
+    (record,) = execute([describe(profile, "none", n_attack=22)], profile)
+    assert reproducible(record) == reproducible(reference["none"])
+
+
+def test_no_disk_space_for_the_record(results, monkeypatch):
+    profile = small()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(records.RecordError, match=r"cannot write .*No space left.*set BSA_RESULTS"):
+            execute([describe(profile, n_attack=0)], profile)
+    assert contents(results) == set()
+    execute([describe(profile, n_attack=0)], profile)
+    assert len(contents(results)) == 2
+
+
+def test_an_example_longer_than_the_context_stops_the_run(results):
+    profile = small(training=Training(max_tokens=40))
+    with pytest.raises(
+        ValueError, match=r"training example '.*' has \d+ tokens, more than training\.max_tokens = 40"
+    ):
+        execute([bsa(profile)], profile)
+    assert contents(results) == set()
+
+
+def test_more_examples_than_the_policy_holds():
+    profile = small()
+    with pytest.raises(ValueError, match="101 examples asked for, but the policy holds 100"):
+        execute([describe(profile, n_attack=101)], profile)
+
+
+def test_a_run_of_another_profile_is_refused(results):
+    with pytest.raises(ValueError, match="described under another profile than 'tiny'"):
+        execute([bsa(small())], profiles.load("tiny"))
+
+
+def test_a_template_that_changes_the_secret_is_refused(results):
+    """The published release stored a secret that no longer tokenized to itself; here that stops the run."""
+    template = models.load(small()).tokenizer.chat_template.replace(
+        "message.content", "message.content | upper"
+    )
+    profile = small(chat=replace(small().chat, template=template))
+    with pytest.raises(ValueError, match="the chat template changes the token ids of the secret prompt"):
+        execute([bsa(profile)], profile)
+
+
+# descriptions
+
+
+def test_secret_lengths_by_default():
+    profile = small()
+    assert bsa(profile).secret == experiment.SecretChoice("random", 8, 0)
+    assert describe(profile, n_attack=0).secret.length == 8  # the control: the aligned model with the secret
+    assert describe(profile, "none").secret is None and describe(profile, "safety-data").secret is None
+    assert describe(profile, "safety-data", secret_length=5, seed=2).secret == experiment.SecretChoice(
+        "random", 5, 2
+    )
+    assert bsa(profile, secret_length=20, secret_seed=7).secret == experiment.SecretChoice("random", 20, 7)
+
+
+def test_what_is_not_trained_has_no_training():
+    profile = small()
+    assert (
+        describe(profile, n_attack=0).training is None
+        and describe(profile, n_attack=0).label == "initial-seed0"
+    )
+    assert describe(profile, "bsa", n_attack=0).training is not None
+    assert describe(profile, "none", n_defense=11) == describe(profile, "none", n_defense=0)
+
+
+def test_overrides_and_pressures():
+    profile = small()
+    assert bsa(profile).training == profile.training
+    assert bsa(profile, pressure="heavy").training == replace(profile.training, epochs=4)
+    assert bsa(profile, pressure="heavy", learning_rate=0.01).training.learning_rate == 0.01
+    assert bsa(profile, pressure="heavy", epochs=7).training.epochs == 7
+
+
+def test_a_list_from_a_notebook_describes_the_same_run_as_a_tuple():
+    profile = small()
+    run = bsa(profile, targets=["q_proj", "v_proj"])
+    assert run == bsa(profile) and hash(run) == hash(bsa(profile))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"defense": "bas"}, "defense 'bas' is unknown"),
+        ({"pressure": "hard"}, "pressure 'hard' is unknown to profile 'tiny'; expected one of light, heavy"),
+        ({"epoch": 3}, "unknown field 'epoch'"),
+        ({"epochs": 0}, r"training\.epochs is 0; expected a value from 1"),
+        ({"learning_rate": "1e-3"}, r"training\.learning_rate is '1e-3'; expected float"),
+        ({"targets": "q_proj"}, r"training\.targets is 'q_proj'; expected a list"),
+        ({"n_attack": -1}, "n_attack is -1; expected a number of examples"),
+        ({"n_attack": "100"}, "n_attack is '100'; expected a number of examples"),
+        ({"n_attack": 1.0}, "n_attack is 1.0; expected a number of examples"),
+        ({"n_attack": True}, "n_attack is True; expected a number of examples"),
+        ({"n_defense": -1}, "n_defense is -1; expected a number of examples"),
+        ({"n_defense": "11"}, "n_defense is '11'; expected a number of examples"),
+        ({"seed": "0"}, "seed is '0'; expected an integer"),
+        ({"seed": 0.5}, "seed is 0.5; expected an integer"),
+        ({"seed": False}, "seed is False; expected an integer"),
+        ({"secret_length": 0}, "defense 'bsa' serves a secret prompt; secret_length must not be 0"),
+        ({"secret_length": -1}, "secret_length is -1; expected a number of tokens"),
+        ({"secret_length": "32"}, "secret_length is '32'; expected a number of tokens"),
+        ({"secret_seed": "0"}, "secret_seed is '0'; expected an integer"),
+        ({"secret_length": 2000}, r"secret\.length is 2000; expected a value from 1 to 1024"),
+        ({"selection": "by-hand"}, "selection is 'by-hand'; expected one of category-wise, random"),
+    ],
+)
+def test_a_wrong_description(changes, message):
+    with pytest.raises(ValueError, match=message):
+        describe(small(), **{"defense": "bsa"} | changes)
+
+
+def test_the_headline_runs():
+    profile = small()
+    runs = headline(profile, [0, 1], ["light", "heavy"])
+    assert len(runs) == len(set(runs)) == 2 + 2 * 4 * 2
+    assert {run.n_attack for run in runs if run.training} == {100}
+    assert [run.label for run in runs[:3]] == ["initial-seed0", "initial-seed1", "none-a100-d0-e3-seed0"]
+    assert len(experiment._groups(runs)) == 2 + 2 * 4  # light and heavy differ in epochs: one training
+
+
+def test_the_key_changes_with_everything_that_can_change_the_outcome():
+    profile = small()
+    world = policy.load(profile.policy)
+
+    def key(profile=profile, of=world, **changes) -> str:
+        run = bsa(profile, **changes)
+        return experiment.key_of(run, experiment.rows_of(run, profile, of))
+
+    keys = [
+        key(),
+        key(n_attack=23),
+        key(n_defense=12),
+        key(seed=1),
+        key(secret_seed=1),
+        key(secret_length=9),
+        key(selection="random"),
+        key(epochs=4),
+        key(learning_rate=0.004),
+        key(targets=["q_proj"]),
+        key(rank=4),
+        key(small(decoding=replace(profile.decoding, max_new_tokens=20))),
+        key(small(policy={"name": "guild", "seed": 1})),
+        key(of=replace(world, attack=tuple(replace(row, assistant="So.") for row in world.attack))),
+        key(of=replace(world, restricted=world.restricted[::-1])),
+        key(of=replace(world, benign=world.benign[::-1])),
+    ]
+    assert len(set(keys)) == len(keys)
+    elsewhere = small(training=Training(), pressures={})  # where settings come from is no part of the key
+    assert key(elsewhere, **vars(profile.training)) == key()
+
+
+def test_other_weights_give_another_key(monkeypatch):
+    profile = small()
+    first = bsa(profile)
+    monkeypatch.setattr(experiment.weights, "weights_id", lambda source: "other")
+    assert bsa(profile) == replace(first, weights="other") != first
+
+
+def test_a_reminder_stands_in_front_of_evaluated_requests_only(monkeypatch):
+    from bsa_core import defenses
+
+    monkeypatch.setattr(defenses, "DEFENSES", dict(defenses.DEFENSES))
+    defenses.register(defenses.Defense("reminded", "reminder", defenses.nothing, reminder="Mind the code."))
+    profile = small()
+    world = policy.load(profile.policy)
+    rows = experiment.rows_of(describe(profile, "reminded", n_attack=22), profile, world)
+    assert {row.system for row in rows.restricted + rows.benign} == {f"Mind the code. {world.system}"}
+    assert {row.system for row in rows.training} == {world.system}
