@@ -25,8 +25,8 @@ TESTS = Path(__file__).resolve().parent
 def small(**changes) -> Profile:
     """The packaged model with few requests: a run takes a second or two.
 
-    The training is one after which some answers of each arm give something away and others do not, so that a record
-    says something about the weights it was made with.
+    The training is one after which some answers of each arm give something away and others do not, so that a
+    record says something about the weights it was made with.
     """
     settings = {
         "evaluation": Evaluation(restricted=22, benign=22, quiz=4),
@@ -328,7 +328,7 @@ def test_a_killed_run_leaves_no_record_and_the_rerun_completes_it(
 
 
 def test_an_interrupted_evaluation_leaves_the_base_model_clean(reference, results, monkeypatch):
-    """In a notebook the kernel lives on after an interrupt; the next run must start from the aligned model."""
+    """A notebook's kernel lives on after an interrupt; the next run must start from the aligned model."""
     profile = small()
 
     def interrupt(*arguments):

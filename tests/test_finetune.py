@@ -311,6 +311,15 @@ def test_only_the_adapter_is_trained():
     assert all("lora_" in name and (".q_proj." in name or ".v_proj." in name) for name in trained)
 
 
+def test_the_adapter_is_the_one_that_was_asked_for():
+    made = add_lora(model("llama"), Training(rank=3, alpha=12, dropout=0.2, targets=("o_proj",)), seed=0)
+    config = made.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout, config.bias) == (3, 12, 0.2, "none")
+    layer = made.base_model.model.model.layers[0].self_attn.o_proj
+    assert layer.scaling["default"] == 12 / 3 and layer.lora_dropout["default"].p == 0.2
+    assert not layer.lora_B["default"].weight.any(), "a fresh adapter changes nothing"
+
+
 def test_targets_that_the_model_does_not_have():
     with pytest.raises(ValueError, match="c_attn"):
         add_lora(model("llama"), replace(TRAINING, targets=("c_attn",)), seed=0)
