@@ -134,7 +134,9 @@ for NAME, READS in NOTEBOOKS.items():
             {PYTHON} {input.tool:q} check {input.notebook:q} {params.values:q}
             {PYTHON} -m papermill {input.notebook:q} {log.notebook:q} -k python3 -y {params.values:q} \
                 --no-progress-bar --log-output 2>&1 | tee {log.text:q} \
-                | awk '/\\[bsa\\]/ {{ sub(/.*\\[bsa\\] */, "{params.name}: "); print; fflush() }}' >&2 \
+                | while IFS= read -r line; do
+                    case "$line" in *"[bsa]"*) echo "{params.name}: ${{line#*\\[bsa\\] }}" >&2 ;; esac
+                done \
                 || {{ tail -n 30 {log.text:q} >&2; echo "{params.name}: failed; as far as it came: {log.notebook}" >&2; exit 1; }}
             {PYTHON} {input.tool:q} publish {log.notebook:q} {output:q}
             echo "{params.name}: done" >&2

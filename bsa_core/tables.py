@@ -13,8 +13,8 @@ HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
 
 
 def interval(row: pd.Series) -> str:
-    """Mean and interval on two lines, as in "0.051 [0.029, 0.083]"; neither breaks within."""
-    return f"{row['mean']:.3f}\n[{row['low']:.3f},\u00a0{row['high']:.3f}]"
+    """Mean and interval, as in "0.051 [0.029, 0.083]"; a narrow column can break between them only."""
+    return f"{row['mean']:.3f} [{row['low']:.3f},\u00a0{row['high']:.3f}]"
 
 
 def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HEADLINE) -> pd.DataFrame:
