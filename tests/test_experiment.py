@@ -1,9 +1,11 @@
 """Runs from description to record: keys, look-ups, reproducibility, what a kill or a full disk leaves."""
 
+import contextlib
 import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,6 +252,41 @@ def test_only_what_is_missing_is_computed(reference, results, monkeypatch, capsy
     assert (
         len(lines) == 1 and "tiny none-a22-d0-e3-seed0: plain ASR" in lines[0] and "1 of 1 runs" in lines[0]
     )
+
+
+def test_what_another_process_has_computed_meanwhile_is_not_computed_again(reference, results, monkeypatch):
+    """Two notebooks ask for the same run at once: the second waits for the lock and then finds the record."""
+
+    class Waited:
+        def __init__(self, path):
+            assert path.parent.is_dir()
+
+        def __enter__(self):
+            shutil.copytree(reference["folder"], results, dirs_exist_ok=True)
+
+        def __exit__(self, *error):
+            pass
+
+    def forbidden(*arguments, **options):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(experiment, "FileLock", Waited)
+    monkeypatch.setattr(models, "load", forbidden)
+    assert execute([bsa(small())], small()) == [reference["bsa"]]
+
+
+def test_the_same_training_takes_the_same_lock(results, monkeypatch):
+    """However many of its epochs a caller wants evaluated."""
+    taken = []
+    monkeypatch.setattr(
+        experiment, "FileLock", lambda path: taken.append(path.name) or contextlib.nullcontext()
+    )
+    monkeypatch.setattr(experiment, "_compute", lambda *arguments: iter(()))
+    profile = small()
+    for runs in ([bsa(profile), bsa(profile, epochs=2)], [bsa(profile, epochs=2)], [bsa(profile, seed=1)]):
+        with pytest.raises(KeyError):  # nothing was computed
+            execute(runs, profile)
+    assert len(taken) == 3 and taken[0] == taken[1] != taken[2]
 
 
 def test_a_damaged_record_is_an_error_not_a_reason_to_compute(results):
