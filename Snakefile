@@ -67,12 +67,13 @@ with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") 
     GRID = {} if config.get("grid") == "smoke" else yaml.safe_load(file) or {}
 
 CORE = [path for path in source("bsa_core/**/*") if "__pycache__" not in path]
-# The records of other scales are shown beside this one's. This one's own are not inputs: the notebooks write them.
+# The committed records of other scales are shown beside this one's. The notebooks write this scale's own and those of
+# `tiny` and `tiny-helpful`, so these are no inputs.
 RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "results")))
 SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
-    if os.path.basename(os.path.dirname(path)) not in (PROFILE, "tiny")
+    if (scale := os.path.basename(os.path.dirname(path))) != PROFILE and not scale.startswith("tiny")
 ]
 
 

@@ -21,7 +21,7 @@ def session_results() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bsa-results-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for scale in (ROOT / "results").glob("*/"):
-        if scale.name != "tiny":
+        if not scale.name.startswith("tiny"):
             shutil.copytree(scale, folder / scale.name)
     return folder
 
