@@ -20,14 +20,15 @@ def interval(row: pd.Series) -> str:
 def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HEADLINE) -> pd.DataFrame:
     """Mean and interval of each metric (columns) for each combination of the columns `rows`, in order of appearance.
 
-    Behind each metric's name stands its n (prompts per seed); "–" where a scale does not measure it.
+    Behind each metric's name stand its n (prompts per seed) and the number of seeds; "–" where it was not measured.
     """
     summary = summary[summary["metric"].isin(metrics)].copy()
     summary["cell"] = summary.apply(interval, axis=1)
-    counts = summary.groupby("metric")["n"].max()
+    seeds = "-".join(map(str, sorted({summary["seeds"].min(), summary["seeds"].max()})))
+    counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {seeds} seed{'s' * (seeds != '1')}")
     table = summary.pivot_table(index=rows, columns="metric", values="cell", aggfunc="first", sort=False, observed=True)
     present = [metric for metric in metrics if metric in table]
-    table = table[present].rename(columns={m: f"{METRICS[m]} (n = {counts[m]})" for m in present}).fillna("–")
+    table = table[present].rename(columns={m: f"{METRICS[m]} ({counts[m]})" for m in present}).fillna("–")
     table.columns.name = None
     index = table.index.to_frame()
     for column, names in (("defense", lambda arm: arm_style(arm)[0]), ("condition", CONDITIONS.get)):
