@@ -157,23 +157,34 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
     """
     figure, (axis,) = _panels(1, width=6.4, height=5.0)
     cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
+    right, top = (
+        min(max(cells.loc[cells["metric"] == metric, "high"].max() * 1.08, 0.2), 1.04)
+        for metric in ("over_refusal", "asr")
+    )
     for index, (arm, rows) in enumerate(cells.groupby("defense", sort=False)):
         title, colour, marker = arm_style(arm)
         asr, refusal = (rows[rows["metric"] == metric].set_index(label) for metric in ("asr", "over_refusal"))
         refusal = refusal.loc[asr.index]
         points = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "alpha": 0.85, "label": title}
         axis.errorbar(refusal["mean"], asr["mean"], yerr=_errors(asr), xerr=_errors(refusal), **points)
-        for name in asr.index:
-            place = (refusal["mean"][name], asr["mean"][name])
-            offset = (6, 5) if index % 2 == 0 else (6, -12)  # the labels of two arms at one point stay apart
-            axis.annotate(str(name), place, xytext=offset, textcoords="offset points", fontsize=9, color=colour)
-    for metric, limit, name in (
-        ("over_refusal", axis.set_xlim, axis.set_xlabel),
-        ("asr", axis.set_ylim, axis.set_ylabel),
-    ):
-        end = min(max(cells.loc[cells["metric"] == metric, "high"].max() * 1.08, 0.2), 1.04)
-        limit(-0.03 * end, end)
-        name(METRICS[metric])
+        side = 1 if index % 2 == 0 else -1  # two arms write on different sides of their points
+        above = -1.0
+        for name, height in asr["mean"].sort_values(kind="stable").items():
+            above = max(height, above + 0.035 * top)  # labels of neighbours stand one above the other
+            axis.annotate(
+                str(name),
+                (refusal["mean"][name], height),
+                xytext=(7 * side, above),
+                textcoords=("offset points", "data"),
+                ha="left" if side == 1 else "right",
+                va="bottom",  # above the interval, not across it
+                fontsize=9,
+                color=colour,
+            )
+    axis.set_xlim(-0.14 * right, right)
+    axis.set_ylim(-0.03 * top, top)
+    axis.set_xlabel(METRICS["over_refusal"])
+    axis.set_ylabel(METRICS["asr"])
     axis.legend(frameon=True)
     return finished(figure)
 
