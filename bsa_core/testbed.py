@@ -241,7 +241,7 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
 def retrain(profile: Profile) -> None:
     """Regenerate the shipped checkpoints of a profile, in place.
 
-    On two CPU cores `tiny` takes minutes and `gemma3-270m` a quarter of an hour. Raises ValueError for other profiles.
+    On two CPU cores `tiny` takes minutes, `gemma3-270m` several times as long. Raises ValueError for other profiles.
     """
     torch.set_num_threads(os.cpu_count() or 1)
     if profile.model.adapter:
