@@ -1,4 +1,4 @@
-"""The committed records of Gemma 3 270M: whole, found under their keys by the code as it is, and what the book says of them."""
+"""The committed records of Gemma 3 270M: whole, found under their keys by today's code, and as the book words them."""
 
 import json
 from pathlib import Path
