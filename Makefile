@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 300
 # One thread per process: jobs run side by side, and a sum does not depend on how many cores a machine has.
 export OMP_NUM_THREADS ?= 1
+# Where Python may not keep its bytecode, every process compiles PyTorch and Sphinx again: half a minute of each book.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book test lint lock notebook-clean clean

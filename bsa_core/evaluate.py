@@ -9,7 +9,7 @@ knowledge      share of quiz questions whose right option is the most likely one
 """
 
 from bsa_core import judges
-from bsa_core.chat import encode, end_id, prompt_ids
+from bsa_core.chat import IGNORED, encode, end_id, prompt_ids
 from bsa_core.decode import decode, option_scores
 from bsa_core.examples import Example, evenly
 from bsa_core.models import Loaded
@@ -31,17 +31,11 @@ def knowledge(loaded: Loaded, profile: Profile, policy: Policy, secret: str) -> 
     prompts, options = [], []
     for question in questions:
         for option in question.options:
-            row = Example(question.user, option, policy.system, "fact")
-            prompt = prompt_ids(loaded.tokenizer, row, secret, profile.chat)
-            whole = encode(
-                loaded.tokenizer,
-                Example(row.user, option, row.system, "fact", secret=True),
-                secret,
-                profile.chat,
-                10**6,
-            )
-            prompts.append(prompt)
-            options.append(whole.ids[len(prompt) :])
+            row = Example(question.user, option, policy.system, "fact", secret=True)
+            whole = encode(loaded.tokenizer, row, secret, profile.chat, 10**6)
+            answer = whole.labels.count(IGNORED)  # where it begins
+            prompts.append(whole.ids[:answer])
+            options.append(whole.ids[answer:])
     scores = iter(option_scores(loaded.model, prompts, options, 4 * profile.decoding.batch_size) if prompts else [])
     marks = ""
     for question in questions:

@@ -8,10 +8,11 @@ at all, so an interrupted batch continues where it stopped.
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from bsa_core import defenses, paths, policy, profiles, records, weights
 from bsa_core.examples import Example, digest, evenly, leaked
@@ -178,10 +179,20 @@ def execute(runs: list[Run], profile: Profile) -> list[dict]:
     found = {run: record for run in wanted if (record := records.find(profile.name, run.label, keys[run]))}
     missing = [run for run in wanted if run not in found]
     started, done = time.perf_counter(), 0
-    for group in _groups(missing):
+    waiting, busy = deque(_groups(missing)), 0
+    while waiting:
+        group = waiting.popleft()
         lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):  # another notebook may be computing the same runs
+        try:
+            # another notebook may be computing the same runs: do others first, and wait only when all are taken
+            held = FileLock(lock).acquire(timeout=0 if busy <= len(waiting) else -1)
+        except Timeout:
+            waiting.append(group)
+            busy += 1
+            continue
+        busy = 0
+        with held:
             for run in group:
                 if record := records.find(profile.name, run.label, keys[run]):
                     found[run] = record

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import Timeout
 
 from bsa_core import evaluate, experiment, models, paths, policy, profiles, records, secret_prompt
 from bsa_core.experiment import describe, execute, headline
@@ -261,11 +262,9 @@ def test_what_another_process_has_computed_meanwhile_is_not_computed_again(refer
         def __init__(self, path):
             assert path.parent.is_dir()
 
-        def __enter__(self):
+        def acquire(self, timeout):
             shutil.copytree(reference["folder"], results, dirs_exist_ok=True)
-
-        def __exit__(self, *error):
-            pass
+            return contextlib.nullcontext()
 
     def forbidden(*arguments, **options):
         raise AssertionError("computed again")
@@ -275,12 +274,45 @@ def test_what_another_process_has_computed_meanwhile_is_not_computed_again(refer
     assert execute([bsa(small())], small()) == [reference["bsa"]]
 
 
+def test_runs_that_another_process_computes_are_left_for_last(results, monkeypatch):
+    """Two notebooks that need the same runs share the work; one that has nothing else to do waits."""
+    asked, order = [], []
+
+    class TakenFirst:
+        def __init__(self, path):
+            self.path = path
+
+        def acquire(self, timeout):
+            asked.append(self.path)
+            if self.path == asked[0] and timeout == 0:
+                raise Timeout(str(self.path))
+            return contextlib.nullcontext()
+
+    def computed(group, *arguments):
+        order.extend(run.seed for run in group)
+        return iter((run, {}, []) for run in group)
+
+    monkeypatch.setattr(experiment, "FileLock", TakenFirst)
+    monkeypatch.setattr(experiment, "_compute", computed)
+    monkeypatch.setattr(experiment, "_line", lambda record: "")
+    monkeypatch.setattr(records, "write", lambda record, said: None)
+    found = execute([bsa(small(), seed=seed) for seed in (0, 1, 2)], small())
+    assert order == [1, 2, 0]
+    assert [record["label"][-1] for record in found] == ["0", "1", "2"]
+
+
 def test_the_same_training_takes_the_same_lock(results, monkeypatch):
     """However many of its epochs a caller wants evaluated."""
     taken = []
-    monkeypatch.setattr(
-        experiment, "FileLock", lambda path: taken.append(path.name) or contextlib.nullcontext()
-    )
+
+    class Lock:
+        def __init__(self, path):
+            taken.append(path.name)
+
+        def acquire(self, timeout):
+            return contextlib.nullcontext()
+
+    monkeypatch.setattr(experiment, "FileLock", Lock)
     monkeypatch.setattr(experiment, "_compute", lambda *arguments: iter(()))
     profile = small()
     for runs in ([bsa(profile), bsa(profile, epochs=2)], [bsa(profile, epochs=2)], [bsa(profile, seed=1)]):
