@@ -19,16 +19,9 @@ from snakemake.exceptions import WorkflowError
 ROOT = os.path.relpath(workflow.basedir)
 PYTHON = shlex.quote(sys.executable)
 
-# Notebooks in reading order, each with those whose records it reads.
-NOTEBOOKS = {
-    "00_testbed": [],
-    "01_fjattack": [],
-    "02_safety_data": [],
-    "03_bsa": [],
-    "04_comparison": ["01_fjattack", "02_safety_data", "03_bsa"],
-    "home": ["00_testbed", "01_fjattack", "02_safety_data", "03_bsa"],
-}
-LONGEST = ("02_safety_data", "03_bsa")  # started first, so that no long notebook runs alone at the end
+# The notebook with the most work starts first. None waits for another: runs that several need are computed by whichever
+# comes first, so that those which start late share what is left.
+NOTEBOOKS = ["03_bsa", "02_safety_data", "01_fjattack", "00_testbed", "04_comparison", "home"]
 
 
 def source(*patterns):
@@ -105,14 +98,13 @@ rule book:
         """
 
 
-for NAME, READS in NOTEBOOKS.items():
+for PLACE, NAME in enumerate(NOTEBOOKS):
 
     rule:
         name:
             f"notebook_{NAME}"
         input:
             notebook=os.path.normpath(os.path.join(ROOT, "notebooks", f"{NAME}.ipynb")),
-            reads=[f"book/executed/{other}.ipynb" for other in READS],
             core=CORE,
             profile=PROFILE_FILE,
             shown=SHOWN,
@@ -127,7 +119,7 @@ for NAME, READS in NOTEBOOKS.items():
             name=NAME,
             values=json.dumps({"profile": PROFILE, "seeds": SEEDS, **GRID.get(NAME, {})}),
         threads: THREADS
-        priority: NAME in LONGEST
+        priority: -PLACE
         # the whole log goes to the file, the lines of progress to the terminal as they come
         shell:
             """
