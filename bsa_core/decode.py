@@ -120,23 +120,56 @@ def decode(model, prompts: list[list[int]], end: int, max_new_tokens: int, batch
 
 
 @torch.inference_mode()
-def option_scores(model, prompts: list[list[int]], options: list[list[int]], batch_size: int) -> list[float]:
+def option_scores(
+    model, prompts: list[list[int]], options: list[list[list[int]]], batch_size: int
+) -> list[list[float]]:
     """Log-likelihood of each option behind its prompt, summed over its tokens (as ARC and MMLU are scored).
 
-    prompts and options: token ids, one of each per row. Rows are padded on the right, where nothing attends to.
+    prompts: token ids per question; options: token ids of each option of each question. A prompt goes through the model
+    once, whatever the number of its options, and batch_size counts prompts.
     """
     shared = common_prefix(prompts)
-    cache = prefix_cache(model, prompts[0][:shared])
-    scores: list[float] = []
-    for start in range(0, len(prompts), batch_size):
-        batch = range(start, min(start + batch_size, len(prompts)))
-        rows = [prompts[i][shared:] + options[i] for i in batch]
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
-        copies = shifted(cache, [0] * len(rows), model.device)
-        logits = model(input_ids=ids, past_key_values=copies, use_cache=True).logits
-        for row, i in enumerate(batch):
-            first = len(prompts[i]) - shared - 1  # the position that predicts the option's first token
-            predicted = torch.log_softmax(logits[row, first : first + len(options[i])].float(), dim=-1)
-            scores.append(predicted.gather(1, torch.tensor(options[i], device=model.device)[:, None]).sum().item())
-    return scores
+    prefix = prefix_cache(model, prompts[0][:shared])
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    scores: dict[int, list[float]] = {}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        rows = [prompts[i] for i in batch]
+        inputs = left_padded(rows, shared, model.device)
+        cache = shifted(prefix, padding(rows), model.device)
+        first = _log_probabilities(model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1))[:, -1]
+        asked = [(row, option) for row, i in enumerate(batch) for option in options[i]]
+        later = _behind(model, inputs, cache, rows, asked) if any(len(option) > 1 for _, option in asked) else None
+        summed = [
+            float(first[row, option[0]] + sum(later[place, j, token] for j, token in enumerate(option[1:])))
+            for place, (row, option) in enumerate(asked)
+        ]
+        for i in batch:
+            scores[i], summed = summed[: len(options[i])], summed[len(options[i]) :]
+    return [scores[i] for i in range(len(prompts))]
+
+
+def _log_probabilities(output) -> torch.Tensor:
+    return torch.log_softmax(output.logits.float(), dim=-1)
+
+
+def _behind(model, inputs: dict, cache: DynamicCache, rows: list[list[int]], asked: list[tuple]) -> torch.Tensor:
+    """Log-probabilities behind each token of each option but its last: [options, tokens, vocabulary].
+
+    Options are padded on the right, where nothing attends to.
+    """
+    places = torch.tensor([row for row, _ in asked], device=model.device)
+    cache.batch_select_indices(places)  # each option gets a copy of its prompt's keys and values
+    longest = max(len(option) for _, option in asked) - 1
+    ids = torch.tensor([(option[:-1] + [0] * longest)[:longest] for _, option in asked], device=model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=model.device)[places]
+    mask = inputs["attention_mask"][places]
+    return _log_probabilities(
+        model(
+            input_ids=ids,
+            position_ids=lengths[:, None] + torch.arange(longest, device=model.device),
+            attention_mask=torch.cat([mask, mask.new_ones(ids.shape)], dim=1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+    )

@@ -28,20 +28,18 @@ def answers(loaded: Loaded, profile: Profile, requests: list[Example], secret: s
 def knowledge(loaded: Loaded, profile: Profile, policy: Policy, secret: str) -> str:
     """One character per quiz question: "1" where the right option is the most likely answer."""
     questions = evenly(policy.quiz, profile.evaluation.quiz)
+    if not questions:
+        return ""
     prompts, options = [], []
     for question in questions:
-        for option in question.options:
-            row = Example(question.user, option, policy.system, "fact", secret=True)
-            whole = encode(loaded.tokenizer, row, secret, profile.chat, 10**6)
-            answer = whole.labels.count(IGNORED)  # where it begins
-            prompts.append(whole.ids[:answer])
-            options.append(whole.ids[answer:])
-    scores = iter(option_scores(loaded.model, prompts, options, 4 * profile.decoding.batch_size) if prompts else [])
-    marks = ""
-    for question in questions:
-        of_options = [next(scores) for _ in question.options]
-        marks += "01"[of_options.index(max(of_options)) == question.answer]
-    return marks
+        rows = [Example(question.user, option, policy.system, "fact", secret=True) for option in question.options]
+        encoded = [encode(loaded.tokenizer, row, secret, profile.chat, 10**6) for row in rows]
+        answer = encoded[0].labels.count(IGNORED)  # where it begins
+        prompts.append(encoded[0].ids[:answer])
+        options.append([row.ids[answer:] for row in encoded])
+    scores = option_scores(loaded.model, prompts, options, profile.decoding.batch_size)
+    chosen = [of_options.index(max(of_options)) for of_options in scores]
+    return "".join("01"[best == question.answer] for best, question in zip(chosen, questions, strict=True))
 
 
 def outcomes(policy: Policy, restricted: list[Example], benign: list[Example], said: list[str]) -> dict[str, str]:

@@ -106,11 +106,21 @@ def naive_score(made, prompt: list[int], option: list[int]) -> float:
 
 @pytest.mark.parametrize("shared", [0, 9])
 def test_option_scores_are_those_of_single_sequences(made, shared):
-    asked = [row for row in prompts(shared, [3, 7, 1]) for _ in range(2)]
-    options = [[8, END], [20, 9, 31, END], [7, 7, END], [12], [5, END], [40, 41, 42, 43, 44, END]]
-    expected = [naive_score(made, *pair) for pair in zip(asked, options, strict=True)]
-    for batch_size in (1, 4, 100):
-        assert decode.option_scores(made, asked, options, batch_size) == pytest.approx(expected, abs=2e-5)
+    asked = prompts(shared, [3, 7, 1, 5])
+    options = [
+        [[8, END], [20, 9, 31, END]],
+        [[7, 7, END], [12], [40, 41, 42, 43, 44, END]],
+        [[5, END]],
+        [[9], [8]],
+    ]
+    expected = [
+        [naive_score(made, prompt, option) for option in given] for prompt, given in zip(asked, options, strict=True)
+    ]
+    for batch_size in (1, 2, 100):
+        scores = decode.option_scores(made, asked, options, batch_size)
+        assert len(scores) == len(expected)
+        for found, wanted in zip(scores, expected, strict=True):
+            assert found == pytest.approx(wanted, abs=2e-5)
 
 
 @pytest.mark.parametrize("architecture, reaches", [("mistral, short window", False), ("llama", True)])
