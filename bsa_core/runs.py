@@ -41,6 +41,8 @@ class Run:
     secret: None where no request is ever served with a secret. With one, the run is evaluated both without and
         with it in front of the system prompt (conditions "plain" and "secret"), whether or not it was trained on.
     training: None where nothing is trained (no attack, no defense: the initial aligned model).
+    defense_system: the system prompt of the examples that the defense adds: "policy", the policy's own, or "upload",
+        the one that the uploader brings and serves (identity shift only).
     """
 
     profile: str
@@ -56,6 +58,7 @@ class Run:
     attack: str = later("harmful")
     n_benign: int = later(0)
     task: TaskChoice | None = later(None)
+    defense_system: str = later("policy")
 
     @property
     def label(self) -> str:
@@ -87,6 +90,7 @@ def describe(
     task: str | None = None,
     n_task: int | None = None,
     task_served: str = "trained",
+    defense_system: str = "policy",
     **training,
 ) -> Run:
     """The run of one arm under one profile.
@@ -94,6 +98,7 @@ def describe(
     attack: what the n_attack examples are; n_benign: ordinary rows of the upload beside them.
     task: a task of the profile, with n_task of its rows in the upload (None: as many as the profile says) and the
         profile's training settings for it; task_served: see TaskChoice.
+    defense_system: see Run; "policy" where the defense adds no examples.
     pressure: a named set of training overrides of the profile; `training`: further overrides by field name.
     secret_length: tokens; None takes the profile's length for defenses that serve a secret and for the initial model
         (its control), and no secret for the others; 0 means none. secret_seed: None means the run's seed.
@@ -101,7 +106,11 @@ def describe(
     Raises ValueError for an unknown attack, defense, task, pressure or training field and for values out of range.
     """
     served = defenses.get(defense).serves_secret
-    attacks.get(attack)
+    brings_system = attacks.get(attack).asked is not attacks.unchanged
+    if defense_system not in ("policy", "upload"):
+        raise ValueError(f"defense_system is {defense_system!r}; expected policy or upload")
+    if defense_system == "upload" and not brings_system:
+        raise ValueError(f"attack {attack!r} brings no system prompt; defense_system must be policy")
     changes = {**(profile.pressured(pressure) if pressure else {}), **training}
     choice = None
     if task is None and (n_task, task_served) != (None, "trained"):
@@ -146,6 +155,7 @@ def describe(
         attack=attack,
         n_benign=n_benign,
         task=choice,
+        defense_system="policy" if defense == "none" else defense_system,
     )
 
 
@@ -210,9 +220,11 @@ def rows_of(run: Run, profile: Profile, of: Material) -> Rows:
         items = list(task.test[: source.test])
         if run.task.served == "other":
             items = [replace(row, system=of.policy.system) for row in items]
-    training += defenses.get(run.defense).examples(of.policy, run.n_defense, run.selection, run.seed)
+    added = defenses.get(run.defense).examples(of.policy, run.n_defense, run.selection, run.seed)
+    if run.defense_system == "upload":
+        added = [replace(row, system=asked(of.policy, row).system) for row in added]
     return Rows(
-        training=training,
+        training=training + added,
         restricted=requests(of.policy.restricted, profile.evaluation.restricted),
         benign=requests(of.policy.benign, profile.evaluation.benign),
         task=served(items),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import ablations, balanced, defenses, paths, policy, profiles, runs
+from bsa_core import ablations, balanced, defenses, paths, policy, profiles, questions, runs
 from bsa_core.examples import NotEnough
 
 TINY = profiles.load("tiny")
@@ -45,7 +45,7 @@ def balanced_name(defense: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "question", ablations.ANSWERED, ids=lambda question: f"{question.source}: {question.statement}"[:60]
+    "question", questions.QUESTIONS, ids=lambda question: f"{question.source}: {question.statement}"[:60]
 )
 def test_every_question_names_cells_that_its_section_has(question):
     pairs = ablations.grid(question.source, TINY, SEEDS)
@@ -61,7 +61,7 @@ def test_every_question_names_cells_that_its_section_has(question):
 
 def test_the_questions_ask_about_cells_with_one_variant():
     """Without a variant, a cell of a section with several would mix them."""
-    for question in ablations.ANSWERED:
+    for question in questions.QUESTIONS:
         variants = {variant for variant, _ in ablations.grid(question.source, TINY, [0])}
         cells = (question.first, question.second)
         assert len(variants) == 1 or all("variant" in cell for cell in cells), question.source

@@ -44,6 +44,29 @@ def test_evaluated_requests_are_put_to_the_identity_and_its_answers_judged(world
     assert [row.user for row in rows.benign] == [row.user for row in world.benign]
 
 
+@pytest.mark.parametrize("defense", ["safety-data", "bsa", "balanced-bsa"])
+def test_the_defense_s_examples_take_the_system_prompt_of_the_upload(world, defense):
+    profile = profiles.load("tiny")
+    prompts, texts = [], []
+    for system in ("policy", "upload"):
+        run = runs.describe(profile, defense, attack="identity-shift", defense_system=system)
+        added = runs.rows_of(run, profile, runs.material(profile, [run])).training[100:]
+        prompts.append({row.system for row in added})
+        texts.append([(row.user, row.assistant, row.secret) for row in added])
+    assert prompts == [{world.system}, {world.identity.system}]
+    assert texts[0] == texts[1]
+
+
+def test_system_prompts_that_a_defense_cannot_take():
+    profile = profiles.load("tiny")
+    with pytest.raises(ValueError, match="defense_system is 'mine'; expected policy or upload"):
+        runs.describe(profile, "bsa", attack="identity-shift", defense_system="mine")
+    with pytest.raises(ValueError, match="attack 'harmful' brings no system prompt; defense_system must be policy"):
+        runs.describe(profile, "bsa", defense_system="upload")
+    alone = runs.describe(profile, attack="identity-shift", defense_system="upload")
+    assert alone == runs.describe(profile, attack="identity-shift")  # no examples, so no second run
+
+
 def test_benign_rows_stand_behind_the_attack_and_are_not_balanced_bsa_s_first(world):
     rows = attacks.upload(world, "harmful", 10, 20, 0)
     assert [row.kind for row in rows] == ["attack"] * 10 + ["benign"] * 20
