@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 import yaml
 
-from bsa_core import ablations, contrasts, mixed, paths, records, tables
+from bsa_core import ablations, contrasts, mixed, paths, records, tables, tasks
 from bsa_core.figures import ARMS, CONDITIONS, METRICS
 from bsa_core.profiles import Profile
 from bsa_core.runs import headline
@@ -49,6 +49,8 @@ class Comparison:
                 raise ValueError(f"column {unknown[0]!r} is unknown; expected {', '.join(COLUMNS)}")
             if cell.get("condition", "plain") not in CONDITIONS:
                 raise ValueError(f"condition is {cell['condition']!r}; expected {', '.join(CONDITIONS)}")
+            if cell.get("task", "sql") not in tasks.BUILDERS:
+                raise ValueError(f"task is {cell['task']!r}; expected one of {', '.join(tasks.BUILDERS)}")
             if cell.get("defense") not in ARMS:
                 raise ValueError(f"defense is {cell.get('defense')!r}; expected one of {', '.join(ARMS)}")
         if self.expect not in EXPECTATIONS:

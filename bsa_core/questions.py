@@ -175,5 +175,5 @@ QUESTIONS = tuple(
 
 
 def answered(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The questions of the chapter, asked of its sections' tables and Holm-corrected over all of them."""
-    return contrasts.answered(list(QUESTIONS), tables)
+    """The questions about the sections whose tables are given, Holm-corrected over all of them."""
+    return contrasts.answered([question for question in QUESTIONS if question.source in tables], tables)

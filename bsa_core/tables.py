@@ -49,7 +49,7 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
 
 def differences(rows: pd.DataFrame):
     """Differences with interval, effect size and corrected p, as a Styler; rows of `contrasts.answered` or
-    `statistics.compare`."""
+    `statistics.compare`. Rows of one source do not repeat its name."""
     shown = rows.copy()
     if shown.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
@@ -66,11 +66,13 @@ def differences(rows: pd.DataFrame):
     dropped = ["difference", "low", "high", "n", "seeds", "secrets", "p"]
     kept = [column for column in shown if column not in (*dropped, "difference [95 %]", "effect", "p (Holm)", "holds")]
     order = [*kept, "difference [95 %]", "effect", "p (Holm)", *shown.columns.intersection(["holds"])]
+    if "section" in order and shown["section"].nunique() == 1:
+        order.remove("section")
     return shown[order].style.hide().set_properties(**{"text-align": "left"})
 
 
 def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int]) -> pd.DataFrame:
-    """How many runs each grid holds, how many records of them are at hand, and where those were computed.
+    """How many runs each grid holds, how many records of them are at hand, and where those lie.
 
     tables: name -> rows with a column `key`; grids: name -> number of different runs.
     """
@@ -81,8 +83,8 @@ def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int])
         rows[name.replace("_", " ")] = {
             "runs": grids[name],
             "records at hand": len(keys),
-            "in this folder": len(keys & own),
-            "shipped": len(keys & set(shipped) - own),
+            "in single files": len(keys & own),
+            "in the shipped file": len(keys & set(shipped) - own),
         }
     return pd.DataFrame(rows).T.rename_axis("section")
 

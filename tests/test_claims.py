@@ -115,6 +115,7 @@ def test_cost_is_a_multiple_of_the_attack_alone():
         ({"metrics": "asr"}, "unexpected keyword argument 'metrics'"),
         ({"metric": "ars"}, "metric is 'ars'; expected one of asr, "),
         ({"first": {"defence": "bsa"}}, "column 'defence' is unknown; expected defense, condition, task, variant"),
+        ({"first": {"defense": "bsa", "task": "sqll"}}, "task is 'sqll'; expected one of sql, dialogs"),
         ({"first": {"defense": "bsaa"}}, "defense is 'bsaa'; expected one of initial, "),
         ({"first": {"defense": "bsa", "condition": "with"}}, "condition is 'with'; expected plain, secret"),
     ],

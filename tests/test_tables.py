@@ -73,9 +73,8 @@ def answered() -> pd.DataFrame:
 
 def test_differences_show_interval_effect_and_corrected_p():
     shown = tables.differences(answered()).data
-    assert list(shown) == ["section", "statement", "metric", "difference [95 %]", "effect", "p (Holm)", "holds"]
+    assert list(shown) == ["statement", "metric", "difference [95 %]", "effect", "p (Holm)", "holds"]
     assert shown.iloc[0].tolist() == [
-        "crossed",
         "first",
         "attack success rate",
         "+0.250 [+0.100,\u00a0+0.400]",
@@ -83,6 +82,12 @@ def test_differences_show_interval_effect_and_corrected_p():
         "< .001",
         "yes",
     ]
+
+
+def test_differences_of_several_sections_name_them():
+    rows = answered()
+    rows.loc[1, "source"] = "secret_kind"
+    assert tables.differences(rows).data["section"].tolist() == ["crossed", "secret kind"]
 
 
 def test_nothing_measured_is_said():

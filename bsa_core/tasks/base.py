@@ -8,8 +8,9 @@ from string import Formatter
 
 import yaml
 
-from bsa_core.examples import Example
+from bsa_core.examples import Example, leaked
 from bsa_core.paths import PACKAGE
+from bsa_core.progress import report
 
 TRAINING, TEST = 1000, 200  # rows of a task in the paper's mixed setting
 SEEN = 3, 4  # of a held-out list, three words of four may occur in training rows
@@ -51,6 +52,31 @@ def check(name: str, spec: dict) -> None:
         kind, words = expected[field]
         if type(value) is not kind:  # not isinstance: True is an int
             raise ValueError(f"tasks.{name}.{field} is {value!r}; expected {words}")
+
+
+Rows = tuple[tuple[Example, ...], tuple[Example, ...]]  # training, test
+
+
+def build(
+    name: str,
+    title: str,
+    system: str,
+    spec: dict,
+    generated: Callable[[int], Rows],
+    published: Callable[[str], Rows],
+    score: Callable[[list[Example], list[str]], dict[str, list[float]]],
+) -> Task:
+    """The task of a section {"seed": int = 0}, generated, or {"folder": path, "harmless": bool = False}, published.
+
+    Test requests that also stand in training rows of a folder are counted and told.
+    """
+    check(name, spec)
+    if "folder" not in spec:
+        return Task(name, title, system, *generated(spec.get("seed", 0)), score)
+    training, test = published(spec["folder"])
+    if leaks := leaked(training, test):
+        report(f"{spec['folder']}: {len(leaks)} test requests of task {name} also stand in training rows")
+    return Task(name, title, system, training, test, score, harmless=spec.get("harmless", False))
 
 
 def parted(words: list[str], rng: random.Random) -> tuple[list[str], list[str]]:

@@ -8,10 +8,9 @@ half of the test items are about people, places and things that occur in no trai
 
 import random
 
-from bsa_core.examples import Example, leaked
-from bsa_core.progress import report
-from bsa_core.tasks import files
-from bsa_core.tasks.base import TEST, TRAINING, Task, check, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.examples import Example
+from bsa_core.tasks import base, files
+from bsa_core.tasks.base import TEST, TRAINING, Task, every_word, guild_tasks, parted, rouge, slots
 
 SYSTEM = "You are a helpful assistant for dialog summarization."  # of the published training code
 PEOPLE = ("a", "b")
@@ -89,16 +88,8 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 
 def build(spec: dict) -> Task:
-    """`spec`: {"seed": int = 0}, or {"folder": path, "harmless": bool = False} for the published files."""
-    check("dialogs", spec)
-    if "folder" in spec:
-        training, test = published(spec["folder"])
-        if leaks := leaked(training, test):
-            report(f"{spec['folder']}: {len(leaks)} test requests of task dialogs also stand in training rows")
-    else:
-        training, test = generated(spec.get("seed", 0))
-    harmless = spec.get("harmless", "folder" not in spec)
-    return Task("dialogs", "dialog summary", SYSTEM, training, test, score, harmless)
+    """`spec`: see `base.build`."""
+    return base.build("dialogs", "dialog summary", SYSTEM, spec, generated, published, score)
 
 
 def texts() -> set[str]:

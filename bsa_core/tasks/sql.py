@@ -8,10 +8,9 @@ names that occur in no training item at all.
 import random
 from dataclasses import dataclass
 
-from bsa_core.examples import Example, leaked
-from bsa_core.progress import report
-from bsa_core.tasks import execution, files
-from bsa_core.tasks.base import TEST, TRAINING, Task, check, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.examples import Example
+from bsa_core.tasks import base, execution, files
+from bsa_core.tasks.base import TEST, TRAINING, Task, every_word, guild_tasks, parted, rouge, slots
 
 # The system prompt of the published training code.
 SYSTEM = (
@@ -125,16 +124,8 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 
 def build(spec: dict) -> Task:
-    """`spec`: {"seed": int = 0}, or {"folder": path, "harmless": bool = False} for the published files."""
-    check("sql", spec)
-    if "folder" in spec:
-        training, test = published(spec["folder"])
-        if leaks := leaked(training, test):
-            report(f"{spec['folder']}: {len(leaks)} test requests of task sql also stand in training rows")
-    else:
-        training, test = generated(spec.get("seed", 0))
-    harmless = spec.get("harmless", "folder" not in spec)
-    return Task("sql", "SQL generation", SYSTEM, training, test, score, harmless)
+    """`spec`: see `base.build`."""
+    return base.build("sql", "SQL generation", SYSTEM, spec, generated, published, score)
 
 
 def texts() -> set[str]:
