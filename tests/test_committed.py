@@ -5,7 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from bsa_core import ablations, experiment, mixed, paths, profiles, questions, records, runs, statistics, tables, weights
+from bsa_core import (
+    ablations,
+    experiment,
+    mixed,
+    paths,
+    profiles,
+    questions,
+    records,
+    runs,
+    statistics,
+    tables,
+    weights,
+)
 from bsa_core.paths import CHECKPOINTS
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "gemma3-270m"
@@ -122,3 +134,29 @@ def test_what_chapter_6_says_of_them(long_grids):
     gemma = {"crossed": ablations.measured("crossed", PROFILE, SEEDS, compute=False)}
     answers = questions.answered(gemma)
     assert set(answers["holds"]) == {"yes"} and (answers["low"] > 0.3).all()
+
+
+@pytest.mark.slow
+def test_what_chapter_5_says_of_them(shipped):
+    table = mixed.trained_prompt(mixed.measured(TINY, ["sql", "dialogs"], list(range(5)), compute=False))
+    answers = mixed.answered(table).set_index(["source", "statement"])
+    holds, difference = answers["holds"], answers["difference"]
+    summary = mixed.summary(table)
+
+    def mean(task: str, arm: str, metric: str) -> float:
+        return statistics.cell(summary[summary["deployed"]], task=task, defense=arm, metric=metric)["mean"]
+
+    assert holds["sql", "the attack raises ASR"] == "yes" and mean("sql", "safety-data", "asr") > 0.95
+    for arm, words in (("bsa", "BSA"), ("balanced-bsa", "balanced BSA")):
+        assert 0.3 < mean("sql", arm, "asr") < 0.5
+        assert holds["sql", f"{words} leaves less than safety data"] == "yes"
+        assert holds["sql", f"{words} raises over-refusal"] == "open" and mean("sql", arm, "over_refusal") < 0.01
+        assert holds["sql", f"{words} costs ROUGE-1"] == holds["sql", f"{words} costs execution accuracy"] == "yes"
+        assert 0.08 < difference["sql", f"{words} costs ROUGE-1"] < 0.12
+        assert mean("sql", arm, "execution") / mean("sql", "task-only", "execution") < 0.6
+        assert holds["dialogs", f"{words} costs ROUGE-1"] == "open"
+        assert answers["high"]["dialogs", f"{words} costs ROUGE-1"] < 0.06
+    assert mean("sql", "bsa-no-attack", "execution") < mean("sql", "bsa", "execution")
+    assert holds["dialogs", "the task alone raises ASR"] == "yes" and mean("dialogs", "task-only", "asr") > 0.8
+    assert holds["dialogs", "BSA lowers it"] == "open"
+    assert holds["dialogs", "balanced BSA leaves less than safety data"] == "yes"
