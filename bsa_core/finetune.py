@@ -127,9 +127,9 @@ def gradients(model: torch.nn.Module, batch: list[Encoded], micro_batch_size: in
 def update(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[Encoded], micro_batch_size: int
 ) -> tuple[float, int]:
-    """One optimizer step on the mean loss over the answer tokens of a batch; returns that loss and the micro-batch size.
+    """One optimizer step on the mean loss over the answer tokens of a batch; returns the loss and the micro-batch size.
 
-    That size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
+    The size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
     complete gradients. A last resort, for a single row, is gradient checkpointing.
     Raises OutOfMemory, a ValueError, when that does not help.
     """

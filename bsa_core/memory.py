@@ -24,7 +24,7 @@ def device_of(compute: Compute) -> str:
 
 
 def available(device: str) -> list[float]:
-    """GB (10^9 bytes) that this process can use, what it holds already included: one entry per GPU, or one for the CPU."""
+    """GB (10^9 bytes) that this process can use, with what it holds already: one entry per GPU, or one for the CPU."""
     if device == "cuda":
         gpus = range(torch.cuda.device_count())
         return [(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu)) / 1e9 for gpu in gpus]
