@@ -229,7 +229,8 @@ def check(profile: Profile, asked: list[tuple[Training | None, int, int]]) -> No
         raise ValueError(
             f"profile {profile.name!r} needs at least {largest.least:.1f} GB, and {place} has {gb:.1f} GB to give: "
             f"{largest.least - gb:.1f} GB are missing ({largest.weights:.1f} GB of weights, {largest.optimizer:.1f} GB "
-            f"of optimizer state, already with micro_batch_size and decoding.batch_size 1). Ways out: {'; '.join(ways)}."
+            "of optimizer state, already with micro_batch_size and decoding.batch_size 1). "
+            f"Ways out: {'; '.join(ways)}."
         )
     peak = max(run.total for run in runs)
     if peak < QUIET:

@@ -44,11 +44,11 @@ def installed(source: ModelSource) -> bool:
     return source.source != "gguf" or gguf_package(source) is not None
 
 
-def weights_id(source: ModelSource) -> str:
+def weights_id(source: ModelSource, downloaded: bool = True) -> str:
     """Digests of the weight files, of the GGUF file, or hub id and commit; and of the adapter, if there is one.
 
     A branch such as "main" counts as the commit that was downloaded for it. Before the first download that commit is
-    unknown, and the id names the branch: see `pinned`.
+    unknown, and the id names the branch (as it does where `downloaded` is False): see `pinned`.
     """
     if source.source == "packaged":
         base = file_digest(CHECKPOINTS / source.name / "model.safetensors")
@@ -58,7 +58,7 @@ def weights_id(source: ModelSource) -> str:
         shards = sorted(Path(source.name).expanduser().glob("*.safetensors"))
         base = "+".join(map(file_digest, shards)) or f"local:{source.name}"
     else:
-        base = f"hub:{source.name}@{hub.commit(source) or source.revision}"
+        base = f"hub:{source.name}@{(downloaded and hub.commit(source)) or source.revision}"
     return base + (
         f"+{file_digest(CHECKPOINTS / source.adapter / 'adapter_model.safetensors')}" if source.adapter else ""
     )
