@@ -50,11 +50,11 @@ def halving(attempt: Callable[[int], Result], size: int, what: str) -> tuple[Res
             said = str(error).split("\n")[0]
         # outside of the handler: the exception holds on to what the attempt had allocated
         torch.cuda.empty_cache()
+        _restore(numbers)
         if size == 1:
             raise OutOfMemory(f"the GPU has no memory for one of the {what} ({said})")
         report(f"memory is short: {size // 2} {what} at once in place of {size}")
         size //= 2
-        _restore(numbers)
 
 
 def _random_state() -> tuple:

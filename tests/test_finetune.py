@@ -368,12 +368,12 @@ def short_of_memory(made, rows_at_most: int, kept: bool = True) -> list[int]:
     """
     tried = []
 
-    def hook(module, arguments, inputs):
+    def hook(module, arguments, inputs, output):  # behind the forward pass, which uses up random numbers
         tried.append(int((inputs["position_ids"] == 0).sum()))
         if tried[-1] > rows_at_most or not (kept or made.is_activation_checkpointing):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
 
-    made.get_base_model().register_forward_pre_hook(hook, with_kwargs=True)
+    made.get_base_model().register_forward_hook(hook, with_kwargs=True)
     return tried
 
 
