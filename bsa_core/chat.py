@@ -9,6 +9,8 @@ has no system role, both stand in front of the first user turn.
 
 from dataclasses import dataclass
 
+from jinja2 import TemplateError
+
 from bsa_core.examples import Example
 from bsa_core.profiles import Chat
 
@@ -38,10 +40,24 @@ def _tokenize(tokenizer, text: str) -> list[int]:
 
 
 def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
-    """The conversation as text; `answering` appends the header of the assistant's turn."""
-    return tokenizer.apply_chat_template(
-        turns, chat_template=chat.template or None, tokenize=False, add_generation_prompt=answering
-    )
+    """The conversation as text; `answering` appends the header of the assistant's turn.
+
+    Raises ValueError when the template rejects the conversation, as templates without a system role do.
+    """
+    try:
+        return tokenizer.apply_chat_template(
+            turns, chat_template=chat.template or None, tokenize=False, add_generation_prompt=answering
+        )
+    except TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in turns)
+        fix = "; if it knows no system role, set chat.system_role: false" if turns[0]["role"] == "system" else ""
+        raise ValueError(f"the chat template rejects a conversation of {roles} ({error}){fix}") from error
+
+
+def before_system(tokenizer, chat: Chat) -> str:
+    """What a rendered prompt has in front of the system prompt, where the secret prompt goes."""
+    place = "SYSTEM PROMPT"
+    return render(tokenizer, messages(Example("Request", system=place), "", chat), chat, answering=True).split(place)[0]
 
 
 def end_id(tokenizer, chat: Chat) -> int:

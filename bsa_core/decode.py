@@ -9,11 +9,15 @@ the end of the shared part again instead of padding.
     <system +   secret,   the    s │ ame> <request 2 is longer>
     <pad> <pad> <system + secret,  │  the same> <request 1>
 
-A row leaves the batch at its end token.
+A row leaves the batch at its end token. Where a GPU's memory is too short for a batch, fewer rows are decoded at once.
 """
+
+from collections.abc import Callable
 
 import torch
 from transformers import DynamicCache
+
+from bsa_core.memory import halving
 
 
 def common_prefix(prompts: list[list[int]]) -> int:
@@ -46,6 +50,7 @@ def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
     pad = torch.tensor(pads, device=device)[:, None]
     for index, layer in enumerate(cache.layers):
         source = (torch.arange(layer.keys.shape[2], device=device) - pad).clamp(min=0)  # [rows, prefix]
+        source = source.to(layer.keys.device)  # layers may be spread over GPUs
         keys, values = (part[0][:, source].transpose(0, 1) for part in (layer.keys, layer.values))
         copy.update(keys, values, index)
     return copy
@@ -87,7 +92,7 @@ def _decode_batch(model, cache, prefix: int, rows: list[list[int]], end: int, ma
         positions = inputs["position_ids"][:, -1:] + 1
         mask = inputs["attention_mask"]
         if len(running) < len(active):
-            keep = torch.tensor(running, dtype=torch.long, device=model.device)
+            keep = torch.tensor(running, dtype=torch.long)  # on the CPU: it selects on whatever device a layer is
             chosen, positions, mask = chosen[keep], positions[keep], mask[keep]
             active = [active[i] for i in running]
             if active:
@@ -100,23 +105,33 @@ def _decode_batch(model, cache, prefix: int, rows: list[list[int]], end: int, ma
     return answers
 
 
+def _by_length(prompts: list[list[int]], batch_size: int, answer: Callable[[list[int]], list]) -> list:
+    """What `answer` says to each batch of prompts (their places), in the order of the prompts.
+
+    Batches are formed by length, so that little is padded, and made smaller where memory is short.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answers: dict[int, list] = {}
+    while left := order[len(answers) :]:
+        said, batch_size = halving(lambda n, left=left: answer(left[:n]), min(batch_size, len(left)), "requests")
+        answers.update(zip(left[:batch_size], said, strict=True))
+    return [answers[i] for i in range(len(prompts))]
+
+
 def decode(model, prompts: list[list[int]], end: int, max_new_tokens: int, batch_size: int) -> list[list[int]]:
     """Greedy answers (token ids without the end token), in the order of the prompts.
 
-    prompts: token ids per request. Batches are formed by length, so that little is padded.
+    prompts: token ids per request. Raises OutOfMemory, a ValueError, when a GPU's memory is too short for one request.
     """
     if not prompts:
         return []
     shared = common_prefix(prompts)
     cache = prefix_cache(model, prompts[0][:shared])
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    answers: dict[int, list[int]] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        rows = [prompts[i] for i in batch]
-        decoded = _decode_batch(model, cache, shared, rows, end, max_new_tokens)
-        answers.update(zip(batch, decoded, strict=True))
-    return [[token for token in answers[i] if token != end] for i in range(len(prompts))]
+
+    def answer(batch: list[int]) -> list[list[int]]:
+        return _decode_batch(model, cache, shared, [prompts[i] for i in batch], end, max_new_tokens)
+
+    return [[token for token in ids if token != end] for ids in _by_length(prompts, batch_size, answer)]
 
 
 @torch.inference_mode()
@@ -130,11 +145,9 @@ def option_scores(
     """
     shared = common_prefix(prompts)
     prefix = prefix_cache(model, prompts[0][:shared])
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    scores: dict[int, list[float]] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        rows = [prompts[i] for i in batch]
+
+    def answer(batch: list[int]) -> list[list[float]]:
+        rows, scores = [prompts[i] for i in batch], []
         inputs = left_padded(rows, shared, model.device)
         cache = shifted(prefix, padding(rows), model.device)
         first = _log_probabilities(model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1))[:, -1]
@@ -145,8 +158,11 @@ def option_scores(
             for place, (row, option) in enumerate(asked)
         ]
         for i in batch:
-            scores[i], summed = summed[: len(options[i])], summed[len(options[i]) :]
-    return [scores[i] for i in range(len(prompts))]
+            scores.append(summed[: len(options[i])])
+            summed = summed[len(options[i]) :]
+        return scores
+
+    return _by_length(prompts, batch_size, answer)
 
 
 def _log_probabilities(output) -> torch.Tensor:

@@ -2,17 +2,17 @@
 
 Runs that differ in the number of epochs only share one training: its state after k epochs is that of a run of k epochs,
 so it is evaluated on the way. A run whose record exists is looked up, not computed; a record is written whole or not
-at all, so an interrupted batch continues where it stopped.
+at all, so an interrupted batch continues where it stopped. Memory is estimated before the first run is computed.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from filelock import FileLock, Timeout
 
-from bsa_core import defenses, paths, records, weights
+from bsa_core import adapters, defenses, paths, records, weights
 from bsa_core.examples import NotEnough, digest, leaked
 from bsa_core.profiles import Profile, content
 from bsa_core.progress import duration, report
@@ -36,6 +36,15 @@ def _check(runs: list[Run], profile: Profile) -> None:
             raise ValueError(f"run {run.label!r} was described under another profile than {profile.name!r} as given")
 
 
+def _pinned(runs: list[Run], profile: Profile) -> list[Run]:
+    """The runs, and those that were described before the weights were downloaded under the commit known since then."""
+    if profile.model.source not in ("hub", "gguf"):
+        return runs
+    now = weights.weights_id(profile.model)
+    before = weights.weights_id(profile.model, downloaded=False)
+    return [replace(run, weights=now) if run.weights == before else run for run in runs]
+
+
 def found(runs: list[Run], profile: Profile) -> list[dict | None]:
     """The records of the runs, in their order, computed here or else shipped; None where there is none.
 
@@ -48,6 +57,7 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
         if len(made_with) > 1:
             raise ValueError(f"results/{profile.name} holds records of several weights: {', '.join(sorted(made_with))}")
         runs = [replace(run, weights=next(iter(made_with), run.weights)) for run in runs]
+    runs = _pinned(runs, profile)
     of, shipped, results = material(profile, runs), records.shipped(profile.name), []
     for run in runs:
         try:
@@ -64,19 +74,40 @@ def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None
     return execute(runs, profile) if compute else found(runs, profile)
 
 
-def execute(runs: list[Run], profile: Profile) -> list[dict]:
+def execute(runs: list[Run], profile: Profile, save_adapter: bool = False) -> list[dict]:
     """The records of the runs, in their order; computes those that are missing and prints one line for each.
 
     Shipped records do not count: what a chapter executes was computed in this folder.
+    save_adapter: keep the adapters of LoRA runs, see `bsa_core.adapters`. A run whose record is there and whose adapter
+        is not is trained again; the record stays.
 
-    Raises ValueError when a run was described under another profile, or asks for more rows than there are.
+    Raises ValueError when a run was described under another profile, asks for more rows than there are, or needs more
+    memory than there is.
     """
     _check(runs, profile)
+    runs = _pinned(runs, profile)
     of = material(profile, runs)
     rows = {run: rows_of(run, profile, of) for run in dict.fromkeys(runs)}
     keys = {run: key_of(run, rows[run]) for run in rows}
     results = {run: record for run in rows if (record := records.find(profile.name, run.label, keys[run]))}
-    missing = [run for run in rows if run not in results]
+
+    def lacks_adapter(run: Run) -> bool:
+        lora = save_adapter and run.training is not None and run.training.method == "lora"
+        return lora and not adapters.path_of(profile.name, run.label, keys[run]).is_dir()
+
+    def keep(run: Run, model) -> None:
+        if lacks_adapter(run):
+            adapters.save(model, results[run], profile)
+
+    missing = [run for run in rows if run not in results or lacks_adapter(run)]
+    if missing:
+        from bsa_core import estimate, models
+
+        estimate.check(profile, [_work(run, rows[run]) for run in missing])
+        if not weights.pinned(profile.model):
+            models.load(profile)  # downloads, so that the keys name the commit
+            if weights.pinned(profile.model):
+                return execute(runs, profile, save_adapter)
     started, done = time.perf_counter(), 0
     waiting, busy = deque(_groups(missing)), 0
     while waiting:
@@ -95,7 +126,8 @@ def execute(runs: list[Run], profile: Profile) -> list[dict]:
             for run in group:
                 if record := records.find(profile.name, run.label, keys[run]):
                     results[run] = record
-            for run, record, said in _compute([run for run in group if run not in results], rows, profile, of):
+            todo = [run for run in group if run not in results or lacks_adapter(run)]
+            for run, record, said in _compute(todo, rows, profile, of, set(results), keep):
                 results[run] = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
                 shown = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
                 records.write(results[run], said if shown else None)
@@ -104,6 +136,13 @@ def execute(runs: list[Run], profile: Profile) -> list[dict]:
         for run in group:
             report(f"{_line(results[run])} | {done} of {len(missing)} runs, about {duration(left)} left")
     return [results[run] for run in runs]
+
+
+def _work(run: Run, rows: Rows) -> tuple:
+    """What an estimate goes by: training settings, rows trained on, requests answered in all conditions."""
+    conditions = 2 if run.secret else 1
+    requests = len(rows.restricted) + len(rows.benign) + len(rows.task)
+    return run.training, len(rows.training), conditions * requests
 
 
 def _groups(runs: list[Run]) -> list[list[Run]]:
@@ -122,9 +161,13 @@ def _line(record: dict) -> str:
 
 
 def _compute(
-    group: list[Run], rows: dict[Run, Rows], profile: Profile, of: Material
+    group: list[Run], rows: dict[Run, Rows], profile: Profile, of: Material, known: set[Run], keep: Callable
 ) -> Iterator[tuple[Run, dict, list]]:
-    """Train once for the whole group, evaluate each run when its number of epochs is reached."""
+    """Train once for the whole group, evaluate each run when its number of epochs is reached.
+
+    known: runs that have a record, and are trained for their adapter only. keep(run, model) gets the trained model of
+    each run, once what was yielded is dealt with.
+    """
     if not group:
         return
     from bsa_core import chat, evaluate, finetune, models, secret_prompt
@@ -132,7 +175,11 @@ def _compute(
     loaded = models.load(profile)
     first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
     choice = first.secret
-    secret = choice and secret_prompt.generate(loaded.tokenizer, choice.length, choice.seed, choice.kind)
+    before = chat.before_system(loaded.tokenizer, profile.chat) if choice else ""
+    secret = choice and secret_prompt.generate(loaded.tokenizer, choice.length, choice.seed, choice.kind, before)
+    served = secret and chat.prompt_ids(loaded.tokenizer, rows[first].restricted[0], secret.text, profile.chat)
+    if secret and not secret_prompt.contained(secret, served):
+        raise ValueError("the chat template changes the token ids of the secret prompt in served requests")
     if first.training is None:
         for run in group:
             yield (run, *_evaluated(run, rows[run], loaded, profile, of, secret, None))
@@ -152,9 +199,16 @@ def _compute(
                 if run.training.epochs == progress.epoch:
                     with_adapter = replace(loaded, model=adapted)
                     trained_on = replace(rows[run], training=training)
-                    yield (run, *_evaluated(run, trained_on, with_adapter, profile, of, secret, progress))
+                    if run not in known:
+                        yield (run, *_evaluated(run, trained_on, with_adapter, profile, of, secret, progress))
+                    keep(run, adapted)
     finally:
         finetune.discard(adapted)
+
+
+def _cut(run: Run, progress) -> bool:
+    """Whether memory was too short for the rows that the profile sends through the model at once."""
+    return progress.micro_batch_size < run.training.micro_batch_size
 
 
 def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, secret, progress) -> tuple[dict, list]:
@@ -202,6 +256,7 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
             "train_seconds": progress.seconds if progress else 0.0,
             "evaluate_seconds": time.perf_counter() - started,
             "peak_memory_mb": records.peak_memory_mb(),
+            **({"micro_batch_size": progress.micro_batch_size} if progress and _cut(run, progress) else {}),
         },
         "environment": records.provenance(str(loaded.model.device), profile.compute.dtype, profile.compute.threads),
     }

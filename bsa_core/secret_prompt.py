@@ -3,6 +3,10 @@
 It exists as text that tokenizes to exactly the ids that were drawn. The published release lost its 150 random
 tokens here: it stored them as text that no longer tokenizes to the same ids.
 
+What counts are the ids in a prompt. Tokenizers such as Llama-2's put a mark of a word's beginning in front of a text
+that stands alone, and none behind the line break of its chat format. `before` is what a prompt has in front of the
+secret (`chat.before_system`).
+
     random    tokens drawn one by one
     default   the beginning of a vendor's default system prompt: the same for every seed
     fluent    sentences put together by the seed
@@ -43,8 +47,12 @@ class Secret:
         return f"Secret(kind={self.kind!r}, length={self.length}, digest={self.digest!r})"
 
 
-def encode(tokenizer, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+def encode(tokenizer, text: str, before: str = "") -> tuple[int, ...]:
+    """The ids of a text behind another one; none when the text changes the ids of that one."""
+    if not before:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    first, both = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (before, before + text))
+    return tuple(both[len(first) :]) if both[: len(first)] == first else ()
 
 
 def candidates(tokenizer) -> list[int]:
@@ -54,14 +62,17 @@ def candidates(tokenizer) -> list[int]:
     return [i for i, piece in enumerate(pieces) if i not in special and PLAIN.fullmatch(piece)]
 
 
-def generate(tokenizer, length: int, seed: int, kind: str = "random") -> Secret:
-    """A secret prompt of a kind and of `length` tokens, whose text tokenizes back to exactly its ids.
+def generate(tokenizer, length: int, seed: int, kind: str = "random", before: str = "") -> Secret:
+    """A secret prompt of a kind and of `length` tokens, whose text tokenizes back to exactly its ids behind `before`.
 
     Raises ValueError for an unknown kind, or when the tokenizer or the kind's text allows no such prompt.
     """
     if kind not in SECRET_KINDS:
         raise ValueError(f"secret.kind is {kind!r}; expected one of {', '.join(SECRET_KINDS)}")
-    ids = _random(tokenizer, length, seed) if kind == "random" else _cut(tokenizer, length, WRITTEN[kind](seed), kind)
+    if kind == "random":
+        ids = _random(tokenizer, length, seed, before)
+    else:
+        ids = _cut(tokenizer, length, WRITTEN[kind](seed), kind, before)
     return Secret(kind, _text(tokenizer, ids), ids)
 
 
@@ -69,7 +80,7 @@ def _text(tokenizer, ids: tuple[int, ...]) -> str:
     return tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
 
 
-def _random(tokenizer, length: int, seed: int) -> tuple[int, ...]:
+def _random(tokenizer, length: int, seed: int, before: str) -> tuple[int, ...]:
     """Drawn one by one; a token that would merge with its neighbours is rejected and drawn again."""
     rng = random.Random(f"secret/{seed}")
     pool = candidates(tokenizer)
@@ -79,7 +90,7 @@ def _random(tokenizer, length: int, seed: int) -> tuple[int, ...]:
     rejected = 0
     while len(ids) < length:
         trial = (*ids, rng.choice(pool))
-        if encode(tokenizer, _text(tokenizer, trial)) == trial:
+        if encode(tokenizer, _text(tokenizer, trial), before) == trial:
             ids = trial
         else:
             rejected += 1
@@ -88,13 +99,13 @@ def _random(tokenizer, length: int, seed: int) -> tuple[int, ...]:
     return ids
 
 
-def _cut(tokenizer, length: int, text: str, kind: str) -> tuple[int, ...]:
+def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int, ...]:
     """The first `length` tokens of a text."""
-    whole = encode(tokenizer, text)
+    whole = encode(tokenizer, text, before)
     if len(whole) < length:
         raise ValueError(f"the {kind} secret prompt has {len(whole)} tokens; secret.length = {length} is more")
     ids = whole[:length]
-    if encode(tokenizer, _text(tokenizer, ids)) != ids:
+    if encode(tokenizer, _text(tokenizer, ids), before) != ids:
         raise ValueError(
             f"the {kind} secret prompt cut to {length} tokens does not survive the round trip; try another"
         )

@@ -5,6 +5,7 @@ import torch
 from toys import CONFIGS, END, VOCABULARY, WINDOW, model, prompts
 
 from bsa_core import decode
+from bsa_core.memory import OutOfMemory
 
 NEW = 12  # tokens per answer at most
 
@@ -134,6 +135,39 @@ def test_windows_are_shorter_than_the_prompts(architecture, reaches):
         for first in (10, 20)
     ]
     assert torch.equal(*last) is not reaches
+
+
+def short_of_memory(made, rows_at_most: int) -> list[int]:
+    """Let the model run out of a GPU's memory above a number of rows; returns the numbers of rows that were tried."""
+    tried = []
+
+    def hook(module, arguments, inputs):
+        rows = len(inputs["input_ids"])
+        tried.append(rows)
+        if rows > rows_at_most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    made.register_forward_pre_hook(hook, with_kwargs=True)
+    return tried
+
+
+@pytest.mark.parametrize("at_most, largest", [(4, 4), (3, 2), (1, 1)])
+def test_where_memory_is_short_fewer_rows_are_decoded_at_once(at_most, largest):
+    made = model("llama")
+    rows, options = prompts(4, [5, 2, 9, 3, 3, 7, 1, 4, 6, 8]), [[[7], [9]]] * 10
+    expected = decode.decode(made, rows, END, NEW, 8), decode.option_scores(made, rows, options, 8)
+    tried = short_of_memory(made, at_most)
+    assert decode.decode(made, rows, END, NEW, 8) == expected[0]
+    assert tried.count(8) == 1 and max(size for size in tried if size <= at_most) == largest, "tried once only"
+    scored = decode.option_scores(made, rows, options, 8)
+    assert torch.tensor(scored).allclose(torch.tensor(expected[1]), atol=1e-5)
+
+
+def test_no_memory_for_one_request():
+    made = model("llama")
+    short_of_memory(made, 0)
+    with pytest.raises(OutOfMemory, match="no memory for one of the requests"):
+        decode.decode(made, prompts(0, [3, 5]), END, NEW, 2)
 
 
 @pytest.mark.gpu

@@ -458,6 +458,17 @@ def test_a_template_that_changes_the_secret_is_refused(results):
         execute([bsa(profile)], profile)
 
 
+def test_a_secret_is_drawn_behind_what_a_prompt_has_in_front_of_it(results, monkeypatch):
+    """Some tokenizers give a text other ids there than alone."""
+    behind = []
+    generate = secret_prompt.generate
+    monkeypatch.setattr(
+        secret_prompt, "generate", lambda *given: behind.append(given[4:]) or generate(*given)
+    )
+    execute([describe(small(), n_attack=0)], small())
+    assert behind == [("<s><|system|>",)]
+
+
 # descriptions
 
 

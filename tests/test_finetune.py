@@ -12,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from bsa_core.chat import IGNORED
 from bsa_core.finetune import add_lora, answer_loss, discard, finetune, pack, shuffled, trainable, update
+from bsa_core.memory import OutOfMemory
 from bsa_core.profiles import Training
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -166,7 +167,9 @@ def test_micro_batches_give_the_same_update(micro):
     for size in (7, micro):
         made = lively(add_lora(model("gemma3"), TRAINING, seed=0))
         optimizer = torch.optim.SGD([w for w in made.parameters() if w.requires_grad], lr=0.1)
-        results.append((update(made, optimizer, batch, size), adapter(made)))
+        loss, used = update(made, optimizer, batch, size)
+        assert used == size
+        results.append((loss, adapter(made)))
     (whole, expected), (cut, found) = results
     assert cut == pytest.approx(whole, rel=1e-5)
     close(found, expected, 1e-6)
@@ -298,7 +301,7 @@ def test_a_second_adapter_on_the_same_base_is_a_fresh_one():
     close(results[0][1], results[1][1], 0.0)
 
 
-def test_full_fine_tuning_trains_a_copy_of_all_weights():
+def test_full_fine_tuning_trains_all_weights_and_gives_them_back():
     base = model("llama").requires_grad_(False)
     before = {name: value.clone() for name, value in base.state_dict().items()}
     full = replace(TRAINING, method="full", learning_rate=1e-4)
@@ -307,8 +310,10 @@ def test_full_fine_tuning_trains_a_copy_of_all_weights():
         made = trainable(base, full, seed=0)
         assert all(weight.requires_grad for weight in made.parameters())
         *_, last = finetune(made, rows(8), full, seed=0)
+        results.append((last.losses, {name: value.clone() for name, value in made.state_dict().items()}))
         discard(made)
-        results.append((last.losses, made.state_dict()))
+        assert not base.training and not any(weight.requires_grad for weight in base.parameters())
+        assert all(weight.grad is None for weight in base.parameters())
     assert results[0][0] == results[1][0]
     assert all(torch.equal(base.state_dict()[name], before[name]) for name in before)
     changed = [name for name, value in results[0][1].items() if not torch.equal(value, before[name])]
@@ -354,6 +359,84 @@ def test_an_empty_training_set_is_an_error():
     made = add_lora(model("llama"), TRAINING, seed=0)
     with pytest.raises(ValueError, match="training set is empty"):
         next(finetune(made, [], TRAINING, seed=0))
+
+
+def short_of_memory(made, rows_at_most: int, kept: bool = True) -> list[int]:
+    """Let the model run out of a GPU's memory above a number of packed rows; returns the sizes that were tried.
+
+    kept: False where memory is enough only once layers are computed again.
+    """
+    tried = []
+
+    def hook(module, arguments, inputs, output):  # behind the forward pass, which uses up random numbers
+        tried.append(int((inputs["position_ids"] == 0).sum()))
+        if tried[-1] > rows_at_most or not (kept or made.is_activation_checkpointing):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+
+    made.get_base_model().register_forward_hook(hook, with_kwargs=True)
+    return tried
+
+
+@pytest.mark.parametrize("at_most, size", [(7, 7), (3, 3), (2, 1)])
+def test_where_memory_is_short_the_batch_is_cut_and_the_update_stays(at_most, size, capsys):
+    """The optimizer steps once, on the gradients of the whole batch. AdamW would show a second step."""
+    batch, results = rows(7), []
+    for limit in (99, at_most):
+        made = lively(add_lora(model("gemma3"), TRAINING, seed=0))
+        short_of_memory(made, limit)
+        optimizer = torch.optim.AdamW([w for w in made.parameters() if w.requires_grad], lr=0.1)
+        loss, used = update(made, optimizer, batch, 7)
+        steps = {int(state["step"]) for state in optimizer.state.values()}
+        results.append((loss, adapter(made)))
+    assert used == size and steps == {1}
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-5)
+    close(results[1][1], results[0][1], 1e-4)
+    assert ("memory is short" in capsys.readouterr().err) == (size < 7)
+
+
+def test_a_run_that_is_cut_at_its_first_update_is_one_with_smaller_micro_batches():
+    """Dropout included: a failed attempt uses up no random numbers."""
+    states = []
+    for micro, limit in ((4, 99), (8, 5)):
+        training = replace(TRAINING, batch_size=8, micro_batch_size=micro, dropout=0.3)
+        made = add_lora(model("llama"), training, seed=0)
+        tried = short_of_memory(made, limit)
+        *_, last = finetune(made, rows(18), training, seed=0)
+        states.append((last.losses, adapter(made)))
+        assert last.micro_batch_size == 4
+    assert states[0][0] == states[1][0]
+    close(states[0][1], states[1][1], 0.0)
+    assert tried[:3] == [8, 4, 4] and max(tried[1:]) == 4, "tried once, not at every update"
+
+
+def test_a_short_last_batch_does_not_make_the_next_ones_smaller():
+    made = add_lora(model("llama"), TRAINING, seed=0)
+    tried = short_of_memory(made, 99)
+    *_, last = finetune(made, rows(5), TRAINING, seed=0)
+    assert tried == [4, 1] * 3 and last.micro_batch_size == 4
+
+
+def test_gradient_checkpointing_is_the_last_resort_and_changes_nothing(capsys):
+    batch, results = rows(3), []
+    for kept in (True, False):
+        made = lively(add_lora(model("gemma3").requires_grad_(False), replace(TRAINING, dropout=0.3), seed=0)).train()
+        tried = short_of_memory(made, 1, kept)
+        optimizer = torch.optim.SGD([w for w in made.parameters() if w.requires_grad], lr=0.1)
+        torch.manual_seed(0)
+        results.append((update(made, optimizer, batch, 2), adapter(made)))
+    assert made.is_activation_checkpointing and tried == [2, 1, 1, 1, 1]
+    assert "gradient checkpointing from here on" in capsys.readouterr().err
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    close(results[0][1], results[1][1], 1e-6)
+
+
+def test_no_memory_for_a_single_row():
+    made = add_lora(model("llama"), TRAINING, seed=0)
+    short_of_memory(made, 0)
+    before = adapter(made)
+    with pytest.raises(OutOfMemory, match=r"no memory for one of the training rows \(CUDA out of memory\..*GiB\)"):
+        next(finetune(made, rows(4), TRAINING, seed=0))
+    close(before, adapter(made), 0.0)
 
 
 @pytest.mark.gpu

@@ -1,13 +1,13 @@
 """Profiles: what is shipped loads; everything that is wrong with a file is one clear message."""
 
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 
 import pytest
 import yaml
 
-from bsa_core import profiles
+from bsa_core import profiles, weights
 from bsa_core.models import device_of
-from bsa_core.profiles import Compute, Training
+from bsa_core.profiles import Compute, SecretPrompt, Training
 
 GOOD = {
     "name": "mine",
@@ -41,8 +41,25 @@ def test_shipped_profiles_load(name):
         assert profiles.override(profile.training, profile.pressured(pressure))
 
 
-def test_both_scales_are_shipped():
-    assert {"tiny", "gemma3-270m"} <= set(profiles.available())
+CHAT_MODELS = ["gemma-2-9b-it", "llama2-7b-chat", "llama3-8b-instruct", "qwen2.5-7b-instruct"]
+
+
+def test_the_scales_that_are_shipped():
+    assert profiles.available() == sorted([*CHAT_MODELS, "gemma3-270m", "tiny"])
+
+
+@pytest.mark.parametrize("name", CHAT_MODELS)
+def test_profiles_of_chat_models_have_the_papers_settings(name):
+    """Section 3 and its appendix: LoRA at 1e-3 for 10 epochs, full fine-tuning at 5e-5 for 5; bf16; 512 new tokens."""
+    profile = profiles.load(name)
+    assert profile.training == Training() and profile.secret == SecretPrompt("random", 150)
+    full = profiles.override(profile.training, profile.pressured("full"))
+    assert (full.method, full.learning_rate, full.epochs, full.batch_size) == ("full", 5e-5, 5, 10)
+    assert {"light", "heavy", "full"} == set(profile.pressures) and set(profile.tasks) == {"sql", "dialogs"}
+    assert profile.compute.dtype == "bfloat16" and profile.decoding.max_new_tokens == 512
+    assert (profile.evaluation.restricted, profile.policy["name"]) == (275, "published")
+    assert profile.model.source == "hub" and weights.pinned(profile.model)
+    assert weights.weights_id(profile.model) == f"hub:{profile.model.name}@{profile.model.revision}"
 
 
 def test_defaults_are_the_papers():
@@ -60,7 +77,7 @@ def test_a_file_of_your_own(tmp_path):
 
 @pytest.mark.parametrize("name", ["tinny", "", "no/such.yaml"])
 def test_unknown_profile(name):
-    with pytest.raises(ValueError, match=r"profile '.*' is unknown.*gemma3-270m, tiny"):
+    with pytest.raises(ValueError, match=r"profile '.*' is unknown.*gemma3-270m, .*, tiny or a"):
         profiles.load(name)
 
 
@@ -94,6 +111,9 @@ def test_unknown_profile(name):
         ({"evaluation": {"restricted": 0}}, "evaluation.restricted is 0"),
         ({"compute": {"device": "tpu"}}, "compute.device is 'tpu'; expected one of 'auto', 'cpu', 'cuda'"),
         ({"compute": {"dtype": "float64"}}, "compute.dtype is 'float64'; expected one of"),
+        ({"compute": {"attention": "flash"}}, "compute.attention is 'flash'; expected one of 'auto', 'eager', 'sdpa'"),
+        ({"model": {"quantize": "8bit"}}, "model.quantize is '8bit'; expected one of '', '4bit'"),
+        ({"model": {"quantize": "4bit", "adapter": "a"}}, "model.quantize and model.adapter exclude each other"),
         ({"model": {"source": "cloud"}}, "model.source is 'cloud'; expected one of 'packaged', 'local'"),
         ({"chat": {"system_role": "no"}}, "chat.system_role is 'no'; expected bool"),
         ({"policy": "guild"}, "profile.policy is 'guild'; expected dict"),
@@ -156,12 +176,18 @@ def test_unknown_pressure():
 def test_the_digest_changes_with_what_changes_outcomes_only():
     tiny = profiles.load("tiny")
     assert tiny.digest == profiles.load("tiny").digest
-    for name in ("model", "chat", "secret", "decoding", "evaluation", "compute"):
-        section = getattr(tiny, name)
-        field = fields(section)[-1].name
-        value = asdict(section)[field]
-        other = {str: "x", int: 7, bool: False}[type(value)] if field != "dtype" else "bfloat16"
-        assert replace(tiny, **{name: replace(section, **{field: other})}).digest != tiny.digest, name
+    for name, changes in (
+        ("model", {"adapter": "x"}),
+        ("model", {"quantize": "4bit"}),
+        ("chat", {"system_role": False}),
+        ("secret", {"length": 7}),
+        ("decoding", {"batch_size": 7}),
+        ("evaluation", {"quiz": 7}),
+        ("compute", {"threads": 7}),
+        ("compute", {"attention": "eager"}),
+    ):
+        section = replace(getattr(tiny, name), **changes)
+        assert replace(tiny, **{name: section}).digest != tiny.digest, changes
     assert replace(tiny, policy={"name": "guild", "seed": 1}).digest != tiny.digest
     assert replace(tiny, training=Training(), pressures={}).digest == tiny.digest  # part of the run instead
 

@@ -1,0 +1,67 @@
+"""The device, how much memory it has, and what is done when that is too little: less at once."""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from bsa_core.profiles import Compute
+from bsa_core.progress import report
+
+Result = TypeVar("Result")
+
+
+class OutOfMemory(ValueError):
+    """The device has too little memory even for the smallest piece of the work."""
+
+
+def device_of(compute: Compute) -> str:
+    """ "cpu" or "cuda". Raises ValueError when a profile asks for CUDA where there is none."""
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("compute.device is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
+    return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def available(device: str) -> list[float]:
+    """GB (10^9 bytes) that this process can use, with what it holds already: one entry per GPU, or one for the CPU."""
+    if device == "cuda":
+        gpus = range(torch.cuda.device_count())
+        return [(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu)) / 1e9 for gpu in gpus]
+    try:
+        import psutil
+
+        return [(psutil.virtual_memory().available + psutil.Process().memory_info().rss) / 1e9]
+    except ImportError:  # all there is, whoever uses it
+        return [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9]
+
+
+def halving(attempt: Callable[[int], Result], size: int, what: str) -> tuple[Result, int]:
+    """`attempt(size)`, with half the size as often as the GPU runs out of memory; the result and the size that fitted.
+
+    Each attempt starts from the same state of the random numbers, so that the result is that of the size that fitted.
+    Raises OutOfMemory when not even one fits. what: the things that are counted, for messages.
+    """
+    numbers = _random_state()
+    while True:
+        try:
+            return attempt(size), size
+        except torch.cuda.OutOfMemoryError as error:
+            said = str(error).split("\n")[0]
+        # outside of the handler: the exception holds on to what the attempt had allocated
+        torch.cuda.empty_cache()
+        _restore(numbers)
+        if size == 1:
+            raise OutOfMemory(f"the GPU has no memory for one of the {what} ({said})")
+        report(f"memory is short: {size // 2} {what} at once in place of {size}")
+        size //= 2
+
+
+def _random_state() -> tuple:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _restore(numbers: tuple) -> None:
+    torch.set_rng_state(numbers[0])
+    if numbers[1]:
+        torch.cuda.set_rng_state_all(numbers[1])
