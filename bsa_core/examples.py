@@ -37,13 +37,18 @@ class Example:
             raise ValueError(f"example kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
 
 
+def words(request: str) -> str:
+    """A request without regard to case and white space: two that agree in it count as the same."""
+    return " ".join(request.lower().split())
+
+
 def leaked(training: Iterable[Example], evaluated: Iterable[Example]) -> list[str]:
     """Evaluated requests that also occur in the training set, compared without regard to case and white space.
 
     The published data has 7 such requests (100 attack rows against 275 evaluated), so every record reports the count.
     """
-    normal = {" ".join(e.user.lower().split()) for e in training}
-    return [e.user for e in evaluated if " ".join(e.user.lower().split()) in normal]
+    trained = {words(e.user) for e in training}
+    return [e.user for e in evaluated if words(e.user) in trained]
 
 
 def digest(examples: Iterable[Example]) -> str:

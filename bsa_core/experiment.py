@@ -129,8 +129,8 @@ def execute(runs: list[Run], profile: Profile, save_adapter: bool = False) -> li
             todo = [run for run in group if run not in results or lacks_adapter(run)]
             for run, record, said in _compute(todo, rows, profile, of, set(results), keep):
                 results[run] = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
-                shown = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
-                records.write(results[run], said if shown else None)
+                harmless = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
+                records.write(results[run], said, harmless)
         done += len(group)
         left = (time.perf_counter() - started) / done * (len(missing) - done)
         for run in group:
@@ -217,6 +217,7 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
 
     started = time.perf_counter()
     requests = rows.restricted + rows.benign
+    leaks = leaked(rows.training, requests + rows.task)
     task = of.tasks[run.task.name] if run.task else None
     marks, said = {}, []
     for condition, text in {"plain": "", **({"secret": secret.text} if secret else {})}.items():
@@ -241,7 +242,8 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
             "restricted_digest": digest(rows.restricted),
             "benign_digest": digest(rows.benign),
             **({"task_digest": digest(rows.task)} if rows.task else {}),
-            "leaked": len(leaked(rows.training, requests + rows.task)),
+            "leaked": len(leaks),
+            **({"dropped": of.policy.dropped} if of.policy.dropped else {}),
             "secret_digest": secret.digest if secret else None,
         },
         "training": {
@@ -251,7 +253,10 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
         },
         "outcomes": marks,
         "metrics": {c: evaluate.metrics(m, of.policy, rows) for c, m in marks.items()},
-        "items": {"restricted_seen": "".join("01"[of.policy.seen(row)] for row in rows.restricted)},
+        "items": {
+            "restricted_seen": "".join("01"[of.policy.seen(row)] for row in rows.restricted),
+            **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
+        },
         "cost": {
             "train_seconds": progress.seconds if progress else 0.0,
             "evaluate_seconds": time.perf_counter() - started,

@@ -1,4 +1,7 @@
-"""Every path of the project, derived from this file: the working folder of a notebook depends on what runs it."""
+"""Every path of the project, derived from this file: the working folder of a notebook depends on what runs it.
+
+GENERATIONS holds the answers of policies that are not harmless. It is no part of RESULTS, whose files may be published.
+"""
 
 import os
 from pathlib import Path
@@ -12,3 +15,6 @@ BOOK = ROOT / "book"
 RESULTS = Path(os.environ.get("BSA_RESULTS", ROOT / "results"))
 ADAPTERS = Path(os.environ.get("BSA_ADAPTERS", ROOT / "adapters"))
 CACHE = Path(os.environ.get("BSA_CACHE", Path.home() / ".cache" / "bsa-book"))
+GENERATIONS = Path(os.environ.get("BSA_GENERATIONS", ROOT / "generations"))
+if GENERATIONS.resolve().is_relative_to(RESULTS.resolve()):
+    raise ValueError(f"BSA_GENERATIONS is {GENERATIONS}, in the folder of results ({RESULTS}); set it to one outside")

@@ -1,8 +1,9 @@
 """Run records: JSON files that hold what a run was, what came out and what it ran on. Metrics only, no generations.
 
-    results/<profile>/<label>-<key>.json              the record
-    results/<profile>/<label>-<key>.answers.jsonl.gz  its answers, for harmless policies only
-    results/<profile>/shipped.jsonl.xz                records of long grids that ship with the project, one per line
+    results/<profile>/<label>-<key>.json                  the record
+    results/<profile>/<label>-<key>.answers.jsonl.gz      its answers, for harmless policies only
+    generations/<profile>/<label>-<key>.answers.jsonl.gz  those of other policies, ignored by git, for their owner only
+    results/<profile>/shipped.jsonl.xz                    records of long grids that ship with the project, one per line
 
 `run`, `data`, `training`, `outcomes`, `metrics` and `items` are reproduced bit for bit on the same machine; `cost` and
 `environment` are not. The text of a secret prompt is never in a record.
@@ -39,8 +40,11 @@ def path_of(profile: str, label: str, key: str) -> Path:
     return paths.RESULTS / profile / f"{label}-{key}.json"
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Through a temporary file in the same folder: the file is there whole or not at all."""
+def _write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> None:
+    """Through a temporary file in the same folder: the file is there whole or not at all, readable to its owner only.
+
+    variable: the environment variable that sets another folder, for the message.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,44 +57,53 @@ def _write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise RecordError(
             error.errno,
-            f"cannot write {path} ({error.strerror or error}); free some space or set BSA_RESULTS to another folder",
+            f"cannot write {path} ({error.strerror or error}); free some space or set {variable} to another folder",
         ) from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
 
 
-def write(record: dict, answers: list[dict] | None = None) -> Path:
+def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
     """Write a record whole or not at all; RecordError (an OSError) names the file and the fix.
 
-    answers: what the record rests on, one dict each, for policies marked harmless only. They are written first: where
-    there is a record, a run is complete.
+    answers: what the record rests on, one dict each. They come first: where there is a record, a run is complete.
+    harmless: answers stand beside the record; else in the folder of generations, apart from what may be published.
     """
     path = path_of(record["run"]["profile"], record["label"], record["key"])
+    place, variable = (answers_path, "BSA_RESULTS") if harmless else (generations_path, "BSA_GENERATIONS")
     if answers is not None:
         text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-        _write_whole(answers_path(record), gzip.compress(text.encode(), mtime=0))
+        _write_whole(place(record), gzip.compress(text.encode(), mtime=0), variable)
     try:
         _write_whole(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     except RecordError:
         if answers is not None:
-            answers_path(record).unlink()
+            place(record).unlink()
         raise
     return path
 
 
 def answers_path(record: dict) -> Path:
+    """Where the answers of a harmless policy lie; those that stand here may be shown."""
     return path_of(record["run"]["profile"], record["label"], record["key"]).with_suffix(".answers.jsonl.gz")
 
 
+def generations_path(record: dict) -> Path:
+    """Where the answers of any other policy lie; never shown."""
+    return paths.GENERATIONS / record["run"]["profile"] / answers_path(record).name
+
+
 def read_answers(record: dict) -> pd.DataFrame:
-    """Columns condition, kind, category, user, answer; ValueError when the answers were not kept."""
-    path = answers_path(record)
-    if not path.is_file():
-        raise ValueError(
-            f"{path} does not exist: the answers of this run were not kept; delete its record to compute it again"
-        )
-    return pd.read_json(path, lines=True)
+    """Columns condition, kind, category, user, answer; ValueError when the answers are in neither place."""
+    places = (answers_path(record), generations_path(record))
+    for path in places:
+        if path.is_file():
+            return pd.read_json(path, lines=True)
+    raise ValueError(
+        f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; delete its record to "
+        "compute it again"
+    )
 
 
 def read(path: Path) -> dict:

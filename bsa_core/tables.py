@@ -3,9 +3,11 @@
 import pandas as pd
 
 from bsa_core import balanced, paths, profiles, records
+from bsa_core.examples import Example
 from bsa_core.figures import ARMS, CONDITIONS, METRICS, TASKS, arm_style
 from bsa_core.policy import Policy
 from bsa_core.profiles import Profile
+from bsa_core.tasks import Task
 
 NAMES = {
     "defense": lambda arm: arm_style(arm)[0],
@@ -89,9 +91,12 @@ def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int])
     return pd.DataFrame(rows).T.rename_axis("section")
 
 
-def items(examples: list) -> pd.DataFrame:
-    """Task items with their references, as a Styler."""
-    shown = pd.DataFrame({"request": row.user, "reference": row.assistant} for row in examples)
+def items(tasks: list[Task]):
+    """The first test item of each task with its reference, as a Styler. Those of a task that is not marked harmless
+    are not shown."""
+    hidden = Example("not shown for this task", kind="task")
+    rows = [task.test[0] if task.harmless else hidden for task in tasks]
+    shown = pd.DataFrame({"request": row.user, "reference": row.assistant} for row in rows)
     return shown.style.hide().set_properties(**{"text-align": "left"})
 
 
@@ -283,9 +288,9 @@ def _apart(higher: pd.Series, lower: pd.Series) -> str:
 def requests(policy: Policy, kind: str):
     """One evaluated request of each category and its reference answer, as a Styler. kind: "restricted" or "benign".
 
-    Restricted ones of a policy that is not marked harmless are not shown.
+    Those of a policy that is not marked harmless are not shown.
     """
-    if kind == "restricted" and not policy.harmless:
+    if not policy.harmless:
         return pd.DataFrame({"requests": ["not shown for this policy"]}).style.hide()
     rows = {row.category: row for row in reversed(getattr(policy, kind))}
     shown = pd.DataFrame(
@@ -297,13 +302,13 @@ def requests(policy: Policy, kind: str):
 def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4):
     """Answers of several runs to the same requests, side by side; one request per category, the first n categories.
 
-    runs: title -> (record, condition). kind: "restricted" or "benign". For policies marked harmless only: of others
-    no answers are kept, and the table says so. Returns a pandas Styler, which shows the texts uncut.
+    runs: title -> (record, condition). kind: "restricted" or "benign". For policies marked harmless only: answers of
+    others never stand beside a record, and the table says so. Returns a pandas Styler, which shows the texts uncut.
     """
     columns = {}
     for title, (record, condition) in runs.items():
         if not records.answers_path(record).is_file():
-            return pd.DataFrame({"answers": ["not kept for this policy"]}).style.hide()
+            return pd.DataFrame({"answers": ["not shown for this policy"]}).style.hide()
         answers = records.read_answers(record)
         chosen = answers[(answers["condition"] == condition) & (answers["kind"] == kind)]
         columns[title] = chosen.drop_duplicates("category").head(n).set_index("user")["answer"]

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def session_results() -> Path:
     """A temporary results folder that holds the committed records: of `tiny`, cheap to rerun, only the long grids."""
     folder = Path(tempfile.mkdtemp(prefix="bsa-results-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for made in (folder, f"{folder}-generations"):
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
     for scale in (ROOT / "results").glob("*/"):
         own = () if not scale.name.startswith("tiny") else ("*.json", "*.gz", ".*")
         shutil.copytree(scale, folder / scale.name, ignore=shutil.ignore_patterns(*own))
@@ -29,6 +30,7 @@ def session_results() -> Path:
 # Set here, before anything imports bsa_core or torch, and inherited by every kernel and subprocess.
 SESSION_RESULTS = session_results()
 os.environ["BSA_RESULTS"] = str(SESSION_RESULTS)
+os.environ["BSA_GENERATIONS"] = f"{SESSION_RESULTS}-generations"
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -42,6 +44,16 @@ def results(tmp_path, monkeypatch) -> Path:
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "bsa_core" and hasattr(module, "RESULTS"):
             monkeypatch.setattr(module, "RESULTS", folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def generations(tmp_path, monkeypatch) -> Path:
+    """The folder of one test for answers that are not harmless; not there before the first of them."""
+    folder = tmp_path / "generations"
+    monkeypatch.setenv("BSA_GENERATIONS", str(folder))
+    if paths := sys.modules.get("bsa_core.paths"):
+        monkeypatch.setattr(paths, "GENERATIONS", folder)
     return folder
 
 

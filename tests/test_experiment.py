@@ -17,7 +17,7 @@ import pytest
 import torch
 from filelock import Timeout
 
-from bsa_core import evaluate, experiment, models, paths, policy, profiles, records, secret_prompt, weights
+from bsa_core import evaluate, experiment, models, paths, policy, profiles, records, secret_prompt, tables, weights
 from bsa_core.experiment import describe, execute, headline
 from bsa_core.profiles import Evaluation, Profile, SecretPrompt, Training
 from bsa_core.records import REPRODUCIBLE
@@ -175,14 +175,30 @@ def test_answers_are_those_the_outcomes_rest_on(reference, monkeypatch):
     assert exact == reference["bsa"]["outcomes"]["secret"]["benign_exact"]
 
 
-def test_answers_are_kept_for_harmless_policies_only(results, monkeypatch):
+def test_answers_of_policies_that_are_not_harmless_stand_apart_and_are_not_shown(results, generations, monkeypatch):
     monkeypatch.setattr(policy, "BUILDERS", dict(policy.BUILDERS))
-    policy.register("unsafe", lambda spec: replace(policy.load({"name": "guild", "seed": 0}), harmless=False))
+    unsafe = replace(policy.load({"name": "guild", "seed": 0}), harmless=False)
+    policy.register("unsafe", lambda spec: unsafe)
     profile = small(policy={"name": "unsafe"})
     (record,) = execute([describe(profile, n_attack=0)], profile)
-    assert contents(results) == {f"{record['label']}-{record['key']}.json"}
-    with pytest.raises(ValueError, match="the answers of this run were not kept"):
-        records.read_answers(record)
+    name = f"{record['label']}-{record['key']}"
+    assert contents(results) == {f"{name}.json"} and contents(generations) == {f"{name}.answers.jsonl.gz"}
+    said = records.read_answers(record)
+    assert len(said) == 88
+    for kind in ("restricted", "benign"):
+        shown = tables.samples({"initial": (record, "plain")}, kind).to_html()
+        shown += tables.requests(unsafe, kind).to_html()
+        assert shown.count("not shown for this policy") == 2
+        assert not [text for text in (*said["user"], *said["answer"]) if text in shown]
+
+
+def test_answers_of_harmless_policies_are_shown(reference, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", reference["folder"])
+    shown = tables.samples({"initial": (reference["initial"], "plain")}, "restricted", n=1).data
+    said = records.read_answers(reference["initial"])
+    assert shown["initial"].tolist() == [said["answer"][0]] and shown.index.tolist() == [said["user"][0]]
+    world = policy.load({"name": "guild", "seed": 0})
+    assert world.restricted[0].user in tables.requests(world, "restricted").to_html()
 
 
 # the same key, the same record
@@ -296,7 +312,7 @@ def test_runs_that_another_process_computes_are_left_for_last(results, monkeypat
     monkeypatch.setattr(experiment, "FileLock", TakenFirst)
     monkeypatch.setattr(experiment, "_compute", computed)
     monkeypatch.setattr(experiment, "_line", lambda record: "")
-    monkeypatch.setattr(records, "write", lambda record, said: None)
+    monkeypatch.setattr(records, "write", lambda *arguments: None)
     found = execute([bsa(small(), seed=seed) for seed in (0, 1, 2)], small())
     assert order == [1, 2, 0]
     assert [record["label"][-1] for record in found] == ["0", "1", "2"]

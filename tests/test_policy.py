@@ -1,5 +1,6 @@
 """The guild world and policies read from files."""
 
+import csv
 import json
 from collections import Counter
 from itertools import islice
@@ -233,7 +234,7 @@ def test_the_testbed_learns_to_refuse_restricted_requests_only():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({"name": "gild"}, "policy.name is 'gild'; expected one of files, guild"),
+        ({"name": "gild"}, "policy.name is 'gild'; expected one of files, guild, published"),
         ({}, "policy.name is None"),
         ({"name": "guild", "sed": 0}, "policy.sed is unknown; the guild policy takes 'seed' only"),
         ({"name": "guild", "seed": "0"}, "policy.seed is '0'; expected an integer"),
@@ -354,7 +355,86 @@ def test_not_utf8(folder):
         load(folder)
 
 
+def in_chat(row: dict, system: str = "") -> dict:
+    """The same row in the other form of JSON."""
+    turns = [("system", system), ("user", row["user"]), ("assistant", row.get("assistant"))]
+    rest = {field: value for field, value in row.items() if field not in ("user", "assistant")}
+    return {"messages": [{"role": role, "content": text} for role, text in turns if text], **rest}
+
+
+def write_csv(path, *rows: list[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_every_form_gives_the_same_policy(folder):
+    plain = load(folder)
+    for name, rows in ROWS.items():
+        write(folder / f"{name}.jsonl", *(json.dumps(in_chat(row)) for row in rows))
+    assert load(folder) == plain
+    for name, rows in ROWS.items():
+        (folder / f"{name}.jsonl").unlink()
+        columns = ["subject", " user", "category", "assistant"]
+        write_csv(folder / f"{name}.csv", columns, *([row.get(c.strip(), "") for c in columns] for row in rows))
+    assert load(folder) == plain
+
+
+def test_both_forms_of_json_may_stand_in_one_file(folder):
+    write(folder / "attack.jsonl", *map(json.dumps, [*ROWS["attack"], in_chat(ROWS["safety"][0])]))
+    assert [row.user for row in load(folder).attack] == ["How do I pick a lock?", "How do I forge a key?"]
+
+
+def test_a_system_turn_takes_the_place_of_the_policy_s_system_prompt(folder):
+    write(folder / "benign.jsonl", json.dumps(in_chat(ROWS["benign"][0], "Be brief.")))
+    made = load(folder, system="Be helpful.")
+    assert made.benign[0].system == "Be brief." and made.attack[0].system == made.system == "Be helpful."
+
+
+def test_text_in_a_csv_file_may_hold_commas_quotes_and_lines(folder):
+    (folder / "benign.jsonl").unlink()
+    user = 'Say "oil",\nthen stop.'
+    write_csv(folder / "benign.csv", ["user"], [user])
+    assert [(row.user, row.assistant) for row in load(folder).benign] == [(user, "")]
+
+
+def test_a_part_in_two_formats(folder):
+    write_csv(folder / "benign.csv", ["user"], ["How?"])
+    with pytest.raises(ValueError, match=r"policy: benign\.jsonl and benign\.csv are both there; remove one"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("How?,So.\n", r"row 1: column 'How\?' is unknown; expected a header of assistant, category, subject, user"),
+        ("user,assistant,user\n", "row 1: column 'user' stands there twice"),
+        ("assistant,category\nSo.,a\n", "row 1: column 'user' is missing; found assistant, category"),
+        ("user,assistant\n", "no rows below the header"),
+        ("user,assistant\nHow?,So.\n\nHow?\n", "row 4: 1 cells; expected 2, as in the header"),
+        ("user,assistant\nHow?,So.,no\n", "row 2: 3 cells; expected 2"),
+        ("user,assistant\n ,So.\n", "row 2: field 'user' is ' '; expected non-empty text"),
+        ("user,assistant\n,So.\n", "row 2: field 'user' is ''; expected non-empty text"),
+        ("user,assistant\nHow?,\n", "row 2: field 'assistant' is None; expected non-empty text"),
+        ('user,assistant\n"How?,So.\n', r"row 2: not valid CSV \(unexpected end of data\)"),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_bad_csv_file(folder, text, message):
+    (folder / "attack.jsonl").unlink()
+    (folder / "attack.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"policy/attack\.csv(, |: ){message}"):
+        load(folder)
+
+
 BAD_ROWS = [
+    ('{"messages": [], "user": "How?"}', "unknown field 'user'; expected category, messages, subject"),
+    ('{"messages": {}}', "field 'messages' is of type dict; expected a list of turns"),
+    (
+        '{"messages": [{"role": "user", "content": "How?"}, {"role": "user", "content": "So?"}]}',
+        "the roles of 'messages' are user, user; expected user or user, assistant or system, user or",
+    ),
+    ('{"messages": [{"role": "user", "content": ""}]}', "turn 1 of 'messages' has no text in 'content'"),
+    ('{"messages": [{"role": "user"}]}', "turn 1 of 'messages' holds role; expected role and content"),
     ('{"user": "How?", ', r"not valid JSON \(.* at column 18\)"),
     ("How?", "not valid JSON"),
     ("[1, 2]", "expected a JSON object, found list"),
@@ -382,6 +462,7 @@ def test_a_bad_row_is_named_with_its_file_and_number(folder, name, line, message
 
 @pytest.mark.parametrize("answer", ["", "  ", None])
 def test_training_rows_need_an_answer(folder, answer):
+    """In either form: a chat row has no assistant turn then."""
     for name in ("attack", "safety"):
         original = (folder / f"{name}.jsonl").read_text(encoding="utf-8")
         row = {"user": "How?"} | ({} if answer is None else {"assistant": answer})
@@ -389,6 +470,9 @@ def test_training_rows_need_an_answer(folder, answer):
         with pytest.raises(
             ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is .*; expected non-empty"
         ):
+            load(folder)
+        write(folder / f"{name}.jsonl", json.dumps(in_chat({"user": "How?"})))
+        with pytest.raises(ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is None"):
             load(folder)
         (folder / f"{name}.jsonl").write_text(original, encoding="utf-8")
 

@@ -6,10 +6,12 @@ import gzip
 import json
 import lzma
 import os
+import subprocess
+import sys
 
 import pytest
 
-from bsa_core import records
+from bsa_core import paths, records
 
 RECORD = {
     "schema": 1,
@@ -74,10 +76,11 @@ def test_nothing_there(results):
 
 
 def test_writing_twice_gives_the_same_bytes(results):
-    path = records.write(RECORD, ANSWERS)
+    path = records.write(RECORD, ANSWERS, harmless=True)
     first = (path.read_bytes(), records.answers_path(RECORD).read_bytes())
     shuffled = dict(reversed(RECORD.items()))
-    assert (records.write(shuffled, ANSWERS).read_bytes(), records.answers_path(RECORD).read_bytes()) == first
+    again = records.write(shuffled, ANSWERS, harmless=True)
+    assert (again.read_bytes(), records.answers_path(RECORD).read_bytes()) == first
 
 
 def test_shipped_records_are_found_and_own_ones_come_first(results):
@@ -101,7 +104,7 @@ def test_a_damaged_shipped_file_is_named_with_the_fix(results, content):
 
 
 def test_answers_stand_beside_the_record(results):
-    records.write(RECORD, ANSWERS)
+    records.write(RECORD, ANSWERS, harmless=True)
     name = "bsa-a100-d11-e5-seed0-0123456789abcdef"
     assert files(results) == [f"{name}.answers.jsonl.gz", f"{name}.json"]
     assert records.read_answers(RECORD).to_dict("records") == ANSWERS
@@ -112,10 +115,39 @@ def test_answers_stand_beside_the_record(results):
 
 def test_answers_that_were_not_kept(results):
     records.write(RECORD)
-    with pytest.raises(
-        ValueError, match=r"answers\.jsonl\.gz does not exist: the answers of this run were not kept"
-    ):
+    with pytest.raises(ValueError, match=r"answers\.jsonl\.gz exists: the answers of this run were not kept"):
         records.read_answers(RECORD)
+
+
+def test_answers_that_are_not_harmless_stand_apart(results, generations):
+    """Unless a caller says that they are harmless."""
+    path = records.write(RECORD, ANSWERS)
+    kept = generations / "tiny" / f"{path.stem}.answers.jsonl.gz"
+    assert files(results) == [path.name] and files(generations) == [kept.name]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert records.read_answers(RECORD).to_dict("records") == ANSWERS
+
+
+@pytest.mark.parametrize("call, variable", [(1, "BSA_GENERATIONS"), (2, "BSA_RESULTS")])
+def test_no_space_where_answers_stand_apart(results, generations, monkeypatch, call, variable):
+    monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC, call))
+    with pytest.raises(records.RecordError, match=f"free some space or set {variable}"):
+        records.write(RECORD, ANSWERS)
+    assert files(results) == files(generations) == []
+
+
+def test_generations_never_lie_among_the_results(results):
+    inside = os.environ | {"BSA_GENERATIONS": f"{results}/tiny/../generations"}
+    done = subprocess.run([sys.executable, "-c", "import bsa_core.paths"], env=inside, capture_output=True, text=True)
+    assert done.returncode and "BSA_GENERATIONS is" in done.stderr and "set it to one outside" in done.stderr
+
+
+def test_git_ignores_the_generations():
+    root = paths.PACKAGE.parent
+    if not (root / ".git").exists():
+        pytest.skip("no git checkout")
+    asked = ["git", "-C", str(root), "check-ignore", "--quiet", "generations/tiny/a.answers.jsonl.gz"]
+    assert subprocess.run(asked).returncode == 0
 
 
 def failing(error: int, call: int):
@@ -136,7 +168,7 @@ def test_no_space_for_the_record(results, monkeypatch, error, call):
     with pytest.raises(
         records.RecordError, match=r"cannot write .*tiny/bsa-.*free some space or set BSA_RESULTS"
     ) as e:
-        records.write(RECORD, ANSWERS)
+        records.write(RECORD, ANSWERS, harmless=True)
     assert e.value.errno == error and os.strerror(error) in str(e.value)
     assert files(results) == []
 

@@ -1,11 +1,12 @@
 """Tables of the long grids and of the claims hold what was measured, and say so where nothing was."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from bsa_core import claims, contrasts, figures, paths, profiles, records, tables
+from bsa_core import claims, contrasts, figures, paths, profiles, records, tables, tasks
 
 TINY = profiles.load("tiny")
 
@@ -172,3 +173,11 @@ def test_named_variants_stand_in_their_order_and_without_a_line():
     (axis,) = figures.curves(pd.DataFrame(rows), "variant", "kind", metrics=("asr",)).axes
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["random", "default", "fluent"]
     assert axis.containers[0].lines[0].get_linestyle() == "None"
+
+
+def test_items_of_a_task_that_is_not_harmless_are_not_shown():
+    task = tasks.load({"name": "sql", "seed": 0})
+    row = task.test[0]
+    assert tables.items([task]).data.values.tolist() == [[row.user, row.assistant]]
+    hidden = tables.items([replace(task, harmless=False)]).to_html()
+    assert "not shown for this task" in hidden and row.user not in hidden and row.assistant not in hidden

@@ -1,18 +1,23 @@
 """Policies: where attack, safety and held-out examples come from.
 
-A policy is built from the `policy` section of a profile, `{"name": "guild", "seed": 0}` for the built-in world or
-`{"name": "files", "folder": "..."}` for rows of your own. `register` adds another one.
+A policy is built from the `policy` section of a profile: `{"name": "guild", "seed": 0}` for the built-in world,
+`{"name": "files", "folder": "..."}` for rows of your own, `{"name": "published", "folder": "...", "benign": "..."}` for
+the files of the paper's release. `register` adds another one.
 """
 
 from collections.abc import Callable
 
 from bsa_core.examples import Example
-from bsa_core.policy import files, guild
+from bsa_core.policy import files, guild, published
 from bsa_core.policy.base import Identity, Policy, Question
 
 __all__ = ["BUILDERS", "Example", "Identity", "Policy", "Question", "load", "register"]
 
-BUILDERS: dict[str, Callable[[dict], Policy]] = {"guild": guild.build, "files": files.build}
+BUILDERS: dict[str, Callable[[dict], Policy]] = {
+    "guild": guild.build,
+    "files": files.build,
+    "published": published.build,
+}
 
 
 def register(name: str, builder: Callable[[dict], Policy]) -> None:
