@@ -105,7 +105,7 @@ def test_the_cache_is_private_and_ignored_by_git_and_holds_no_question_and_no_ke
 
 def test_a_cache_that_cannot_be_written_is_one_message(server, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
-    with pytest.raises(EndpointError, match="cannot write the cache .*BSA_CACHE"):
+    with pytest.raises(EndpointError, match=r"cannot write the cache .*BSA_CACHE"):
         quick().complete(asked("a"))
 
 
@@ -135,7 +135,7 @@ def test_faults_are_tried_again(server, fault):
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_and_given_up_at_the_limit(server, tmp_path, fault):
     server.plan(*[fault] * 9)
-    with pytest.raises(EndpointError, match="127.0.0.1 failed 3 times in a row"):
+    with pytest.raises(EndpointError, match=r"127.0.0.1 failed 3 times in a row"):
         quick(timeout=0.3).complete(asked("a", "b"))
     assert len(server.seen()) == 3 and cache_files(tmp_path) == []
 
@@ -171,13 +171,13 @@ def test_a_server_that_asks_for_an_hour_ends_it(server, slept):
 
 def test_a_wrong_key_is_one_message_and_one_request(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    with pytest.raises(EndpointError, match="refuses the key .401.; set OPENAI_API_KEY") as raised:
+    with pytest.raises(EndpointError, match=r"refuses the key .401.; set OPENAI_API_KEY") as raised:
         quick(workers=4).complete(asked(*"abcdef"))
     assert len(server.seen()) == 1 and "sk-secret" not in str(raised.value)
 
 
 def test_an_unknown_model_is_one_message_and_one_request(server):
-    with pytest.raises(EndpointError, match="knows no model 'judge-modell' .404.; check the model's name"):
+    with pytest.raises(EndpointError, match=r"knows no model 'judge-modell' .404.; check the model's name"):
         Endpoint("judge-modell").complete(asked(*"abcdef"))
     assert len(server.seen()) == 1
 
@@ -260,7 +260,7 @@ def test_failed_attempts_count_as_requests(server):
 def test_the_limit_of_tokens_is_never_passed(server, workers):
     each = estimate(asked("a")[0], 10)  # of which the server counts 2
     judge = quick(budget=Budget(tokens=each + 5), max_tokens=10, workers=workers)
-    with pytest.raises(OverBudget, match="limit of .* tokens"):
+    with pytest.raises(OverBudget, match=r"limit of .* tokens"):
         judge.complete(asked(*"abcdefgh"))
     assert 1 <= len(server.seen()) <= 3 and judge.budget.used.tokens <= each + 5
     if workers == 1:
@@ -277,5 +277,5 @@ def test_what_was_stopped_goes_on_and_repeats_nothing(server):
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True])
 def test_a_limit_is_a_whole_number(limit):
-    with pytest.raises(ValueError, match="the limit of tokens is .*; expected a whole number from 1"):
+    with pytest.raises(ValueError, match=r"the limit of tokens is .*; expected a whole number from 1"):
         Budget(tokens=limit)

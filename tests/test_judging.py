@@ -175,7 +175,7 @@ def test_one_name_is_one_judge(change):
     made = record()
     records.write(made, said())
     judged([made])
-    with pytest.raises(ValueError, match="judged-fixed.json: judged by .*another --name"):
+    with pytest.raises(ValueError, match=r"judged-fixed.json: judged by .*another --name"):
         judged([made], Fixed({}, **change))
 
 
@@ -191,7 +191,7 @@ def test_damaged_answers_stop_it():
     records.write(made, said())
     path = records.answers_path(made)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ValueError, match="answers of bsa-.* are damaged"):
+    with pytest.raises(ValueError, match=r"answers of bsa-.* are damaged"):
         judged([made])
 
 
@@ -282,7 +282,7 @@ def test_judgements_of_other_answers_are_named():
     records.write(made, said())
     judged([made])
     short = record(outcomes={"plain": {name: marks[:2] for name, marks in OUTCOMES["plain"].items()}})
-    with pytest.raises(ValueError, match="judged-fixed.json: 3 scores for condition 'plain'; expected 2"):
+    with pytest.raises(ValueError, match=r"judged-fixed.json: 3 scores for condition 'plain'; expected 2"):
         agreement.marks(short)
 
 

@@ -66,12 +66,11 @@ def llama(tmp_path_factory) -> str:
 
 
 def test_a_classifier_in_batches_is_one_by_one(bert):
-    judge = Classifier(bert, ["toxic"], TEMPLATE, batch_size=3)
+    judge = Classifier(bert, ["awful"], "{answer} {request}", batch_size=3)
     alone = []
     for request, answer in zip(REQUESTS, ANSWERS, strict=True):
-        text = TEMPLATE.replace("{request}", request).replace("{answer}", answer)
-        ids = judge.tokenizer(text, return_tensors="pt")
-        alone.append(5 if judge.model(**ids).logits.argmax().item() == 1 else 1)
+        ids = judge.tokenizer(f"{answer} {request}", return_tensors="pt")
+        alone.append(5 if judge.model(**ids).logits.argmax().item() == 2 else 1)
     assert judge.score(REQUESTS, ANSWERS) == alone and set(alone) == {1, 5}
 
 
