@@ -242,6 +242,14 @@ def test_used_is_what_the_server_counted_where_it_did(server):
     assert judge.budget.used == Usage(2, 5 + 1 + 8 + 10)
 
 
+@pytest.mark.parametrize("fault, charged", [({"status": 500}, False), ({"status": 429}, False), ({"drop": True}, True)])
+def test_what_broke_off_may_have_been_charged_and_what_was_refused_was_not(server, fault, charged):
+    server.plan(fault, {"content": "one two"})
+    judge = quick(max_tokens=10)
+    judge.complete(asked("abc"))
+    assert judge.budget.used == Usage(2, 3 + charged * (1 + 8 + 10))
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_the_limit_of_requests_is_never_passed(server, workers):
     with pytest.raises(OverBudget, match="stopped at the limit of 3 requests: 3 requests and"):

@@ -402,6 +402,7 @@ def test_faults_on_the_way_change_no_score(server, monkeypatch, fault):
     assert judgements.of(record())["judge-model"]["requests"] == DISTINCT + 2
 
 
+@pytest.mark.slow
 def test_a_killed_judging_goes_on_where_it_was(server):
     """SIGKILL: neither half a judgement nor a request that is sent twice, but the one that was under way."""
     server.plan({}, {}, {}, {"delay": 30}, rules=RULES)
