@@ -78,7 +78,10 @@ SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
     if (scale := os.path.basename(os.path.dirname(path))) != PROFILE and not scale.startswith("tiny")
+    and ".judged-" not in path
 ]
+# What further judges said, written by people's own commands and shown in the comparison.
+JUDGED = sorted(glob.glob(os.path.join(RESULTS, "*", "*.judged-*.json")))
 
 
 rule book:
@@ -118,6 +121,7 @@ for PLACE, NAME in enumerate(NOTEBOOKS):
             core=CORE,
             profile=PROFILE_FILE,
             shown=SHOWN,
+            judged=JUDGED if NAME == "04_comparison" else [],
             shipped=source("results/*/shipped.jsonl.xz"),
             told=source("book/*.csv", "book/*.yaml"),
             before=expand("book/executed/{name}.ipynb", name=LATER.get(NAME, [])),

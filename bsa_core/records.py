@@ -3,6 +3,7 @@
     results/<profile>/<label>-<key>.json                  the record
     results/<profile>/<label>-<key>.answers.jsonl.gz      its answers, for harmless policies only
     generations/<profile>/<label>-<key>.answers.jsonl.gz  those of other policies, ignored by git, for their owner only
+    results/<profile>/<label>-<key>.judged-*.json         what further judges gave to them (`judging.judgements`)
     results/<profile>/shipped.jsonl.xz                    records of long grids that ship with the project, one per line
 
 `run`, `data`, `training`, `outcomes`, `metrics` and `items` are reproduced bit for bit on the same machine; `cost` and
@@ -64,6 +65,11 @@ def _write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> N
             os.unlink(temporary)
 
 
+def write_json(path: Path, content: dict) -> None:
+    """A JSON file, whole or not at all; RecordError names the file and the fix."""
+    _write_whole(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
 def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
     """Write a record whole or not at all; RecordError (an OSError) names the file and the fix.
 
@@ -76,7 +82,7 @@ def write(record: dict, answers: list[dict] | None = None, harmless: bool = Fals
         text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
         _write_whole(place(record), gzip.compress(text.encode(), mtime=0), variable)
     try:
-        _write_whole(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+        write_json(path, record)
     except RecordError:
         if answers is not None:
             place(record).unlink()
@@ -162,10 +168,15 @@ def find(profile: str, label: str, key: str) -> dict | None:
     return read(path) if path.is_file() else None
 
 
+def own(profile: str) -> list[Path]:
+    """The files of the records that were computed here, sorted; judgements beside them are left out."""
+    return sorted(path for path in (paths.RESULTS / profile).glob("*.json") if ".judged-" not in path.name)
+
+
 def load(profile: str) -> list[dict]:
     """All records of a profile, by file name, then the shipped ones; an empty list when there are none."""
-    own = {record["key"]: record for record in map(read, sorted((paths.RESULTS / profile).glob("*.json")))}
-    return list(({**shipped(profile), **own}).values())
+    computed = {record["key"]: record for record in map(read, own(profile))}
+    return list(({**shipped(profile), **computed}).values())
 
 
 def arm(record: dict) -> str:

@@ -79,7 +79,7 @@ def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int])
     tables: name -> rows with a column `key`; grids: name -> number of different runs.
     """
     shipped, rows = records.shipped(profile), {}
-    own = {path.stem.rpartition("-")[2] for path in (paths.RESULTS / profile).glob("*.json")}
+    own = {path.stem.rpartition("-")[2] for path in records.own(profile)}
     for name, table in tables.items():
         keys = set(table.get("key", ()))
         rows[name.replace("_", " ")] = {
