@@ -168,8 +168,13 @@ def build(spec: dict) -> Policy:
     """`spec`: {"folder": path, "benign": file, "benign_pool": file, "more_safety": file, "system": text,
     "drop_leaked": bool = False}; the last four may be left out.
 
-    benign: ordinary requests to evaluate. benign_pool: ordinary requests with helpful answers, for balanced BSA.
-    more_safety: refusals beyond the release's 11, for larger safety sets. Never harmless.
+    benign: ordinary requests to evaluate.
+    benign_pool: ordinary requests with helpful answers, for balanced BSA.
+    more_safety: refusals beyond the release's 11, for larger safety sets.
+    system: the system prompt of all rows; by default the release's.
+    drop_leaked: leave evaluated requests that stand in a training row out.
+
+    Raises ValueError that names file and row, or the field, and the fix.
     """
     check(spec)
     folder, system = Path(spec["folder"]).expanduser(), spec.get("system", SYSTEM)
