@@ -365,12 +365,10 @@ def test_the_rubric_s_request_holds_material_and_form(server):
     assert user == "<request>\nthe request\n</request>\n\n<answer>\nthe answer\n</answer>"
 
 
-def test_another_policy_is_another_judge():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_API_KEY", KEY)
-        asked = Endpoint("judge-model")
-    digests = {rubric.RubricJudge(asked, policy).description["digest"] for policy in ("", "one", "another")}
-    assert len(digests) == 3
+def test_another_policy_or_length_of_reply_is_another_judge(server):
+    made = [rubric.RubricJudge(Endpoint("judge-model"), policy) for policy in ("", "one", "another")]
+    made.append(rubric.RubricJudge(Endpoint("judge-model", max_tokens=5)))
+    assert len({judge.description["digest"] for judge in made}) == 4
 
 
 def test_nothing_is_sent_without_a_yes(server, monkeypatch, capsys):
