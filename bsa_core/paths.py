@@ -18,3 +18,12 @@ CACHE = Path(os.environ.get("BSA_CACHE", Path.home() / ".cache" / "bsa-book"))
 GENERATIONS = Path(os.environ.get("BSA_GENERATIONS", ROOT / "generations"))
 if GENERATIONS.resolve().is_relative_to(RESULTS.resolve()):
     raise ValueError(f"BSA_GENERATIONS is {GENERATIONS}, in the folder of results ({RESULTS}); set it to one outside")
+
+
+def given(path: str) -> Path:
+    """A path of a profile, which a notebook finds from wherever it runs.
+
+    A relative one that is not there from the working folder is taken from the project's root.
+    """
+    found = Path(path).expanduser()
+    return found if found.is_absolute() or found.exists() else ROOT / found
