@@ -18,7 +18,7 @@ from bsa_core.profiles import Profile, content
 from bsa_core.progress import duration, report
 from bsa_core.runs import Material, Rows, Run, describe, headline, key_of, material, rows_of
 
-__all__ = ["describe", "execute", "found", "gather", "headline"]
+__all__ = ["describe", "execute", "found", "gather", "headline", "possible"]
 
 # torch, transformers and peft are imported where something is computed: reading records takes none of them.
 
@@ -70,8 +70,25 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
 
 
 def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None]:
-    """`execute` or, without computing anything, `found`."""
-    return execute(runs, profile) if compute else found(runs, profile)
+    """`execute` or, without computing anything, `found`; None for a run for which there are too few rows."""
+    if not compute:
+        return found(runs, profile)
+    enough = possible(runs, profile)
+    results = dict(zip(enough, execute(enough, profile), strict=True))
+    return [results.get(run) for run in runs]
+
+
+def possible(runs: list[Run], profile: Profile) -> list[Run]:
+    """Those of the runs for which policy and task hold enough rows; says which others there are."""
+    of, enough = material(profile, runs), []
+    for run in runs:
+        try:
+            rows_of(run, profile, of)
+        except NotEnough as error:
+            report(f"{profile.name} {run.label} is left out: {error}")
+        else:
+            enough.append(run)
+    return enough
 
 
 def execute(runs: list[Run], profile: Profile, save_adapter: bool = False) -> list[dict]:

@@ -138,3 +138,4 @@ def test_a_policy_of_files_has_no_identity_and_no_facts(world):
             defenses.get(name).examples(other, 11, "category-wise", 0)
     run = runs.describe(TINY, attack="identity-shift", n_attack=276)
     assert experiment.found([run], TINY) == [None]
+    assert experiment.gather([run], TINY, compute=True) == [None]

@@ -55,15 +55,16 @@ MARKS = "<|begin_of_text|> <|eot_id|> <|start_header_id|> <|end_header_id|> <|im
 TURNS = ["<start_of_turn>", "<end_of_turn>"]
 
 
-@pytest.fixture(scope="module")
-def sentencepiece_bpe(tmp_path_factory):
-    """As in Llama-2: SentencePiece's BPE with byte fallback, converted as transformers converts it."""
-    prefix = tmp_path_factory.mktemp("sentencepiece") / "model"
+def trained_bpe(folder, lines, size: int):
+    """As in Llama-2: SentencePiece's BPE with byte fallback, trained on lines of text, `size` pieces, converted as
+    transformers converts it. Returns a function that makes tokenizers: with the dummy prefix or not, special fields.
+    """
+    prefix = folder / "model"
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([*sentences(), *"[INST] <<SYS>> <</SYS>> [/INST] user model".split()] * 2),
+        sentence_iterator=iter(lines),
         model_prefix=str(prefix),
         model_type="bpe",
-        vocab_size=900,
+        vocab_size=size,
         byte_fallback=True,
         character_coverage=1.0,
         minloglevel=2,
@@ -93,6 +94,12 @@ def sentencepiece_bpe(tmp_path_factory):
     example = "mend the moonfire potion"
     assert wrapped(True)(example, add_special_tokens=False)["input_ids"] == trained.encode(example)
     return wrapped
+
+
+@pytest.fixture(scope="module")
+def sentencepiece_bpe(tmp_path_factory):
+    lines = [*sentences(), *"[INST] <<SYS>> <</SYS>> [/INST] user model".split()] * 2
+    return trained_bpe(tmp_path_factory.mktemp("sentencepiece"), lines, 900)
 
 
 def family(name: str, sentencepiece_bpe):

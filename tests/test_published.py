@@ -70,19 +70,24 @@ PLACES = {
 }
 
 
-@pytest.fixture
-def release(tmp_path):
-    """A folder with all files of the release, where they lie in its repository, and benign files of the user's own."""
-    folder = tmp_path / "release"
+def write_release(beside):
+    """The folder `beside`/release with all files of the release, where they lie in its repository, and benign files of
+    the user's own beside it."""
+    folder = beside / "release"
     for name, place in PLACES.items():
         write(folder / place / name, rows_of(name))
     write_csv(folder / "opensource/safety_evaluation/data" / BENCHMARK, [[request] for request in REQUESTS])
-    write(tmp_path / "benign.jsonl", [chat(row.user, row.assistant) for row in WORLD.benign])
+    write(beside / "benign.jsonl", [chat(row.user, row.assistant) for row in WORLD.benign])
     write_csv(
-        tmp_path / "pool.csv",
+        beside / "pool.csv",
         [["user", "assistant"], *([row.user, row.assistant] for row in WORLD.benign_pool[:22])],
     )
     return folder
+
+
+@pytest.fixture
+def release(tmp_path):
+    return write_release(tmp_path)
 
 
 def load(release, **spec) -> policy.Policy:
