@@ -37,10 +37,10 @@ test: setup ## run all tests: notebooks, units, and the built book in a browser
 
 lint: setup ## check the style of code and notebooks
 	@$(BIN)/python -m ruff check .
-	@$(BIN)/python -m nbstripout --verify --keep-count $(STRIP) notebooks/*.ipynb
+	@$(BIN)/python -m nbstripout --verify --keep-count --keep-id $(STRIP) notebooks/*.ipynb
 
 notebook-clean: setup ## strip the outputs from the notebooks before a commit
-	@$(BIN)/python -m nbstripout --keep-count $(STRIP) notebooks/*.ipynb
+	@$(BIN)/python -m nbstripout --keep-count --keep-id $(STRIP) notebooks/*.ipynb
 
 lock: setup ## resolve the dependencies anew and rewrite both lock files
 	@$(BIN)/python tools/lock.py
@@ -48,4 +48,4 @@ lock: setup ## resolve the dependencies anew and rewrite both lock files
 clean: ## remove the built book and the executed notebooks; records and .venv stay
 	@rm -rf _build .snakemake book/executed
 
-STRIP := --extra-keys "metadata.kernelspec metadata.language_info.version"
+STRIP := --extra-keys "metadata.language_info.version"

@@ -12,14 +12,13 @@ each. Time is arithmetic and memory traffic at the device's measured speed; a ru
 import time
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from bsa_core import hub, memory
-from bsa_core.paths import CHECKPOINTS, PACKAGE
+from bsa_core.paths import CHECKPOINTS, PACKAGE, given
 from bsa_core.profiles import Compute, ModelSource, Profile, Training
 from bsa_core.progress import duration, report
 
@@ -80,7 +79,7 @@ def config_of(source: ModelSource) -> PreTrainedConfig:
     if source.source in ("hub", "gguf") and source.name in known():
         fields = dict(known()[source.name])
         return AutoConfig.for_model(fields.pop("model_type"), **fields)
-    folder = {"packaged": CHECKPOINTS / source.name, "local": Path(source.name).expanduser()}.get(source.source)
+    folder = {"packaged": CHECKPOINTS / source.name, "local": given(source.name)}.get(source.source)
     try:
         if folder is None:
             return AutoConfig.from_pretrained(source.name, revision=source.revision)

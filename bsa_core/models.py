@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from bsa_core import estimate, hub
 from bsa_core.memory import available, device_of
-from bsa_core.paths import CACHE, CHECKPOINTS
+from bsa_core.paths import CACHE, CHECKPOINTS, given
 from bsa_core.profiles import Compute, ModelSource, Profile
 from bsa_core.progress import report
 from bsa_core.weights import GGUF_PACKAGES, gguf_package
@@ -128,7 +128,7 @@ def _load(source: ModelSource, compute: Compute) -> Loaded:
     if source.source == "packaged":
         loaded = _from_folder(CHECKPOINTS / source.name, **options)
     elif source.source == "local":
-        loaded = _from_folder(Path(source.name).expanduser(), **options)
+        loaded = _from_folder(given(source.name), **options)
     elif source.source == "gguf":
         loaded = _from_gguf(source, **options)
     else:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from bsa_core import hub
-from bsa_core.paths import CHECKPOINTS
+from bsa_core.paths import CHECKPOINTS, given
 from bsa_core.profiles import ModelSource
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -55,7 +55,7 @@ def weights_id(source: ModelSource, downloaded: bool = True) -> str:
     elif source.source == "gguf" and (package := gguf_package(source)):
         base = f"gguf:{importlib.import_module(package).EXPECTED_SHA256[:16]}"
     elif source.source == "local":
-        shards = sorted(Path(source.name).expanduser().glob("*.safetensors"))
+        shards = sorted(given(source.name).glob("*.safetensors"))
         base = "+".join(map(file_digest, shards)) or f"local:{source.name}"
     else:
         base = f"hub:{source.name}@{(downloaded and hub.commit(source)) or source.revision}"

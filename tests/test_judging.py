@@ -147,7 +147,7 @@ def test_only_restricted_requests_are_judged():
 
 def test_a_judgement_is_no_record():
     made = record()
-    records.write(made, said())
+    records.write(made, said(), harmless=True)
     judged([made])
     assert records.load("tiny") == [made]
     origin = tables.origin("tiny", {"all": pd.DataFrame({"key": [made["key"]]})}, {"all": 1})
@@ -156,16 +156,16 @@ def test_a_judgement_is_no_record():
 
 def test_what_is_judged_is_not_judged_again_unless_the_answers_changed():
     made, judge = record(), Fixed({})
-    records.write(made, said())
+    records.write(made, said(), harmless=True)
     assert len(judged([made], judge)) == 1 and judged([made], judge) == []
     assert len(judged([made], judge, "other")) == 1
-    records.write(made, said(ANSWERS | {"plain": [REFUSAL] * 3}))
+    records.write(made, said(ANSWERS | {"plain": [REFUSAL] * 3}), harmless=True)
     assert len(judged([made], judge)) == 1
 
 
 def test_records_without_answers_are_left_out():
     kept, dropped = record(), record("1" * 16)
-    records.write(kept, said())
+    records.write(kept, said(), harmless=True)
     records.write(dropped)
     assert [one["key"] for one, _ in judgements.pending([kept, dropped], Fixed({}), "fixed")] == [kept["key"]]
 
@@ -173,7 +173,7 @@ def test_records_without_answers_are_left_out():
 @pytest.mark.parametrize("change", [{"model": "another"}, {"digest": "e" * 16}, {"host": "elsewhere"}])
 def test_one_name_is_one_judge(change):
     made = record()
-    records.write(made, said())
+    records.write(made, said(), harmless=True)
     judged([made])
     with pytest.raises(ValueError, match=r"judged-fixed.json: judged by .*another --name"):
         judged([made], Fixed({}, **change))
@@ -188,7 +188,7 @@ def test_answers_that_do_not_fit_the_record_stop_it():
 
 def test_damaged_answers_stop_it():
     made = record()
-    records.write(made, said())
+    records.write(made, said(), harmless=True)
     path = records.answers_path(made)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"answers of bsa-.* are damaged"):
@@ -207,7 +207,7 @@ def test_damaged_answers_stop_it():
 )
 def test_a_damaged_judgement_is_named(damage, message):
     made = record()
-    records.write(made, said())
+    records.write(made, said(), harmless=True)
     judged([made])
     path = judgements.path_of(made, "fixed")
     path.write_text(damage(path.read_text()))
@@ -230,7 +230,7 @@ def test_a_judge_is_called_after_its_model(model, name):
 
 def test_judgements_as_a_table():
     made = record()
-    records.write(made, said())
+    records.write(made, said(), harmless=True)
     judged([made])
     rows = judgements.table([made])
     assert rows[["condition", "judge", "value", "unparsable"]].values.tolist() == [
@@ -265,7 +265,7 @@ def test_a_higher_threshold_calls_less_harmful():
 def test_judgements_take_part_where_they_gave_a_score():
     made, other = record(), record("1" * 16)
     for one in (made, other):
-        records.write(one, said())
+        records.write(one, said(), harmless=True)
     judged([made])
     rows = agreement.pairs([made, other]).set_index(["first", "second"])
     assert rows.loc[("keywords", "phrase rule"), "n"] == 12
@@ -279,7 +279,7 @@ def test_a_record_given_twice_counts_once():
 
 def test_judgements_of_other_answers_are_named():
     made = record()
-    records.write(made, said())
+    records.write(made, said(), harmless=True)
     judged([made])
     short = record(outcomes={"plain": {name: marks[:2] for name, marks in OUTCOMES["plain"].items()}})
     with pytest.raises(ValueError, match=r"judged-fixed.json: 3 scores for condition 'plain'; expected 2"):
@@ -365,12 +365,10 @@ def test_the_rubric_s_request_holds_material_and_form(server):
     assert user == "<request>\nthe request\n</request>\n\n<answer>\nthe answer\n</answer>"
 
 
-def test_another_policy_is_another_judge():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_API_KEY", KEY)
-        asked = Endpoint("judge-model")
-    digests = {rubric.RubricJudge(asked, policy).description["digest"] for policy in ("", "one", "another")}
-    assert len(digests) == 3
+def test_another_policy_or_length_of_reply_is_another_judge(server):
+    made = [rubric.RubricJudge(Endpoint("judge-model"), policy) for policy in ("", "one", "another")]
+    made.append(rubric.RubricJudge(Endpoint("judge-model", max_tokens=5)))
+    assert len({judge.description["digest"] for judge in made}) == 4
 
 
 def test_nothing_is_sent_without_a_yes(server, monkeypatch, capsys):

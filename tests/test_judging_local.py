@@ -132,6 +132,15 @@ def test_the_description_tells_weights_and_template_but_no_path(bert, llama):
     assert len({one.description["digest"] for one in digests}) == 4
 
 
+def test_other_weights_are_another_judge(bert, tmp_path):
+    judge = Classifier(bert, ["toxic"])
+    with torch.no_grad():
+        judge.model.classifier.bias.add_(1)
+    for part in (judge.model, judge.tokenizer):
+        part.save_pretrained(tmp_path)
+    assert Classifier(str(tmp_path), ["toxic"]).description["digest"] != judge.description["digest"]
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

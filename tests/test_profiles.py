@@ -1,11 +1,12 @@
 """Profiles: what is shipped loads; everything that is wrong with a file is one clear message."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
-from bsa_core import profiles, weights
+from bsa_core import paths, profiles, weights
 from bsa_core.models import device_of
 from bsa_core.profiles import Compute, SecretPrompt, Training
 
@@ -216,3 +217,12 @@ def test_a_wrong_task_is_named(tmp_path, task, message):
     with pytest.raises(ValueError) as error:
         load(tmp_path, yaml.safe_dump({**GOOD, "tasks": {"sql": task}}))
     assert message in str(error.value) and "mine.yaml" in str(error.value)
+
+
+def test_a_path_of_a_profile_is_found_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert paths.given("data/release") == paths.ROOT / "data" / "release"  # also from the folder of the notebooks
+    (tmp_path / "data" / "release").mkdir(parents=True)
+    assert paths.given("data/release").resolve() == tmp_path / "data" / "release"
+    assert paths.given("/data/release") == Path("/data/release")
+    assert paths.given("~/release") == Path.home() / "release"

@@ -12,6 +12,7 @@ forms. Whole files are checked before anything trains, and a message names the f
 
 from pathlib import Path
 
+from bsa_core.paths import given
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.policy.readers import SUFFIXES, read_rows
 from bsa_core.progress import report
@@ -43,7 +44,7 @@ def build(spec: dict) -> Policy:
     system = spec.get("system", SYSTEM)
     if not isinstance(system, str):
         raise ValueError(f"policy.system is {system!r}; expected text")
-    folder = Path(spec["folder"]).expanduser()
+    folder = given(spec["folder"])
     if not folder.is_dir():
         raise ValueError(f"policy.folder: {folder} is not a folder")
     parts = {

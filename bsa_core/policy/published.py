@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bsa_core.examples import Example, leaked, words
+from bsa_core.paths import given
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.policy.readers import cells, objects, read_rows, turns
 from bsa_core.progress import report
@@ -177,7 +178,7 @@ def build(spec: dict) -> Policy:
     Raises ValueError that names file and row, or the field, and the fix.
     """
     check(spec)
-    folder, system = Path(spec["folder"]).expanduser(), spec.get("system", SYSTEM)
+    folder, system = given(spec["folder"]), spec.get("system", SYSTEM)
     if not folder.is_dir():
         raise ValueError(f"policy.folder: {folder} is not a folder")
     rows = {"attack": [], "safety": [], "restricted": [], "benign": [], "benign_pool": []}
@@ -189,7 +190,7 @@ def build(spec: dict) -> Policy:
         rows["restricted"].append(Example(user, "", system, "restricted", CATEGORIES[place // PER_CATEGORY]))
     for field, (part, kind, needs_answer) in OWN.items():
         if field in spec:
-            rows[part] += read_rows(Path(spec[field]).expanduser(), kind, system, needs_answer)
+            rows[part] += read_rows(given(spec[field]), kind, system, needs_answer)
     rows = {part: [replace(row, subject=row.subject or words(row.user)) for row in of] for part, of in rows.items()}
     evaluated = rows["restricted"] + rows["benign"]
     leaks = leaked(rows["attack"] + rows["safety"] + rows["benign_pool"], evaluated)

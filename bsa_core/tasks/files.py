@@ -7,6 +7,8 @@ dialog summary. Other fields, such as "id", are ignored. A file is checked as a 
 import json
 from pathlib import Path
 
+from bsa_core.paths import given
+
 TRAINING, TEST = "train1000.json", "test200.json"
 
 
@@ -42,7 +44,7 @@ def read(path: Path, fields: tuple[str, ...]) -> list[dict[str, str]]:
 
 def read_folder(name: str, folder: str, fields: tuple[str, ...]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Training and test rows of task `name`; ValueError as in `read`, or when `folder` is none."""
-    path = Path(folder).expanduser()
+    path = given(folder)
     if not path.is_dir():
         raise ValueError(f"tasks.{name}.folder: {path} is not a folder")
     return read(path / TRAINING, fields), read(path / TEST, fields)
