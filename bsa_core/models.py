@@ -148,7 +148,7 @@ def tokenizer(profile: Profile):
     source = profile.model
     if source.source == "gguf":
         return load(profile).tokenizer
-    folder = CHECKPOINTS / source.name if source.source == "packaged" else Path(source.name).expanduser()
+    folder = CHECKPOINTS / source.name if source.source == "packaged" else given(source.name)
     try:
         if source.source == "hub":
             return AutoTokenizer.from_pretrained(source.name, revision=source.revision)

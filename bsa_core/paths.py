@@ -21,3 +21,12 @@ HOSTED = Path(os.environ.get("BSA_HOSTED", ROOT / "hosted"))
 for name, folder in (("BSA_GENERATIONS", GENERATIONS), ("BSA_HOSTED", HOSTED)):
     if folder.resolve().is_relative_to(RESULTS.resolve()):
         raise ValueError(f"{name} is {folder}, in the folder of results ({RESULTS}); set it to one outside")
+
+
+def given(path: str) -> Path:
+    """A path of a profile or a parameter, which a notebook finds from wherever it runs.
+
+    A relative one that is not there from the working folder is taken from the project's root.
+    """
+    found = Path(path).expanduser()
+    return found if found.is_absolute() or found.exists() else ROOT / found

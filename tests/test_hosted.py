@@ -364,6 +364,7 @@ def test_tables_show_models_as_they_are_deployed(server, results):
 # the notebook
 
 
+@pytest.mark.slow
 def test_the_notebook_against_a_server(server, results, hosted, tmp_path):
     profile = yaml.safe_load((ROOT / "profiles" / "tiny.yaml").read_text(encoding="utf-8"))
     profile |= {"evaluation": {"restricted": 11, "benign": 11, "quiz": 0}}
@@ -383,7 +384,7 @@ def test_the_notebook_against_a_server(server, results, hosted, tmp_path):
         progress_bar=False,
         cwd=ROOT,
     )
-    assert len(server.seen()) == 33, "no defense plain, BSA with and without; equal requests are asked once"
+    assert len(server.seen()) == 44, "no defense plain, BSA with and without; equal requests are asked once"
     assert len(list((results / "tiny").glob("*.hosted.json"))) == 2
     assert {path.name for path in (hosted / "tiny").iterdir()} == {
         f"{arm}-seed0.jsonl" for arm in ("none", "safety-data", "bsa", "balanced-bsa")

@@ -16,6 +16,7 @@ gpt-3.5-turbo-1106 and -0125, 65,536 for gpt-4o-2024-08-06 and gpt-4o-mini-2024-
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def secret(profile: Profile, file: str | Path = "") -> HostedSecret:
     Raises ValueError when the file is missing, empty or no text, or when there is no tokenizer to make a secret with.
     """
     if file:
-        return HostedSecret("own", _text(Path(file).expanduser()))
+        return HostedSecret("own", _text(paths.given(str(file))))
     choice = profile.secret
     path = paths.HOSTED / profile.name / f"secret-{choice.kind}-{choice.length}.txt"
     if not path.exists():
@@ -145,16 +146,16 @@ class Exported:
     digest: str
 
 
-def serves_secret(arms: tuple[str, ...]) -> bool:
-    """Whether any of the arms needs a secret prompt."""
-    return any(defenses.get(arm).serves_secret for arm in arms)
+def needs_secret(arms: Sequence[str]) -> bool:
+    """Whether any of the arms is asked with a secret prompt; "initial" is, as a control."""
+    return any(arm == "initial" or defenses.get(arm).serves_secret for arm in arms)
 
 
 def export(
     profile: Profile,
     seed: int = 0,
     secret: HostedSecret | None = None,
-    arms: tuple[str, ...] = HEADLINE,
+    arms: Sequence[str] = HEADLINE,
     longest: int = LONGEST_ROW,
 ) -> list[Exported]:
     """Write one file per arm of the main table: 100 attack rows, then what the defense adds, drawn with the seed.
@@ -163,7 +164,7 @@ def export(
     Raises ValueError when the policy holds too few rows, a file breaks a limit (`longest`: see `validate`), or an arm
     needs a secret and none is given; RecordError when a file cannot be written.
     """
-    if secret is None and serves_secret(tuple(arms)):
+    if secret is None and needs_secret(arms):
         raise ValueError(
             f"no secret prompt is given, and {', '.join(arms)} cannot do without: see `hosted.files.secret`"
         )

@@ -16,7 +16,7 @@ from bsa_core import paths, records
 from bsa_core.chat import messages
 from bsa_core.examples import digest, leaked
 from bsa_core.hosted.files import CHAT, HostedSecret
-from bsa_core.judging.budget import Usage
+from bsa_core.judging.budget import Budget, Usage
 from bsa_core.judging.endpoint import Endpoint
 from bsa_core.profiles import Profile, content
 from bsa_core.runs import Material, Rows, Run, describe, material, rows_of
@@ -34,6 +34,10 @@ class Evaluation:
     endpoint: Endpoint
     secret: HostedSecret | None
     conversations: dict[str, list[list[dict]]]
+
+    @property
+    def arm(self) -> str:
+        return self.run.defense if self.run.training else "initial"
 
     @property
     def expected(self) -> Usage:
@@ -63,6 +67,25 @@ def plan(
         for condition, text in {"plain": "", **({"secret": secret.text} if secret else {})}.items()
     }
     return Evaluation(run, rows, of, endpoint, secret, conversations)
+
+
+def plans(
+    profile: Profile,
+    models: dict[str, str],
+    seed: int = 0,
+    secret: HostedSecret | None = None,
+    limit_requests: int | None = None,
+    limit_tokens: int | None = None,
+) -> list[Evaluation]:
+    """The evaluations of several served models, arm -> model, within one budget; nothing is sent.
+
+    Answers may be as long as in local runs. Raises ValueError as `plan` does, and EndpointError without a key.
+    """
+    budget = Budget(limit_requests, limit_tokens)
+    longest = profile.decoding.max_new_tokens
+    return [
+        plan(profile, arm, Endpoint(model, budget, max_tokens=longest), seed, secret) for arm, model in models.items()
+    ]
 
 
 def execute(planned: Evaluation) -> dict:

@@ -5,6 +5,7 @@ import pandas as pd
 from bsa_core import records, statistics
 from bsa_core.figures import CONDITIONS, METRICS, arm_style
 from bsa_core.hosted.files import Exported
+from bsa_core.hosted.served import Evaluation
 from bsa_core.runs import HEADLINE
 from bsa_core.tables import reported
 
@@ -25,6 +26,23 @@ def exported(files: list[Exported]) -> pd.DataFrame:
             "limits": "kept",
         }
         for file in files
+    ]
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def expected(planned: list[Evaluation]) -> pd.DataFrame:
+    """One row per evaluation: what it takes at most, estimated."""
+    if not planned:
+        return pd.DataFrame({"": ["no model is named, nothing is sent"]}).set_index("")
+    rows = [
+        {
+            "arm": arm_style(evaluation.arm)[0],
+            "model": evaluation.endpoint.model,
+            "host": evaluation.endpoint.host,
+            "requests": evaluation.expected.requests,
+            "tokens, about": evaluation.expected.tokens,
+        }
+        for evaluation in planned
     ]
     return pd.DataFrame(rows).set_index("arm")
 
