@@ -2,14 +2,12 @@
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import torch
 
 from bsa_core.profiles import Compute
 from bsa_core.progress import report
-
-Result = TypeVar("Result")
 
 
 class OutOfMemory(ValueError):
@@ -36,7 +34,7 @@ def available(device: str) -> list[float]:
         return [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9]
 
 
-def halving(attempt: Callable[[int], Result], size: int, what: str) -> tuple[Result, int]:
+def halving(attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, int]:
     """`attempt(size)`, with half the size as often as the GPU runs out of memory; the result and the size that fitted.
 
     Each attempt starts from the same state of the random numbers, so that the result is that of the size that fitted.
