@@ -230,6 +230,7 @@ def test_without_a_tokenizer_a_secret_of_ones_own_is_the_way(hosted, tmp_path):
 def test_the_secret_in_the_system_turn_makes_the_difference(server, results):
     planned = served.plan(scale(), "bsa", asking(), 0, SECRET)
     assert (planned.expected.requests, server.seen()) == (66, [])
+    assert TEXT not in repr(planned)
     record = served.execute(planned)
     world = policy.load(scale().policy)
     value = {c: {m: e["value"] for m, e in metrics.items()} for c, metrics in record["metrics"].items()}

@@ -8,7 +8,7 @@ host stand in `run`, nothing is known of its training, and the quiz is left out,
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -26,14 +26,17 @@ ENDING = ".hosted"  # of a key, and so of the file's name
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One served model as one arm: its requests by condition, in the order restricted, benign."""
+    """One served model as one arm: its requests by condition, in the order restricted, benign.
+
+    They hold the secret prompt's text, so `repr` leaves them out.
+    """
 
     run: Run
-    rows: Rows
-    of: Material
+    rows: Rows = field(repr=False)
+    of: Material = field(repr=False)
     endpoint: Endpoint
     secret: HostedSecret | None
-    conversations: dict[str, list[list[dict]]]
+    conversations: dict[str, list[list[dict]]] = field(repr=False)
 
     @property
     def arm(self) -> str:
@@ -147,8 +150,8 @@ def _label(run: Run) -> str:
 def _described(planned: Evaluation) -> dict:
     """The fields of a run that apply, and who answered."""
     kept = content(planned.run)
-    for field in ("profile_digest", "weights"):
-        del kept[field]
+    for name in ("profile_digest", "weights"):
+        del kept[name]
     return kept | {
         "training": {"method": "hosted"} if planned.run.training else None,
         "secret": planned.secret.shown if planned.secret else None,
