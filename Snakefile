@@ -22,10 +22,11 @@ PYTHON = shlex.quote(sys.executable)
 # The notebook with the most work starts first. None of these waits for another: runs that several need are computed by
 # whichever comes first, so that those which start late share what is left.
 COMPUTING = ["03_bsa", "02_safety_data", "01_fjattack", "00_testbed", "04_comparison", "05_mixed_tasks"]
-# These look up what the others have computed.
+# These look up what the others have computed; that of hosted models needs none of it.
 LATER = {
     "06_ablations": COMPUTING,
     "07_claims": [*COMPUTING, "06_ablations"],
+    "08_hosted_models": [],
     "home": [*COMPUTING, "06_ablations"],
 }
 NOTEBOOKS = [*COMPUTING, *LATER]
@@ -78,10 +79,12 @@ SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
     if (scale := os.path.basename(os.path.dirname(path))) != PROFILE and not scale.startswith("tiny")
-    and ".judged-" not in path
+    and ".judged-" not in path and not path.endswith(".hosted.json")
 ]
 # What further judges said, written by people's own commands and shown in the comparison.
 JUDGED = sorted(glob.glob(os.path.join(RESULTS, "*", "*.judged-*.json")))
+# Evaluations of models served elsewhere, written and shown by the chapter about them.
+HOSTED = sorted(glob.glob(os.path.join(RESULTS, "*", "*.hosted.json")))
 
 
 rule book:
@@ -122,6 +125,7 @@ for PLACE, NAME in enumerate(NOTEBOOKS):
             profile=PROFILE_FILE,
             shown=SHOWN,
             judged=JUDGED if NAME == "04_comparison" else [],
+            hosted=HOSTED if NAME == "08_hosted_models" else [],
             shipped=source("results/*/shipped.jsonl.xz"),
             told=source("book/*.csv", "book/*.yaml"),
             before=expand("book/executed/{name}.ipynb", name=LATER.get(NAME, [])),

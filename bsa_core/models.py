@@ -143,6 +143,21 @@ def _load(source: ModelSource, compute: Compute) -> Loaded:
     return Loaded(model.eval().requires_grad_(False), loaded.tokenizer)
 
 
+def tokenizer(profile: Profile):
+    """The profile's tokenizer, without the weights where they are not needed for it; ValueError when there is none."""
+    source = profile.model
+    if source.source == "gguf":
+        return load(profile).tokenizer
+    folder = CHECKPOINTS / source.name if source.source == "packaged" else given(source.name)
+    try:
+        if source.source == "hub":
+            return AutoTokenizer.from_pretrained(source.name, revision=source.revision)
+        return AutoTokenizer.from_pretrained(folder)
+    except UNREADABLE as error:
+        advice = f"\n{hub.advice(source, error)}" if source.source == "hub" else ""
+        raise ValueError(f"the tokenizer of {source.name} cannot be loaded: {error}{advice}") from error
+
+
 def load(profile: Profile) -> Loaded:
     """The profile's aligned model, loaded once per process: runs add an adapter to it and take it off again."""
     return _load(profile.model, profile.compute)

@@ -1,6 +1,7 @@
 """Every path of the project, derived from this file: the working folder of a notebook depends on what runs it.
 
-GENERATIONS holds the answers of policies that are not harmless. It is no part of RESULTS, whose files may be published.
+GENERATIONS holds the answers of policies that are not harmless, HOSTED the files for fine-tuning elsewhere and their
+secret prompt. Neither is part of RESULTS, whose files may be published.
 """
 
 import os
@@ -16,12 +17,14 @@ RESULTS = Path(os.environ.get("BSA_RESULTS", ROOT / "results"))
 ADAPTERS = Path(os.environ.get("BSA_ADAPTERS", ROOT / "adapters"))
 CACHE = Path(os.environ.get("BSA_CACHE", Path.home() / ".cache" / "bsa-book"))
 GENERATIONS = Path(os.environ.get("BSA_GENERATIONS", ROOT / "generations"))
-if GENERATIONS.resolve().is_relative_to(RESULTS.resolve()):
-    raise ValueError(f"BSA_GENERATIONS is {GENERATIONS}, in the folder of results ({RESULTS}); set it to one outside")
+HOSTED = Path(os.environ.get("BSA_HOSTED", ROOT / "hosted"))
+for name, folder in (("BSA_GENERATIONS", GENERATIONS), ("BSA_HOSTED", HOSTED)):
+    if folder.resolve().is_relative_to(RESULTS.resolve()):
+        raise ValueError(f"{name} is {folder}, in the folder of results ({RESULTS}); set it to one outside")
 
 
 def given(path: str) -> Path:
-    """A path of a profile, which a notebook finds from wherever it runs.
+    """A path of a profile or a parameter, which a notebook finds from wherever it runs.
 
     A relative one that is not there from the working folder is taken from the project's root.
     """

@@ -4,6 +4,7 @@
     results/<profile>/<label>-<key>.answers.jsonl.gz      its answers, for harmless policies only
     generations/<profile>/<label>-<key>.answers.jsonl.gz  those of other policies, ignored by git, for their owner only
     results/<profile>/<label>-<key>.judged-*.json         what further judges gave to them (`judging.judgements`)
+    results/<profile>/<label>-<key>.hosted.json           what a model served elsewhere answered (`hosted.served`)
     results/<profile>/shipped.jsonl.xz                    records of long grids that ship with the project, one per line
 
 `run`, `data`, `training`, `outcomes`, `metrics` and `items` are reproduced bit for bit on the same machine; `cost` and
@@ -41,7 +42,7 @@ def path_of(profile: str, label: str, key: str) -> Path:
     return paths.RESULTS / profile / f"{label}-{key}.json"
 
 
-def _write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> None:
+def write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> None:
     """Through a temporary file in the same folder: the file is there whole or not at all, readable to its owner only.
 
     variable: the environment variable that sets another folder, for the message.
@@ -67,7 +68,7 @@ def _write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> N
 
 def write_json(path: Path, content: dict) -> None:
     """A JSON file, whole or not at all; RecordError names the file and the fix."""
-    _write_whole(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    write_whole(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
@@ -80,7 +81,7 @@ def write(record: dict, answers: list[dict] | None = None, harmless: bool = Fals
     place, variable = (answers_path, "BSA_RESULTS") if harmless else (generations_path, "BSA_GENERATIONS")
     if answers is not None:
         text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-        _write_whole(place(record), gzip.compress(text.encode(), mtime=0), variable)
+        write_whole(place(record), gzip.compress(text.encode(), mtime=0), variable)
     try:
         write_json(path, record)
     except RecordError:
@@ -141,7 +142,7 @@ def ship(profile: str, records: list[dict]) -> Path:
     """Write these records, and no others, into the one file of a profile that ships with the project."""
     by_key = {record["key"]: record for record in records}
     lines = (json.dumps(by_key[key], sort_keys=True) + "\n" for key in sorted(by_key))
-    _write_whole(shipped_path(profile), lzma.compress("".join(lines).encode(), preset=9))
+    write_whole(shipped_path(profile), lzma.compress("".join(lines).encode(), preset=9))
     _read_shipped.cache_clear()
     return shipped_path(profile)
 
@@ -169,8 +170,9 @@ def find(profile: str, label: str, key: str) -> dict | None:
 
 
 def own(profile: str) -> list[Path]:
-    """The files of the records that were computed here, sorted; judgements beside them are left out."""
-    return sorted(path for path in (paths.RESULTS / profile).glob("*.json") if ".judged-" not in path.name)
+    """The files of the records that were computed here, sorted; not judgements, nor records of hosted models."""
+    found = (paths.RESULTS / profile).glob("*.json")
+    return sorted(path for path in found if ".judged-" not in path.name and not path.name.endswith(".hosted.json"))
 
 
 def load(profile: str) -> list[dict]:

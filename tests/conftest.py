@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def session_results() -> Path:
     """A temporary results folder that holds the committed records: of `tiny`, cheap to rerun, only the long grids."""
     folder = Path(tempfile.mkdtemp(prefix="bsa-results-"))
-    for made in (folder, f"{folder}-generations"):
+    for made in (folder, f"{folder}-generations", f"{folder}-hosted"):
         atexit.register(shutil.rmtree, made, ignore_errors=True)
     for scale in (ROOT / "results").glob("*/"):
         own = () if not scale.name.startswith("tiny") else ("*.json", "*.gz", ".*")
@@ -31,6 +31,7 @@ def session_results() -> Path:
 SESSION_RESULTS = session_results()
 os.environ["BSA_RESULTS"] = str(SESSION_RESULTS)
 os.environ["BSA_GENERATIONS"] = f"{SESSION_RESULTS}-generations"
+os.environ["BSA_HOSTED"] = f"{SESSION_RESULTS}-hosted"
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

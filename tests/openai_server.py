@@ -6,7 +6,8 @@
         assert len(server.seen()) == 2           # the bodies of all chat requests, in order
 
 Each step of a plan is for one chat request, in their order; requests behind the plan are answered by the rules:
-the first (part of the last message, content) that fits, else "ok". Steps:
+the first (part of the last message, content) that fits, else "ok"; (part, content, "system") looks in the system
+message instead. Steps:
 
     {"content": text}                  an ordinary answer
     {"status": n, "retry_after": s, "code": c}   an error; retry_after and code may be left out
@@ -35,6 +36,7 @@ MODELS = ("judge-model", "chat-model")
 class Handler(BaseHTTPRequestHandler):
     steps, rules, seen, lock = [], [], [], Lock()
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body go out at once
 
     def log_message(self, *_):
         pass
@@ -61,14 +63,17 @@ class Handler(BaseHTTPRequestHandler):
         if "status" in step:
             return self._error(step["status"], step.get("code"), "on demand", step.get("retry_after"))
         time.sleep(step.get("delay", 0))
-        content = step.get("content") or self._by_rules(body["messages"][-1]["content"])
+        content = step.get("content") or self._by_rules(body["messages"])
         answer = json.dumps(completion(body, content)).encode()
         if "raw" in step:
             answer = step["raw"].encode()
         self._send(200, answer[: step.get("truncate")], broken=step.get("drop", False))
 
-    def _by_rules(self, text: str) -> str:
-        return next((content for part, content in self.rules if part in text), "ok")
+    def _by_rules(self, messages: list[dict]) -> str:
+        def fits(part: str, role: str = messages[-1]["role"]) -> bool:
+            return part in next((m["content"] for m in reversed(messages) if m["role"] == role), "")
+
+        return next((content for part, content, *role in self.rules if fits(part, *role)), "ok")
 
     def _error(self, status: int, code: str | None, message: str, retry_after: str | None = None) -> None:
         headers = {"retry-after": retry_after} if retry_after else {}
@@ -108,7 +113,7 @@ class Server:
         self.root = f"http://127.0.0.1:{port}"
         self.url = f"{self.root}/v1"
 
-    def plan(self, *steps: dict, rules: list[tuple[str, str]] = ()) -> None:
+    def plan(self, *steps: dict, rules: list[tuple] = ()) -> None:
         """Start anew: these steps, these rules, nothing seen."""
         self._ask("/plan", json.dumps({"steps": steps, "rules": rules}).encode())
 
