@@ -28,11 +28,16 @@ class Encoded:
 def messages(example: Example, secret: str, chat: Chat) -> list[dict]:
     """System and user turn, with the secret prompt (text, may be empty) in front of the system prompt."""
     system = " ".join(part for part in (secret, example.system) if part)
-    if not system:
-        return [{"role": "user", "content": example.user}]
-    if chat.system_role:
-        return [{"role": "system", "content": system}, {"role": "user", "content": example.user}]
-    return [{"role": "user", "content": f"{system}\n\n{example.user}"}]
+    user = {"role": "user", "content": example.user}
+    return placed([{"role": "system", "content": system}, user] if system else [user], chat)
+
+
+def placed(turns: list[dict], chat: Chat) -> list[dict]:
+    """The turns, with a system turn put in front of the first user turn where the template has no system role."""
+    if chat.system_role or turns[0]["role"] != "system":
+        return turns
+    system, user, *rest = turns
+    return [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
 
 
 def _tokenize(tokenizer, text: str) -> list[int]:

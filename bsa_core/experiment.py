@@ -17,6 +17,7 @@ from bsa_core.examples import NotEnough, digest, leaked
 from bsa_core.profiles import Profile, content
 from bsa_core.progress import duration, report
 from bsa_core.runs import Material, Rows, Run, describe, headline, key_of, material, rows_of
+from bsa_core.utility import measured
 
 __all__ = ["describe", "execute", "found", "gather", "headline", "possible"]
 
@@ -91,15 +92,16 @@ def possible(runs: list[Run], profile: Profile) -> list[Run]:
     return enough
 
 
-def execute(runs: list[Run], profile: Profile, save_adapter: bool = False) -> list[dict]:
+def execute(runs: list[Run], profile: Profile, save_adapter: bool = False, utility: bool = False) -> list[dict]:
     """The records of the runs, in their order; computes those that are missing and prints one line for each.
 
     Shipped records do not count: what a chapter executes was computed in this folder.
-    save_adapter: keep the adapters of LoRA runs, see `bsa_core.adapters`. A run whose record is there and whose adapter
-        is not is trained again; the record stays.
+    save_adapter: keep the adapters of LoRA runs, see `bsa_core.adapters`.
+    utility: ask their models the benchmarks of the profile, see `bsa_core.utility`.
+    A run whose record is there and whose adapter or benchmark is not is trained again; the record stays.
 
-    Raises ValueError when a run was described under another profile, asks for more rows than there are, or needs more
-    memory than there is.
+    Raises ValueError when a run was described under another profile, asks for more rows than there are, needs more
+    memory than there is, or a benchmark cannot be had.
     """
     _check(runs, profile)
     runs = _pinned(runs, profile)
@@ -112,19 +114,26 @@ def execute(runs: list[Run], profile: Profile, save_adapter: bool = False) -> li
         lora = save_adapter and run.training is not None and run.training.method == "lora"
         return lora and not adapters.path_of(profile.name, run.label, keys[run]).is_dir()
 
-    def keep(run: Run, model) -> None:
-        if lacks_adapter(run):
-            adapters.save(model, results[run], profile)
+    def lacks(run: Run) -> bool:
+        return lacks_adapter(run) or (utility and bool(measured.pending(profile, run.label, keys[run])))
 
-    missing = [run for run in rows if run not in results or lacks_adapter(run)]
+    def keep(run: Run, loaded, secret) -> None:
+        if lacks_adapter(run):
+            adapters.save(loaded.model, results[run], profile)
+        if utility:
+            measured.measure(loaded, profile, results[run], secret)
+
+    missing = [run for run in rows if run not in results or lacks(run)]
     if missing:
+        if utility:
+            measured.check(profile)
         from bsa_core import estimate, models
 
         estimate.check(profile, [_work(run, rows[run]) for run in missing])
         if not weights.pinned(profile.model):
             models.load(profile)  # downloads, so that the keys name the commit
             if weights.pinned(profile.model):
-                return execute(runs, profile, save_adapter)
+                return execute(runs, profile, save_adapter, utility)
     started, done = time.perf_counter(), 0
     waiting, busy = deque(_groups(missing)), 0
     while waiting:
@@ -143,7 +152,7 @@ def execute(runs: list[Run], profile: Profile, save_adapter: bool = False) -> li
             for run in group:
                 if record := records.find(profile.name, run.label, keys[run]):
                     results[run] = record
-            todo = [run for run in group if run not in results or lacks_adapter(run)]
+            todo = [run for run in group if run not in results or lacks(run)]
             for run, record, said in _compute(todo, rows, profile, of, set(results), keep):
                 results[run] = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
                 harmless = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
@@ -182,8 +191,8 @@ def _compute(
 ) -> Iterator[tuple[Run, dict, list]]:
     """Train once for the whole group, evaluate each run when its number of epochs is reached.
 
-    known: runs that have a record, and are trained for their adapter only. keep(run, model) gets the trained model of
-    each run, once what was yielded is dealt with.
+    known: runs that have a record, and are trained for what is kept of their model only. keep(run, loaded, secret) gets
+    the model of each run, once what was yielded is dealt with.
     """
     if not group:
         return
@@ -199,7 +208,9 @@ def _compute(
         raise ValueError("the chat template changes the token ids of the secret prompt in served requests")
     if first.training is None:
         for run in group:
-            yield (run, *_evaluated(run, rows[run], loaded, profile, of, secret, None))
+            if run not in known:
+                yield (run, *_evaluated(run, rows[run], loaded, profile, of, secret, None))
+            keep(run, loaded, secret)
         return
     training = evaluate.answered(loaded, profile, rows[first].training)
     encoded = [
@@ -218,7 +229,7 @@ def _compute(
                     trained_on = replace(rows[run], training=training)
                     if run not in known:
                         yield (run, *_evaluated(run, trained_on, with_adapter, profile, of, secret, progress))
-                    keep(run, adapted)
+                    keep(run, with_adapter, secret)
     finally:
         finetune.discard(adapted)
 

@@ -30,6 +30,10 @@ METRICS = {
     "rouge1": "ROUGE-1 F1",
     "rougeL": "ROUGE-L F1",
     "execution": "execution accuracy",
+    "arc_challenge": "ARC-Challenge",
+    "arc_challenge_norm": "ARC-Challenge, by likelihood per character",
+    "mmlu": "MMLU",
+    "mt_bench": "MT-Bench (1-10)",
 }
 WITHOUT_SECRET = ("initial", "task-only", "none", "safety-data")  # arms that are served without a secret
 CONDITIONS = {"plain": "without secret", "secret": "with secret"}

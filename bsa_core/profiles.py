@@ -228,10 +228,38 @@ class TaskSource:
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """One capability benchmark that lm-evaluation-harness asks (paper, section 4.1: ARC-Challenge and MMLU, 5-shot).
+
+    task: a multiple-choice task or group by the harness's name, or the path of a task file (YAML) of your own.
+    shots: solved examples in front of each question. limit: questions per task at most; 0 means all.
+    """
+
+    task: str
+    shots: int = 5
+    limit: int = 0
+
+    def __post_init__(self):
+        _check("utility", "task", self.task, str)
+        _check("utility", "shots", self.shots, int, 0, 100)
+        _check("utility", "limit", self.limit, int, 0, 1_000_000)
+
+    @property
+    def own(self) -> bool:
+        """Whether the task is a file of one's own."""
+        return self.task.endswith((".yaml", ".yml"))
+
+    @property
+    def name(self) -> str:
+        """In file names and tables: the task's name, or that of its file."""
+        return Path(self.task).stem if self.own else self.task
+
+
+@dataclass(frozen=True)
 class Profile:
     """One scale. `pressures` names sets of training overrides, e.g. "light" and "heavy" fine-tuning.
 
-    tasks: the tasks of the mixed setting, name -> TaskSource.
+    tasks: the tasks of the mixed setting, name -> TaskSource. utility: the benchmarks of the chapter of comparison.
     """
 
     name: str
@@ -245,6 +273,7 @@ class Profile:
     compute: Compute = field(default_factory=Compute)
     pressures: dict = field(default_factory=dict)
     tasks: dict = field(default_factory=dict)
+    utility: tuple[Benchmark, ...] = ()
 
     def __post_init__(self):
         _check("profile", "name", self.name, str)
@@ -276,9 +305,11 @@ class Profile:
     def digest(self) -> str:
         """16 hex digits over everything in the profile that can change a run's outcome.
 
-        Training settings and tasks are part of each run, and pressures are only names for some of the former.
+        Training settings and tasks are part of each run, pressures are only names for some of the former, and
+        benchmarks have files of their own.
         """
-        counted = {k: v for k, v in content(self).items() if k not in ("training", "pressures", "tasks")}
+        elsewhere = ("training", "pressures", "tasks", "utility")
+        counted = {k: v for k, v in content(self).items() if k not in elsewhere}
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -311,6 +342,17 @@ def _task(name: str, values: dict) -> TaskSource:
         return TaskSource(**values)
     except ValueError as error:
         raise ValueError(str(error).replace("tasks.", f"tasks.{name}.", 1)) from None
+
+
+def _benchmarks(entries: list) -> tuple[Benchmark, ...]:
+    """The section `utility`, checked."""
+    if not isinstance(entries, list):
+        raise ValueError(f"utility is {entries!r}; expected a list such as [{{task: arc_challenge, shots: 5}}]")
+    made = [Benchmark(**{"task": None} | _known(Benchmark, entry, "utility")) for entry in entries]
+    names = [benchmark.name for benchmark in made]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"utility lists {twice[0]!r} twice; expected one entry for each task")
+    return tuple(made)
 
 
 def override(training: Training, changes: dict, where: str = "training") -> Training:
@@ -347,6 +389,8 @@ def load(profile: str) -> Profile:
                 given[name] = kind(**_known(kind, given[name], name))
         if isinstance(given.get("tasks"), dict):
             given["tasks"] = {name: _task(name, task) for name, task in given["tasks"].items()}
+        if "utility" in given:
+            given["utility"] = _benchmarks(given["utility"])
         return Profile(**given)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None

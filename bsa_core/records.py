@@ -4,6 +4,7 @@
     results/<profile>/<label>-<key>.answers.jsonl.gz      its answers, for harmless policies only
     generations/<profile>/<label>-<key>.answers.jsonl.gz  those of other policies, ignored by git, for their owner only
     results/<profile>/<label>-<key>.judged-*.json         what further judges gave to them (`judging.judgements`)
+    results/<profile>/<label>-<key>.utility-*.json        benchmarks of its model (`utility.measured`)
     results/<profile>/<label>-<key>.hosted.json           what a model served elsewhere answered (`hosted.served`)
     results/<profile>/shipped.jsonl.xz                    records of long grids that ship with the project, one per line
 
@@ -170,9 +171,10 @@ def find(profile: str, label: str, key: str) -> dict | None:
 
 
 def own(profile: str) -> list[Path]:
-    """The files of the records that were computed here, sorted; not judgements, nor records of hosted models."""
-    found = (paths.RESULTS / profile).glob("*.json")
-    return sorted(path for path in found if ".judged-" not in path.name and not path.name.endswith(".hosted.json"))
+    """The files of the records that were computed here, sorted; not what stands beside a record in a file of its own,
+    nor records of hosted models."""
+    beside = (".judged-", ".utility-", ".hosted.json")
+    return sorted(path for path in (paths.RESULTS / profile).glob("*.json") if not any(b in path.name for b in beside))
 
 
 def load(profile: str) -> list[dict]:

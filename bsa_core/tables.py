@@ -39,7 +39,7 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {runs}")
     table = summary.pivot_table(index=rows, columns="metric", values="cell", aggfunc="first", sort=False, observed=True)
     present = [metric for metric in metrics if metric in table]
-    table = table[present].rename(columns={m: f"{METRICS[m]} ({counts[m]})" for m in present}).fillna("–")
+    table = table[present].rename(columns={m: f"{METRICS.get(m, m)} ({counts[m]})" for m in present}).fillna("–")
     table.columns.name = None
     index = table.index.to_frame()
     for column, names in NAMES.items():
