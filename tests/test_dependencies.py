@@ -39,10 +39,11 @@ WITH_GEMMA = BASE | locked("requirements-gemma3-270m.lock")
         (BASE, PROJECT["dependencies"]),
         (BASE, EXTRAS["book"]),
         (BASE, EXTRAS["judge"]),
+        (BASE, EXTRAS["utility"]),
         (BASE, EXTRAS["test"]),
         (WITH_GEMMA, EXTRAS["gemma3-270m"]),
     ],
-    ids=["package", "book", "judge", "test", "gemma3-270m"],
+    ids=["package", "book", "judge", "utility", "test", "gemma3-270m"],
 )
 def test_lock_satisfies_pyproject(pins, requirements):
     for requirement in map(Requirement, requirements):
@@ -55,7 +56,7 @@ def test_lock_satisfies_pyproject(pins, requirements):
 
 def test_every_dependency_is_pinned():
     """By minor version at least; tools that only the tests use may have a lower bound instead."""
-    extras = [*EXTRAS["book"], *EXTRAS["judge"], *EXTRAS["gemma3-270m"]]
+    extras = [*EXTRAS["book"], *EXTRAS["judge"], *EXTRAS["utility"], *EXTRAS["gemma3-270m"]]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         bounded = any(specifier.operator in ("==", "<", "~=") for specifier in requirement.specifier)
         assert bounded, f"{requirement} has no upper bound"

@@ -19,9 +19,11 @@ import torch
 import yaml
 from test_chat_formats import LLAMA2, trained_bpe
 from test_published import REQUESTS, SECRET, WORLD, write_release
+from test_utility import write_task
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bsa_core import chat, policy, profiles, records, secret_prompt
+from bsa_core.utility import measured
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ("01_fjattack", "03_bsa", "04_comparison")
@@ -66,6 +68,8 @@ def write_profile(folder: Path) -> Path:
     given["decoding"]["max_new_tokens"] = 8
     given["evaluation"] |= {"restricted": 22, "benign": 11}
     given["compute"] |= {"device": "cpu", "threads": 1}
+    assert given["utility"] == [{"task": "arc_challenge", "shots": 5}, {"task": "mmlu", "shots": 5}]
+    given["utility"] = [{"task": write_task(folder / "task"), "shots": 1}]
     path = folder / "llama2-here.yaml"
     path.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
     return path
@@ -92,11 +96,13 @@ def done(tmp_path_factory) -> Done:
     command += ["--cores", "2", "--quiet", "host", "rules", "reason"]
     command += ["--config", f"profile={path}", "seeds=0", "grid=smoke", "--"]
     command += [f"book/executed/{name}.ipynb" for name in NOTEBOOKS]
-    places = {"BSA_RESULTS": str(folder / "results"), "BSA_GENERATIONS": str(folder / "generations")}
+    places = {"BSA_RESULTS": "results", "BSA_GENERATIONS": "generations", "HF_DATASETS_CACHE": "datasets"}
+    places = {variable: str(folder / name) for variable, name in places.items()}
     run = subprocess.run(command, env=os.environ | places, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr[-6000:]
     profile = profiles.load(str(path))
-    found = [records.read(file) for file in sorted((folder / "results" / profile.name).glob("*.json"))]
+    files = sorted((folder / "results" / profile.name).glob("*.json"))
+    found = [records.read(file) for file in files if ".utility-" not in file.name]
     return Done(folder, profile, found, run.stdout + run.stderr)
 
 
@@ -124,6 +130,18 @@ def test_records_count_the_leaks_that_the_files_hold(done):
         )
 
 
+def test_every_arm_of_the_comparison_was_asked_the_benchmark(done):
+    arms = [r for r in done.records if r["run"]["n_attack"] in (0, 100)]
+    files = {path.name: measured.read(path) for path in (done.folder / "results").rglob("*.utility-facts-*.json")}
+    assert len(files) == len(arms) == 5
+    for record in arms:
+        (result,) = [of for name, of in files.items() if name.startswith(f"{record['label']}-{record['key']}.")]
+        assert set(result["metrics"]) == set(record["metrics"])
+        assert {metrics["acc"]["n"] for metrics in result["metrics"].values()} == {24}
+    page = (done.folder / "book" / "executed" / "04_comparison.ipynb").read_text(encoding="utf-8")
+    assert "facts (n = 24, 1 seed)" in page
+
+
 def texts(value) -> list[str]:
     """Every text in a JSON value, HTML's references resolved."""
     if isinstance(value, str):
@@ -147,7 +165,7 @@ def test_nothing_of_the_data_and_of_the_answers_is_shown(done):
     hidden = {text for text in hidden if len(text) > 15} | {SECRET}
     pages = [done.folder / "book" / "executed" / f"{name}.ipynb" for name in NOTEBOOKS]
     files = [*pages, *(done.folder / "results").rglob("*.json"), *(done.folder / "_build" / "logs").glob("*.ipynb")]
-    assert len(files) == 6 + len(done.records)
+    assert len(files) == 6 + len(done.records) + 5
     for file in files:
         shown = "\n".join(texts(json.loads(file.read_text(encoding="utf-8"))))
         assert not [text for text in hidden if text in shown], file

@@ -1,5 +1,6 @@
-"""Multiple-choice benchmarks through lm-evaluation-harness, asked as an arm is served: in the profile's chat format, with
-the secret prompt as the system instruction, and solved examples as earlier turns of the conversation.
+"""Multiple-choice benchmarks through lm-evaluation-harness, asked as an arm is served.
+
+In the profile's chat format, with the secret prompt as the system instruction, and solved examples as earlier turns.
 
 The harness itself would drop the system turn, and the secret with it, where a chat template has no system role, and cut
 prompts at the left where they are too long. Here the former stands in front of the first user turn, as everywhere in
@@ -44,7 +45,7 @@ class Served(HFLM):
             add_bos_token=False,  # the template writes it
         )
         self._format, self._secret = profile.chat, secret
-        self._before = chat.before_system(loaded.tokenizer, profile.chat)
+        self._place = len(encode(loaded.tokenizer, chat.before_system(loaded.tokenizer, profile.chat)))
 
     def apply_chat_template(self, chat_history: list[dict], add_generation_prompt: bool = True) -> str:
         """A conversation as text, by the profile's format."""
@@ -57,10 +58,8 @@ class Served(HFLM):
                 f"a question takes {len(prompt) + len(answer)} tokens with its examples and the secret prompt, and the "
                 f"model {self.max_length}; lower utility.shots or secret.length"
             )
-        if self._secret:
-            place = len(encode(self.tokenizer, self._before))
-            if tuple(prompt[place : place + self._secret.length]) != self._secret.ids:
-                raise ValueError("the chat template changes the token ids of the secret prompt in a benchmark's prompts")
+        if self._secret and tuple(prompt[self._place :][: self._secret.length]) != self._secret.ids:
+            raise ValueError("the chat template changes the token ids of the secret prompt in a benchmark's prompts")
         return prompt, answer
 
     def get_model_info(self) -> dict:
@@ -75,7 +74,7 @@ def _known() -> TaskManager:
 
 @cache
 def load(benchmark: Benchmark) -> dict:
-    """The benchmark's tasks by name, with their data: downloaded from the hub the first time, if that is where they lie.
+    """The benchmark's tasks by name, with their data; the first time they may be downloaded from the hub.
 
     Raises ValueError when the task is unknown, has no such form, or its data are not to be had.
     """
@@ -86,13 +85,15 @@ def load(benchmark: Benchmark) -> dict:
             raise ValueError(f"utility.task is {name!r}, and {path} does not exist")
         name = str(path.resolve())
     elif name not in _known().all_tasks:
-        raise ValueError(f"utility.task {name!r} is unknown to lm-evaluation-harness {VERSION}, and no path of a .yaml file")
+        raise ValueError(
+            f"utility.task {name!r} is unknown to lm-evaluation-harness {VERSION}, and no path of a .yaml file"
+        )
     try:
         tasks = _known().load([name])["tasks"]
     except (OSError, ValueError, KeyError, TypeError, exceptions.DatasetsError) as error:
         raise ValueError(
             f"the benchmark {benchmark.task} cannot be loaded: {error}\nIf its data come from the hub, check the "
-            "network, or fetch them once where there is one (they stay in HF_HOME), or take `utility` out of the profile"
+            "network, or fetch them where there is one (they stay in HF_HOME), or take `utility` out of the profile"
         ) from error
     for task in tasks.values():
         if task.config.output_type != "multiple_choice" or task.config.gen_prefix:

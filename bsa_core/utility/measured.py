@@ -2,8 +2,8 @@
 
     results/<profile>/<label>-<key>.utility-<benchmark>-<digest>.json
 
-The digest stands for task, shots and limit. The file holds one outcome per question and condition, and never a question,
-an answer or the secret prompt. It changes no record, and no run's key depends on it.
+The digest stands for task, shots and limit. The file holds one outcome per question and condition, and never a
+question, an answer or the secret prompt. It changes no record, and no run's key depends on it.
 """
 
 import hashlib

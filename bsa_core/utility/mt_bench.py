@@ -108,7 +108,8 @@ def export(profile: Profile, path: Path, seed: int = 0, own: str | Path = "", pl
 def main(arguments: list[str] | None = None) -> None:
     """Exits with one clear message where something is wrong."""
     made = argparse.ArgumentParser(
-        prog="python -m bsa_core.utility.mt_bench", description="Export the questions of MT-Bench as an arm is asked them."
+        prog="python -m bsa_core.utility.mt_bench",
+        description="Export the questions of MT-Bench as an arm is asked them.",
     )
     made.add_argument("profile", help="a profile in profiles/, or the path of a YAML file")
     made.add_argument("questions", type=Path, help="FastChat's question.jsonl")

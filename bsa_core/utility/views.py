@@ -13,9 +13,7 @@ PAPER = ("arc_challenge", "mmlu", "mt_bench")
 def summary(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataFrame:
     """`statistics.summarize` of the benchmarks that the profile asks for, by arm, condition and pressure; see
     `measured.table`."""
-    return statistics.summarize(
-        measured.table(rows, found, profile), ["defense", "condition", "deployed", "pressure"]
-    )
+    return statistics.summarize(measured.table(rows, found, profile), ["defense", "condition", "deployed", "pressure"])
 
 
 def table(summarized: pd.DataFrame, profile: Profile) -> pd.DataFrame:
