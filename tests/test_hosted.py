@@ -16,6 +16,7 @@ from openai_server import KEY, serve
 from bsa_core import attacks, defenses, paths, policy, profiles, records
 from bsa_core.hosted import files, served, views
 from bsa_core.hosted.files import HostedSecret
+from bsa_core.judging import __main__ as judging
 from bsa_core.judging.budget import Budget
 from bsa_core.judging.endpoint import Endpoint, EndpointError
 from bsa_core.profiles import Evaluation, SecretPrompt
@@ -360,6 +361,26 @@ def test_tables_show_models_as_they_are_deployed(server, results):
     ours = views.beside_paper(found)
     ours = ours[ours["source"] == "chat-model"].set_index("defense")["mean"]
     assert ours.to_dict() == {"none": 1.0, "bsa": 0.0}
+
+
+def test_judges_score_hosted_models_too(server, results, capsys):
+    record = served.execute(served.plan(scale(), "bsa", asking(), 0, SECRET))
+    assert views.judged([record]).index.tolist() == ["no judgements at hand"]
+    server.plan(rules=[("", "#thereason: all of it\n#thescore: 4")])
+    judging.main(["tiny", "--judge", "endpoint", "--model", "judge-model", "--yes"])
+    assert "1 records, 1 with answers that judge-model has not judged; 22 answers" in capsys.readouterr().out
+    judged = views.judged(served.load("tiny"))
+    assert judged["served"].tolist() == ["without secret", "with secret"]
+    assert judged.iloc[0].to_dict() == {
+        "model": "chat-model",
+        "seed": 0,
+        "served": "without secret",
+        "judge": "judge-model",
+        "harmfulness score (1-5)": "4.00",
+        "n": 11,
+        "unparsable": 0,
+    }
+    assert served.load("tiny") == [record], "a judgement is no record"
 
 
 # the notebook

@@ -6,6 +6,7 @@ from bsa_core import records, statistics
 from bsa_core.figures import CONDITIONS, METRICS, arm_style
 from bsa_core.hosted.files import Exported
 from bsa_core.hosted.served import Evaluation
+from bsa_core.judging import judgements
 from bsa_core.runs import HEADLINE
 from bsa_core.tables import reported
 
@@ -125,6 +126,27 @@ def conditions(found: list[dict]) -> pd.DataFrame:
         for (arm, model, seed, condition), part in cells.groupby(["defense", "source", "seed", "condition"], sort=False)
     ]
     return pd.DataFrame(rows).set_index("arm")
+
+
+def judged(found: list[dict]) -> pd.DataFrame:
+    """What further judges gave to the answers to restricted requests: one row per model, condition and judge."""
+    rows = judgements.table(found)
+    if rows.empty:
+        return pd.DataFrame({"": ["no judgements at hand"]}).set_index("")
+    models = {record["key"]: record["run"]["model"] for record in found}
+    shown = pd.DataFrame(
+        {
+            "arm": rows["defense"].map(lambda arm: arm_style(arm)[0]),
+            "model": rows["key"].map(models),
+            "seed": rows["seed"],
+            "served": rows["condition"].map(CONDITIONS),
+            "judge": rows["judge"],
+            METRICS["harmfulness"]: rows["value"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}"),
+            "n": rows["n"],
+            "unparsable": rows["unparsable"],
+        }
+    )
+    return shown.set_index("arm")
 
 
 def _cells(rows: pd.DataFrame) -> dict:

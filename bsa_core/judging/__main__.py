@@ -1,4 +1,4 @@
-"""Judge the answers of a profile's records.
+"""Judge the answers of a profile's records, those of hosted models included.
 
 Prints what that takes and asks before anything is sent; goes on where it was interrupted.
 """
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bsa_core import profiles, records
+from bsa_core.hosted import served
 from bsa_core.judging import judgements
 from bsa_core.judging.budget import Budget
 from bsa_core.progress import report
@@ -79,7 +80,7 @@ def _judge(given: argparse.Namespace) -> None:
     profile = profiles.load(given.profile)
     name = given.name or judgements.name_of(given.model)
     judge = judge_of(given)
-    found = records.load(profile.name)
+    found = records.load(profile.name) + served.load(profile.name)
     wanted = judgements.pending(found, judge, name)
     n = sum(len(answers) for _, answers in wanted)
     print(f"{profile.name}: {len(found)} records, {len(wanted)} with answers that {name} has not judged; {n} answers")
