@@ -79,7 +79,7 @@ SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
     if (scale := os.path.basename(os.path.dirname(path))) != PROFILE and not scale.startswith("tiny")
-    and ".judged-" not in path and not path.endswith(".hosted.json")
+    and ".judged-" not in path and ".utility-" not in path and not path.endswith(".hosted.json")
 ]
 # What further judges said, written by people's own commands and shown in the comparison.
 JUDGED = sorted(glob.glob(os.path.join(RESULTS, "*", "*.judged-*.json")))

@@ -27,17 +27,19 @@ class Encoded:
 
 def messages(example: Example, secret: str, chat: Chat) -> list[dict]:
     """System and user turn, with the secret prompt (text, may be empty) in front of the system prompt."""
-    system = " ".join(part for part in (secret, example.system) if part)
-    user = {"role": "user", "content": example.user}
-    return placed([{"role": "system", "content": system}, user] if system else [user], chat)
+    turns = [{"role": "system", "content": example.system}, {"role": "user", "content": example.user}]
+    return placed(turns, secret, chat)
 
 
-def placed(turns: list[dict], chat: Chat) -> list[dict]:
-    """The turns, with a system turn put in front of the first user turn where the template has no system role."""
-    if chat.system_role or turns[0]["role"] != "system":
-        return turns
-    system, user, *rest = turns
-    return [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+def placed(turns: list[dict], secret: str, chat: Chat) -> list[dict]:
+    """A conversation as it is served: the secret prompt in front of its system prompt, of which it may have none."""
+    prompt, rest = ("", turns) if turns[0]["role"] != "system" else (turns[0]["content"], turns[1:])
+    system = " ".join(part for part in (secret, prompt) if part)
+    if not system:
+        return rest
+    if chat.system_role:
+        return [{"role": "system", "content": system}, *rest]
+    return [{"role": "user", "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
 
 
 def _tokenize(tokenizer, text: str) -> list[int]:

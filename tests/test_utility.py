@@ -6,9 +6,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from lm_eval import evaluator
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 from test_chat_formats import family, sentencepiece_bpe  # noqa: F401 (a fixture)
 from test_experiment import bsa, contents, reproducible, small
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -17,9 +21,7 @@ from bsa_core import chat, experiment, models, policy, profiles, records, secret
 from bsa_core.examples import Example
 from bsa_core.models import Loaded
 from bsa_core.profiles import Benchmark
-from bsa_core.utility import measured, mt_bench, views
-
-harness = pytest.importorskip("bsa_core.utility.harness")
+from bsa_core.utility import harness, measured, mt_bench, views
 
 FORM = {
     "dataset_path": "json",
@@ -57,15 +59,15 @@ def cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def asked(monkeypatch) -> list[tuple]:
-    """Every (context, continuation, ids of both) that the harness asks a model."""
-    seen, real = [], harness.Served._encode_pair
+    """Every (prompt, option, ids of both) that a model is asked."""
+    seen, real = [], harness.Served.encoded
 
-    def spy(self, context, continuation):
-        ids = real(self, context, continuation)
-        seen.append((context, continuation, *ids))
+    def spy(self, prompt, option):
+        ids = real(self, prompt, option)
+        seen.append((prompt, option, *ids))
         return ids
 
-    monkeypatch.setattr(harness.Served, "_encode_pair", spy)
+    monkeypatch.setattr(harness.Served, "encoded", spy)
     return seen
 
 
@@ -97,17 +99,25 @@ def test_questions_stand_in_the_chat_format_behind_the_secret(name, tmp_path, as
     loaded = Loaded(LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).eval(), tokenizer)
     profile = replace(small(), chat=form)
     secret = secret_of(profile, tokenizer)
-    found = harness.ask(loaded, profile, Benchmark(write_task(tmp_path / "task", n=2), 1), secret)
+    task = write_task(tmp_path / "task", n=2, description="Facts of the guild.\n\n")
+    found = harness.ask(loaded, profile, Benchmark(task, 1), secret)
     quiz = policy.load({"name": "guild", "seed": 0}).quiz
     shot, first = quiz[-1], quiz[0]
-    expected = WRITTEN[name].format(
-        secret=secret.text, shot=shot.user, solved=shot.options[shot.answer], question=first.user
-    )
-    contexts = {context for context, *_ in asked}
-    assert expected in contexts and len(contexts) == 2
+    system = f"{secret.text} Facts of the guild."
+    texts = {"secret": system, "shot": shot.user, "solved": shot.options[shot.answer], "question": first.user}
+    expected = WRITTEN[name].format(**texts)
+    assert {prompt for prompt, *_ in asked} >= {expected} and len({prompt for prompt, *_ in asked}) == 2
     assert {len(marks) for marks in (found["facts"]["acc"], found["facts"]["acc_norm"])} == {2}
-    ids = tokenizer(expected.rstrip(), add_special_tokens=False)["input_ids"]
-    assert next(prompt for context, _, prompt, _ in asked if context == expected) == ids, "one beginning of sequence"
+    for option in first.options:
+        (ids, answer) = next(rest for prompt, said, *rest in asked if (prompt, said) == (expected, option))
+        turns = chat.placed([{"role": "system", "content": system}], "", form) if form.system_role else []
+        solved = (shot.user if turns else f"{system}\n\n{shot.user}", shot.options[shot.answer], first.user, option)
+        turns += [{"role": r, "content": t} for r, t in zip(("user", "assistant") * 2, solved, strict=True)]
+        whole = chat.render(tokenizer, turns, form, answering=False)
+        assert tokenizer(whole, add_special_tokens=False)["input_ids"][: len(ids + answer)] == ids + answer
+        assert tokenizer.decode(answer).strip() == option
+    assert ids[0] == tokenizer.bos_token_id or name == "qwen2.5"
+    assert ids.count(tokenizer.bos_token_id) == expected.count("<s>"), "one beginning of sequence where one is written"
     assert secret_prompt.contained(secret, ids)
 
 
@@ -142,6 +152,49 @@ def test_outcomes_are_those_of_likelihoods_computed_by_hand(tmp_path):
         assert {metric: found[metric] for metric in marks} == marks
         assert set(marks["acc"]) == {"0", "1"}, "so that there is something to tell apart"
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_likelihoods_are_those_of_the_harness_own_model(tmp_path):
+    """Without a secret and where the chat format has a system role, its prompts are the same."""
+    profile = small()
+    loaded = models.load(profile)
+    task = write_task(tmp_path / "task", n=6, description="Facts of the guild.")
+    own = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", add_bos_token=False)
+    options = {"num_fewshot": 1, "apply_chat_template": True, "fewshot_as_multiturn": True, "bootstrap_iters": 0}
+    tasks = [*harness.load(Benchmark(task, 1)).values()]
+    likely = [
+        [
+            [score for ((score, _),) in sample["resps"]]
+            for sample in evaluator.simple_evaluate(model, tasks=tasks, **options)["samples"]["facts"]
+        ]
+        for model in (own, harness.Served(loaded, profile, None))
+    ]
+    assert np.allclose(*likely, atol=1e-3)
+
+
+def test_a_group_is_joined_in_the_order_of_its_tasks_names(tmp_path, monkeypatch):
+    for name, n in (("b", 3), ("a", 2)):
+        write_task(tmp_path / name, name, n)
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump({"group": "both", "task": ["b", "a"]}), encoding="utf-8")
+    known = TaskManager(include_path=tmp_path, include_defaults=False)
+    monkeypatch.setattr(harness, "_known", lambda: known)
+    benchmark = Benchmark("both", 0, 2)
+    assert list(harness.load(benchmark)) == ["a", "b"] and harness.questions(benchmark) == 4
+    assert harness.questions(replace(benchmark, limit=0)) == 5
+    profile = replace(small(), utility=(benchmark,))
+    (record,) = experiment.execute([experiment.describe(profile, "none", n_attack=2, epochs=1)], profile, utility=True)
+    result = measured.read(measured.path_of("tiny", record["label"], record["key"], benchmark))
+    assert result["metrics"]["plain"]["acc"]["n"] == 4 and list(result["versions"]) == ["a", "b"]
+    assert {task: entry["n"] for task, entry in result["metrics"]["plain"]["acc"]["tasks"].items()} == {"a": 2, "b": 2}
+
+
+def test_a_task_file_that_changes_is_another_benchmark(tmp_path):
+    benchmark = Benchmark(write_task(tmp_path / "task", n=4), 0)
+    first = measured.path_of("tiny", "x", "0", benchmark)
+    assert harness.questions(benchmark) == 4
+    write_task(tmp_path / "task", n=5, description="Facts.")
+    assert measured.path_of("tiny", "x", "0", benchmark) != first
+    assert harness.load(benchmark)["facts"].config.description == "Facts."
 
 
 def with_benchmarks(folder: Path, *benchmarks: Benchmark):
@@ -276,9 +329,11 @@ def test_benchmarks_that_cannot_be_had_stop_before_anything_is_trained(benchmark
 
 def test_other_forms_of_task_are_refused(tmp_path):
     generated = {"output_type": "generate_until", "doc_to_choice": None, "metric_list": [{"metric": "exact_match"}]}
-    task = write_task(tmp_path / "task", **generated)
-    with pytest.raises(ValueError, match="'facts' is no plain multiple-choice task"):
-        harness.load(Benchmark(task))
+    unscored = {"metric_list": [{"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True}]}
+    for changes in (generated, unscored):
+        task = write_task(tmp_path / "task", **changes)
+        with pytest.raises(ValueError, match="'facts' is no plain multiple-choice task"):
+            harness.load(Benchmark(task))
     broken = tmp_path / "broken.yaml"
     broken.write_text("task: broken\ndataset_path: json\ndataset_kwargs: {data_files: {test: /nowhere.jsonl}}\n")
     with pytest.raises(ValueError, match=r"benchmark .*broken\.yaml cannot be loaded"):
@@ -310,7 +365,7 @@ def test_a_secret_that_the_format_changes_is_refused(tmp_path):
 def test_a_number_of_examples_that_the_task_fixes_is_not_passed_over(tmp_path):
     task = write_task(tmp_path / "task", num_fewshot=0)
     with pytest.raises(ValueError, match=r"utility\.shots is 1, but the task facts fixes 0"):
-        harness.ask(models.load(small()), small(), Benchmark(task, 1), None)
+        harness.load(Benchmark(task, 1))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
     results/<profile>/<label>-<key>.utility-<benchmark>-<digest>.json
 
-The digest stands for task, shots and limit. The file holds one outcome per question and condition, and never a
-question, an answer or the secret prompt. It changes no record, and no run's key depends on it.
+The digest stands for task, shots and limit. The file holds one outcome per question and condition, task by task in the
+order of their names, and never a question, an answer or the secret prompt. It changes no record, and no run's key
+depends on it.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ def check(profile: Profile) -> None:
     from bsa_core.utility import harness
 
     for benchmark in profile.utility:
-        harness.load(benchmark)
+        report(f"{benchmark.name}: {harness.questions(benchmark)} questions for each run and condition")
 
 
 def measure(loaded, profile: Profile, record: dict, secret: Secret | None) -> None:
@@ -70,7 +71,7 @@ def measure(loaded, profile: Profile, record: dict, secret: Secret | None) -> No
         for condition in record["metrics"]:
             asked = harness.ask(loaded, profile, benchmark, secret if condition == "secret" else None)
             versions = {task: marks.pop("version") for task, marks in asked.items()}
-            names = dict.fromkeys(metric for marks in asked.values() for metric in marks)
+            names = next(iter(asked.values()))  # all tasks have the same metrics
             outcomes[condition] = {m: "".join(marks[m] for marks in asked.values()) for m in names}
             metrics[condition] = {
                 m: {**_mean(outcomes[condition][m]), "tasks": {task: _mean(marks[m]) for task, marks in asked.items()}}

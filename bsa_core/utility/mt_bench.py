@@ -8,7 +8,8 @@ this project. Each line of the export is its question with what serving takes:
     system       the system turn: the secret prompt; empty with --plain
     messages     the first request, for a chat endpoint. The second follows the model's own first answer: append that
                  as the turn of the assistant, then turns[1] as the user's
-    prompt       the same as text in the profile's chat format, for an endpoint that completes text
+    prompt       the same as text in the profile's chat format, for an endpoint that completes text; it has all special
+                 tokens, so that the server must not add a first one
     temperature  FastChat's for the question's category (fastchat/llm_judge/common.py, temperature_config)
 
 The file holds the secret prompt in plain text: it goes to the folder of files for models served elsewhere, which git
