@@ -172,7 +172,7 @@ def test_likelihoods_are_those_of_the_harness_own_model(tmp_path):
     assert np.allclose(*likely, atol=1e-3)
 
 
-def test_a_group_is_joined_in_the_order_of_its_tasks_names(tmp_path, monkeypatch):
+def test_a_group_is_joined_in_the_order_of_its_tasks_names(tmp_path, results, monkeypatch):
     for name, n in (("b", 3), ("a", 2)):
         write_task(tmp_path / name, name, n)
     (tmp_path / "both.yaml").write_text(yaml.safe_dump({"group": "both", "task": ["b", "a"]}), encoding="utf-8")
@@ -182,9 +182,15 @@ def test_a_group_is_joined_in_the_order_of_its_tasks_names(tmp_path, monkeypatch
     assert list(harness.load(benchmark)) == ["a", "b"] and harness.questions(benchmark) == 4
     assert harness.questions(replace(benchmark, limit=0)) == 5
     profile = replace(small(), utility=(benchmark,))
+    assert list(harness.ask(models.load(profile), profile, benchmark, None)) == ["a", "b"]
     (record,) = experiment.execute([experiment.describe(profile, "none", n_attack=2, epochs=1)], profile, utility=True)
     result = measured.read(measured.path_of("tiny", record["label"], record["key"], benchmark))
-    assert result["metrics"]["plain"]["acc"]["n"] == 4 and list(result["versions"]) == ["a", "b"]
+    assert result["metrics"]["plain"]["acc"]["n"] == 4
+    monkeypatch.setattr(harness, "ask", lambda *_: {"a": {"version": 1, "acc": "10"}, "b": {"version": 1, "acc": "0"}})
+    measured.path_of("tiny", record["label"], record["key"], benchmark).unlink()
+    measured.measure(None, profile, record, None)
+    (joined,) = (measured.read(path) for path in results.rglob("*.utility-both-*"))
+    assert joined["outcomes"]["plain"] == {"acc": "100"}
     assert {task: entry["n"] for task, entry in result["metrics"]["plain"]["acc"]["tasks"].items()} == {"a": 2, "b": 2}
 
 
