@@ -8,7 +8,7 @@ import yaml
 
 from bsa_core import paths, profiles, weights
 from bsa_core.models import device_of
-from bsa_core.profiles import Compute, SecretPrompt, Training
+from bsa_core.profiles import Benchmark, Compute, SecretPrompt, Training
 
 GOOD = {
     "name": "mine",
@@ -58,6 +58,7 @@ def test_profiles_of_chat_models_have_the_papers_settings(name):
     assert (full.method, full.learning_rate, full.epochs, full.batch_size) == ("full", 5e-5, 5, 10)
     assert {"light", "heavy", "full"} == set(profile.pressures) and set(profile.tasks) == {"sql", "dialogs"}
     assert profile.compute.dtype == "bfloat16" and profile.decoding.max_new_tokens == 512
+    assert profile.utility == (Benchmark("arc_challenge", 5), Benchmark("mmlu", 5))
     assert (profile.evaluation.restricted, profile.policy["name"]) == (275, "published")
     assert profile.model.source == "hub" and weights.pinned(profile.model)
     assert weights.weights_id(profile.model) == f"hub:{profile.model.name}@{profile.model.revision}"
@@ -217,6 +218,23 @@ def test_a_wrong_task_is_named(tmp_path, task, message):
     with pytest.raises(ValueError) as error:
         load(tmp_path, yaml.safe_dump({**GOOD, "tasks": {"sql": task}}))
     assert message in str(error.value) and "mine.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "utility, message",
+    [
+        ({"task": "mmlu"}, r"utility is \{'task': 'mmlu'\}; expected a list such as"),
+        (["mmlu"], "utility is 'mmlu'; expected a mapping"),
+        ([{"shots": 5}], "utility.task is None; expected str"),
+        ([{"task": "mmlu", "shot": 5}], "utility: unknown field 'shot'"),
+        ([{"task": "mmlu", "shots": -1}], "utility.shots is -1; expected a value from 0"),
+        ([{"task": "mmlu", "limit": 0.5}], "utility.limit is 0.5; expected int"),
+        ([{"task": "a/facts.yaml"}, {"task": "b/facts.yaml", "shots": 0}], "utility lists 'facts' twice"),
+    ],
+)
+def test_a_wrong_benchmark_is_named(tmp_path, utility, message):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: {message}"):
+        load(tmp_path, yaml.safe_dump({**GOOD, "utility": utility}))
 
 
 def test_a_path_of_a_profile_is_found_from_everywhere(tmp_path, monkeypatch):
