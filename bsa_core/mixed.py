@@ -74,6 +74,13 @@ def summary(table: pd.DataFrame, by: tuple[str, ...] = ("task", "defense", "cond
     return statistics.summarize(table if len(table) else pd.DataFrame(columns=[*by, "metric"]), by)
 
 
+def prompts(table: pd.DataFrame) -> pd.DataFrame:
+    """`summary`, as deployed, of the settings whose test items were asked under another system prompt as well."""
+    by = ("task", "defense", "task_served", "deployed")
+    pairs = summary(table[table["deployed"]] if len(table) else table, by)
+    return pairs[pairs["defense"].isin(["task-only", "bsa"])]
+
+
 TASK_METRICS = ("rouge1", "execution", "rougeL")
 QUESTIONS = (
     ("the task alone raises ASR", "asr", "task-only", "initial"),

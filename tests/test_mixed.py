@@ -76,6 +76,13 @@ def test_a_run_from_description_to_table(tmp_path, monkeypatch):
     both = mixed.measured(profile, ["sql"], [0], compute=False)
     assert set(both["task_served"]) == {"trained", "other"} and len(mixed.trained_prompt(both)) == len(table)
     assert mixed.answered(both).equals(answered)
+    cells = mixed.prompts(both).query("metric == 'rouge1'")
+    assert list(zip(cells["defense"], cells["task_served"], strict=True)) == [
+        ("task-only", "trained"),
+        ("task-only", "other"),
+        ("bsa", "trained"),
+        ("bsa", "other"),
+    ], "as deployed, once each"
     defended = next(claim for claim in claims.load() if claim.id == "mixed-setting-is-defended")
     rows = claims.measured([defended], profile, [0])
     assert rows["decided"].notna().tolist() == [True, False], "SQL was measured, dialogs were not"
@@ -85,6 +92,7 @@ def test_no_records_at_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     table = mixed.measured(TINY, ["sql"], [0], compute=False)
     assert table.empty and mixed.summary(table).empty and mixed.answered(table).empty
+    assert mixed.prompts(table).empty
 
 
 @pytest.mark.parametrize(
