@@ -22,11 +22,12 @@ from test_published import REQUESTS, SECRET, WORLD, write_release
 from test_utility import write_task
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from bsa_core import chat, policy, profiles, records, secret_prompt
+from bsa_core import chat, mixed, policy, profiles, records, secret_prompt
 from bsa_core.utility import measured
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = ("01_fjattack", "03_bsa", "04_comparison")
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+TRAINED, ASKED = 6, 3  # rows of each task in the mixed setting
 pytestmark = pytest.mark.slow
 
 
@@ -56,6 +57,20 @@ def write_model(folder: Path) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
+def write_tasks(release: Path) -> None:
+    """The task files of the release, in its form."""
+    for part, start, n in (("train1000", 0, TRAINED), ("test200", TRAINED, ASKED)):
+        sql, dialogs = [], []
+        for i in range(start, start + n):
+            table = {"context": f"CREATE TABLE mills_{i} (town INTEGER)", "answer": f"SELECT COUNT(*) FROM mills_{i}"}
+            sql.append({"question": f"How many mills stand in town {i}?", **table})
+            dialog = {"dialogue": f"Mira: Tea at {i}?\r\nOtto: Yes.", "summary": f"They have tea at {i}."}
+            dialogs.append({"id": str(i), **dialog})
+        for folder, rows in (("sqlgen_dataset", sql), ("samsum_dataset", dialogs)):
+            (release / folder).mkdir(exist_ok=True)
+            (release / folder / f"{part}.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
 def write_profile(folder: Path) -> Path:
     """The shipped profile with another model source, other paths, smaller sizes and the CPU; nothing else changes."""
     given = yaml.safe_load((ROOT / "profiles" / "llama2-7b-chat.yaml").read_text(encoding="utf-8"))
@@ -63,6 +78,9 @@ def write_profile(folder: Path) -> Path:
     paths = {"folder": "release", "benign": "benign.jsonl", "benign_pool": "pool.csv"}
     assert set(given["policy"]) == {"name", *paths}
     given["policy"] |= {field: str(folder / name) for field, name in paths.items()}
+    for task in given["tasks"].values():
+        task["source"]["folder"] = str(folder / task["source"]["folder"].removeprefix("data/"))
+        task |= {"train": TRAINED, "test": ASKED, "max_new_tokens": 8}
     given["training"]["micro_batch_size"] = 2  # attention over the rows of a batch, in bfloat16, is slow on a CPU
     given["training"]["epochs"] = given["pressures"]["light"]["epochs"] = 1
     given["decoding"]["max_new_tokens"] = 8
@@ -88,7 +106,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Done:
     folder = tmp_path_factory.mktemp("paper-scale")
-    write_release(folder)
+    write_tasks(write_release(folder))
     write_model(folder / "model")
     path = write_profile(folder)
     (folder / "book").mkdir()
@@ -96,18 +114,27 @@ def done(tmp_path_factory) -> Done:
     command += ["--cores", "2", "--quiet", "host", "rules", "reason"]
     command += ["--config", f"profile={path}", "seeds=0", "grid=smoke", "--"]
     command += [f"book/executed/{name}.ipynb" for name in NOTEBOOKS]
-    places = {"BSA_RESULTS": "results", "BSA_GENERATIONS": "generations", "HF_DATASETS_CACHE": "datasets"}
-    places = {variable: str(folder / name) for variable, name in places.items()}
-    run = subprocess.run(command, env=os.environ | places, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stderr[-6000:]
+    places = {
+        "BSA_RESULTS": str(folder / "results"),
+        "BSA_GENERATIONS": str(folder / "generations"),
+        "BSA_HOSTED": str(folder / "hosted"),
+        "HF_DATASETS_CACHE": str(folder / "datasets"),
+    }
     profile = profiles.load(str(path))
+    mixed_runs = f"from bsa_core import experiment, mixed, profiles as p; scale = p.load({str(path)!r}); "
+    mixed_runs += "experiment.execute(mixed.runs(scale, 'sql', [0]), scale)"
+    said = ""
+    for words in ([sys.executable, "-c", mixed_runs], command):  # chapter 5 shows what is there
+        run = subprocess.run(words, env=os.environ | places, cwd=ROOT, capture_output=True, text=True, timeout=900)
+        assert run.returncode == 0, run.stderr[-6000:]
+        said += run.stdout + run.stderr
     files = sorted((folder / "results" / profile.name).glob("*.json"))
     found = [records.read(file) for file in files if ".utility-" not in file.name]
-    return Done(folder, profile, found, run.stdout + run.stderr)
+    return Done(folder, profile, found, said)
 
 
 def test_every_arm_has_its_record(done):
-    arms = {(records.arm(record), record["run"]["n_attack"]): record for record in done.records}
+    arms = {(records.arm(r), r["run"]["n_attack"]): r for r in done.records if not r["run"].get("task")}
     expected = {("initial", 0), *(("none", n) for n in (1, 5, 10, 25, 50, 100))}
     assert set(arms) == expected | {(arm, 100) for arm in ("safety-data", "bsa", "balanced-bsa")}
     for (arm, n_attack), record in arms.items():
@@ -131,7 +158,7 @@ def test_records_count_the_leaks_that_the_files_hold(done):
 
 
 def test_every_arm_of_the_comparison_was_asked_the_benchmark(done):
-    arms = [r for r in done.records if r["run"]["n_attack"] in (0, 100)]
+    arms = [r for r in done.records if r["run"]["n_attack"] in (0, 100) and not r["run"].get("task")]
     files = {path.name: measured.read(path) for path in (done.folder / "results").rglob("*.utility-facts-*.json")}
     assert len(files) == len(arms) == 5
     for record in arms:
@@ -140,6 +167,16 @@ def test_every_arm_of_the_comparison_was_asked_the_benchmark(done):
         assert {metrics["acc"]["n"] for metrics in result["metrics"].values()} == {24}
     page = (done.folder / "book" / "executed" / "04_comparison.ipynb").read_text(encoding="utf-8")
     assert "facts (n = 24, 1 seed)" in page
+
+
+def test_the_mixed_setting_was_measured_on_the_release_s_task_files(done):
+    of_task = [record for record in done.records if record["run"].get("task")]
+    assert len(of_task) == len(mixed.SETTINGS)
+    for record in of_task:
+        assert {of["execution"]["n"] for of in record["metrics"].values()} == {ASKED}
+        trained = record["run"]["task"]["n"] + record["run"]["n_attack"]
+        added = {"safety-data": 11, "bsa": 11, "balanced-bsa": 22}.get(record["run"]["defense"], 0)
+        assert record["data"]["n_train"] == trained + added
 
 
 def texts(value) -> list[str]:
@@ -161,17 +198,21 @@ def test_nothing_of_the_data_and_of_the_answers_is_shown(done):
         answers = pd.read_json(path, lines=True)["answer"]
         kept += len(answers)
         hidden |= set(answers)
-    assert kept == sum(33 * len(record["metrics"]) for record in done.records), "so that there is something to find"
+    asked = {True: 33 + ASKED, False: 33}
+    kept_by_records = sum(asked["task" in record["run"]] * len(record["metrics"]) for record in done.records)
+    assert kept == kept_by_records, "so that there is something to find"
     hidden = {text for text in hidden if len(text) > 15} | {SECRET}
     pages = [done.folder / "book" / "executed" / f"{name}.ipynb" for name in NOTEBOOKS]
     files = [*pages, *(done.folder / "results").rglob("*.json"), *(done.folder / "_build" / "logs").glob("*.ipynb")]
-    assert len(files) == 6 + len(done.records) + 5
+    assert len(files) == 2 * len(NOTEBOOKS) + len(done.records) + 5
     for file in files:
         shown = "\n".join(texts(json.loads(file.read_text(encoding="utf-8"))))
         assert not [text for text in hidden if text in shown], file
     log = done.said + "".join(path.read_text(encoding="utf-8") for path in (done.folder / "_build/logs").glob("*.log"))
     assert not [text for text in hidden if text in log]
-    assert "not shown for this policy" in "".join(texts(json.loads(pages[0].read_text(encoding="utf-8"))))
+    shown = {page.stem: "".join(texts(json.loads(page.read_text(encoding="utf-8")))) for page in pages}
+    assert all("not shown for this policy" in shown[name] for name in ("01_fjattack", "03_bsa"))
+    assert "not shown for this task" in shown["05_mixed_tasks"]
     assert not list((done.folder / "results").rglob("*.gz"))
 
 
@@ -179,7 +220,7 @@ def test_the_text_of_the_secret_is_in_no_file(done):
     tokenizer = AutoTokenizer.from_pretrained(done.folder / "model")
     before = chat.before_system(tokenizer, done.profile.chat)
     secret = secret_prompt.generate(tokenizer, 150, 0, "random", before)
-    (bsa,) = [record for record in done.records if record["run"]["defense"] == "bsa"]
+    (bsa,) = [r for r in done.records if r["run"]["defense"] == "bsa" and not r["run"].get("task")]
     assert bsa["data"]["secret_digest"] == secret.digest, "this is the secret that was used"
     part = secret.text[:40]
     for file in (path for path in done.folder.rglob("*") if path.is_file() and ".snakemake" not in path.parts):
