@@ -114,22 +114,27 @@ def read_answers(record: dict) -> pd.DataFrame:
     )
 
 
-def read(path: Path) -> dict:
-    """A record, checked; ValueError names file, field and fix."""
+AGAIN = "delete the file and run again"
+
+
+def read(
+    path: Path, what: str = "record", schema: int = SCHEMA, fields: tuple[str, ...] = FIELDS, fix: str = AGAIN
+) -> dict:
+    """A record, or another file of ours that stands beside one, checked; ValueError names file, field and fix."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable record ({error}); delete the file and run again") from None
-    return checked(record, path)
+    except ValueError as error:  # no JSON or no UTF-8
+        raise ValueError(f"{path}: not a readable {what} ({error}); {fix}") from None
+    return checked(record, path, schema, fields, fix)
 
 
-def checked(record, path: Path, fix: str = "delete the file and run again") -> dict:
+def checked(record, path: Path, schema: int = SCHEMA, fields: tuple[str, ...] = FIELDS, fix: str = AGAIN) -> dict:
     """The record, if it has the schema and all fields; `path` and `fix` are for the message."""
     if not isinstance(record, dict):
         raise ValueError(f"{path}: expected a JSON object, found {type(record).__name__}; {fix}")
-    if record.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: field 'schema' is {record.get('schema')!r}, expected {SCHEMA}; {fix}")
-    for field in FIELDS:
+    if record.get("schema") != schema:
+        raise ValueError(f"{path}: field 'schema' is {record.get('schema')!r}, expected {schema}; {fix}")
+    for field in fields:
         if field not in record:
             raise ValueError(f"{path}: field {field!r} is missing; {fix}")
     return record
@@ -159,7 +164,7 @@ def _read_shipped(path: Path, changed: int) -> dict[str, dict]:
     try:
         lines = lzma.decompress(path.read_bytes()).decode().splitlines()
         fix = "restore the file from the project"
-        return {record["key"]: checked(record, path, fix) for record in map(json.loads, lines)}
+        return {record["key"]: checked(record, path, fix=fix) for record in map(json.loads, lines)}
     except (lzma.LZMAError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not readable ({error!r}); restore the file from the project") from None
 

@@ -376,7 +376,7 @@ def test_a_number_of_examples_that_the_task_fixes_is_not_passed_over(tmp_path):
 
 @pytest.mark.parametrize(
     "content, message",
-    [("{", "not a readable result"), ("[]", "expected a JSON object with schema 1"), ('{"schema": 1}', "field 'key'")],
+    [("{", "not a readable result"), ("[]", "expected a JSON object, found list"), ('{"schema": 1}', "field 'key'")],
 )
 def test_damaged_files_are_named(content, message, tmp_path):
     path = tmp_path / "x.json"

@@ -62,16 +62,7 @@ def of(record: dict) -> dict[str, dict]:
 def read(path: Path) -> dict:
     """A judgement, checked; ValueError names file, field and fix."""
     fix = "delete the file and judge again"
-    try:
-        judgement = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable judgement ({error}); {fix}") from None
-    if not isinstance(judgement, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(judgement).__name__}; {fix}")
-    if judgement.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: field 'schema' is {judgement.get('schema')!r}, expected {SCHEMA}; {fix}")
-    if missing := [field for field in FIELDS if field not in judgement]:
-        raise ValueError(f"{path}: field {missing[0]!r} is missing; {fix}")
+    judgement = records.read(path, "judgement", SCHEMA, FIELDS, fix)
     for condition, scores in judgement["scores"].items():
         if wrong := [score for score in scores if score not in (None, 1, 2, 3, 4, 5)]:
             raise ValueError(f"{path}: scores.{condition} holds {wrong[0]!r}; expected 1 to 5 or null; {fix}")

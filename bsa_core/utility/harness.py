@@ -97,12 +97,12 @@ class Served(LM):
         return [(next(left[request.args[0]]), False) for request in requests]
 
     def loglikelihood_rolling(self, requests: list) -> list[float]:
-        """Not for multiple-choice tasks."""
-        raise NotImplementedError
+        """Never asked: `load` takes multiple-choice tasks only."""
+        raise ValueError("the likelihood of a running text is no multiple-choice question; expected one")
 
     def generate_until(self, requests: list) -> list[str]:
-        """Not for multiple-choice tasks."""
-        raise NotImplementedError
+        """Never asked: `load` takes multiple-choice tasks only."""
+        raise ValueError("a free answer is no multiple-choice question; expected one")
 
 
 @cache

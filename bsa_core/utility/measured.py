@@ -101,16 +101,7 @@ def _mean(marks: str) -> dict:
 
 def read(path: Path) -> dict:
     """One file, checked; ValueError names file, field and fix."""
-    fix = "delete the file and run again"
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable result ({error}); {fix}") from None
-    if not isinstance(result, dict) or result.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: expected a JSON object with schema {SCHEMA}; {fix}")
-    if missing := [field for field in FIELDS if field not in result]:
-        raise ValueError(f"{path}: field {missing[0]!r} is missing; {fix}")
-    return result
+    return records.read(path, "result", SCHEMA, FIELDS)
 
 
 def table(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataFrame:
