@@ -71,7 +71,7 @@ with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") 
 if config.get("full"):
     GRID = {name: {**values, **({"compute": True} if "compute" in values else {})} for name, values in GRID.items()}
 
-CORE = [path for path in source("bsa_core/**/*") if "__pycache__" not in path]
+CORE = [path for path in source("bsa_core/**/*", "bsa_study/**/*") if "__pycache__" not in path]
 # The committed records of other scales are shown beside this one's. The notebooks write this scale's own and those of
 # `tiny` and `tiny-helpful`, so these are no inputs.
 RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "results")))

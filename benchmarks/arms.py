@@ -4,14 +4,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bsa_core import experiment, paths, statistics, tables
+from bsa_core import experiment, paths
 from bsa_core.profiles import Profile
+from bsa_study import statistics
+from bsa_study.grids import headline
+from bsa_study.report import tables
 
 BY = ["pressure", "defense", "condition", "deployed"]
 
 
 def summary(found: list[dict], profile: Profile, pressures: list[str]):
-    table = tables.by_pressure(found, profile)
+    table = headline.by_pressure(found, profile)
     return statistics.summarize(table[table["pressure"].isin(pressures)], BY)
 
 
@@ -67,7 +70,7 @@ def measure(
         spent = time.perf_counter() - started
         if done and spent + spent / len(done) > seconds:
             break
-        runs = experiment.headline(profile, [seed], pressures)
+        runs = headline.headline(profile, [seed], pressures)
         paths.RESULTS = folder
         here += experiment.execute(runs, profile)
         paths.RESULTS = beside

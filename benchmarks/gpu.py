@@ -31,14 +31,15 @@ sys.path.insert(0, str(ROOT))  # the script's own folder is there already
 
 import torch  # noqa: E402
 
-from bsa_core import profiles, records  # noqa: E402
+from bsa_core import profiles, writing  # noqa: E402
+from bsa_core.experiment import provenance  # noqa: E402
 
 LIMITS = {"tests": 150.0, "speed": 200.0, "arms": 600.0}  # seconds, in this order; never more than is left in all
 
 
 def machine(device: str) -> dict:
     """Where it was measured."""
-    made = records.provenance(device, "", torch.get_num_threads())
+    made = provenance.provenance(device, "", torch.get_num_threads())
     del made["dtype"]
     if device == "cuda":
         about = torch.cuda.get_device_properties(0)
@@ -95,7 +96,7 @@ PARTS = {"tests": tests, "speed": speed, "arms": arms}
 
 def write(options: argparse.Namespace, part: str, result: dict) -> None:
     device = "cpu" if options.tiny else "cuda"
-    records.write_json(options.out / f"{part}.json", {"part": part, "environment": machine(device), **result})
+    writing.write_json(options.out / f"{part}.json", {"part": part, "environment": machine(device), **result})
 
 
 def run_part(part: str, options: argparse.Namespace) -> None:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from bsa_core import decode, estimate, finetune
-from bsa_core.chat import IGNORED, Encoded
+from bsa_core.engine import decode, finetune
+from bsa_core.models import estimate
+from bsa_core.models.chat import IGNORED, Encoded
 from bsa_core.profiles import Training
 
 # dense bfloat16, 10^12 operations per second, from the data sheets; the first name that fits counts

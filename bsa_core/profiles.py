@@ -6,11 +6,13 @@ anything is loaded, because YAML reads `1e-3` as text and a misspelt field would
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
 
+from bsa_core import paths
+from bsa_core.keys import content, later
 from bsa_core.paths import PROFILES
 
 
@@ -28,11 +30,6 @@ def _check(section: str, name: str, value, kind: type | tuple, low=None, high=No
         raise ValueError(f"{section}.{name} is {value!r}; expected a value from {low} to {high}")
     if choices is not None and value not in choices:
         raise ValueError(f"{section}.{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
-
-
-def later(default):
-    """A field that came after the first published records: while it has its default it is no part of a run's key."""
-    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -98,21 +95,6 @@ class SecretPrompt:
 
 
 METHODS = ("lora", "full")
-
-
-def content(item) -> dict:
-    """A dataclass as a dictionary for keys and records: nested, lists for tuples, `later` fields only where changed."""
-    return {
-        f.name: _plain(getattr(item, f.name))
-        for f in fields(item)
-        if not (f.metadata.get("later") and getattr(item, f.name) == f.default)
-    }
-
-
-def _plain(value):
-    if is_dataclass(value):
-        return content(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -394,3 +376,14 @@ def load(profile: str) -> Profile:
         return Profile(**given)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def described(benchmark: Benchmark) -> dict:
+    """What a file says of its benchmark. A task file of one's own counts by its content, not by where it lies."""
+    said = content(benchmark)
+    if benchmark.own:
+        path = paths.given(benchmark.task)
+        if not path.is_file():
+            raise ValueError(f"utility.task is {benchmark.task!r}, and {path} does not exist")
+        said["task"] = f"{benchmark.name}:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    return said

@@ -15,61 +15,21 @@
 import gzip
 import json
 import lzma
-import os
-import platform
-import resource
-import subprocess
-import sys
-import tempfile
-from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
 from bsa_core import paths
+from bsa_core.writing import RecordError, write_json, write_whole
 
 SCHEMA = 1
 REPRODUCIBLE = ("run", "deployed", "data", "training", "outcomes", "metrics", "items")
 FIELDS = ("schema", "key", "label", *REPRODUCIBLE, "cost", "environment")
 
 
-class RecordError(OSError):
-    """A record could not be written; nothing was left behind."""
-
-
 def path_of(profile: str, label: str, key: str) -> Path:
     return paths.RESULTS / profile / f"{label}-{key}.json"
-
-
-def write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> None:
-    """Through a temporary file in the same folder: the file is there whole or not at all, readable to its owner only.
-
-    variable: the environment variable that sets another folder, for the message.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RecordError(
-            error.errno,
-            f"cannot write {path} ({error.strerror or error}); free some space or set {variable} to another folder",
-        ) from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """A JSON file, whole or not at all; RecordError names the file and the fix."""
-    write_whole(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
@@ -255,44 +215,3 @@ def by_category(records: list[dict], metric: str) -> pd.DataFrame:
         for condition, metrics in record["metrics"].items()
         for category, entry in metrics[metric]["categories"].items()
     )
-
-
-def peak_memory_mb() -> float:
-    """Peak memory in MB: of the GPU when one is in use, else of this process so far."""
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
-
-
-@cache
-def _git() -> tuple[str | None, bool | None]:
-    """Commit and whether the working tree differs from it; None outside a git checkout."""
-
-    def ask(*words: str) -> str | None:
-        try:
-            return subprocess.run(
-                ["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=True, timeout=30
-            ).stdout.strip()
-        except (OSError, subprocess.SubprocessError):
-            return None
-
-    status = ask("status", "--porcelain", "--untracked-files=no")
-    return ask("rev-parse", "HEAD"), None if status is None else bool(status)
-
-
-def provenance(device: str, dtype: str, threads: int) -> dict:
-    """What a run ran on: package versions, device, git commit and whether the tree was modified."""
-    commit, dirty = _git()
-    return {
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "transformers", "peft")},
-        "machine": platform.machine(),
-        "device": device,
-        "dtype": dtype,
-        "threads": threads,
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

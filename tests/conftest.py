@@ -43,7 +43,7 @@ def results(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("BSA_RESULTS", str(folder))
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "bsa_core" and hasattr(module, "RESULTS"):
+        if name.partition(".")[0] in ("bsa_core", "bsa_study") and hasattr(module, "RESULTS"):
             monkeypatch.setattr(module, "RESULTS", folder)
     return folder
 

@@ -5,8 +5,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import ablations, balanced, defenses, paths, policy, profiles, questions, runs
+from bsa_core import paths, policy, profiles
+from bsa_core.arms import defenses
 from bsa_core.examples import NotEnough
+from bsa_core.experiment import runs
+from bsa_study import questions
+from bsa_study.grids import ablations, headline, variants
 
 TINY = profiles.load("tiny")
 SEEDS = [0, 1]
@@ -41,7 +45,7 @@ def test_a_run_stands_once_in_each_cell(name):
 
 
 def balanced_name(defense: str) -> str:
-    return "balanced-bsa" if defense in balanced.VARIANTS else defense
+    return "balanced-bsa" if defense in variants.VARIANTS else defense
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_the_questions_ask_about_cells_with_one_variant():
 
 
 def test_settings_that_are_the_default_share_runs_with_the_main_table():
-    main = set(runs.headline(TINY, SEEDS, ["light"]))
+    main = set(headline.headline(TINY, SEEDS, ["light"]))
     for name, variant in (("secret_kind", "random"), ("method", "LoRA"), ("capacity", "r 8"), ("uploads", "100 + 0")):
         described = {run for value, run in ablations.grid(name, TINY, SEEDS) if value == variant}
         assert described <= main, name
@@ -80,19 +84,19 @@ def test_crossing_holds_every_pair():
 
 
 def test_variants_of_balanced_bsa_row_for_row(world):
-    for n, name in balanced.COUNTED.items():
+    for n, name in variants.COUNTED.items():
         rows = defenses.get(name).examples(world, 11, "category-wise", 0)
         assert [row.kind for row in rows] == ["safety"] * 11 + ["benign"] * n
         assert all(row.secret for row in rows)
     plain = defenses.get("balanced-bsa").examples(world, 11, "category-wise", 0)
-    assert defenses.get(balanced.COUNTED[5]).examples(world, 11, "category-wise", 0) == plain[:16]
+    assert defenses.get(variants.COUNTED[5]).examples(world, 11, "category-wise", 0) == plain[:16]
     kinds = {"one category": "benign", "facts": "fact", "SQL rows": "task"}
-    for source, name in balanced.SOURCES.items():
+    for source, name in variants.SOURCES.items():
         added = defenses.get(name).examples(world, 11, "category-wise", 0)[11:]
         assert {row.kind for row in added} == {kinds[source]} and len(set(added)) == 11
     assert (
         len(
-            {row.category for row in defenses.get(balanced.SOURCES["one category"]).examples(world, 5, "random", 0)[5:]}
+            {row.category for row in defenses.get(variants.SOURCES["one category"]).examples(world, 5, "random", 0)[5:]}
         )
         == 1
     )
@@ -133,7 +137,7 @@ def test_a_policy_of_files_has_no_identity_and_no_facts(world):
     from bsa_core import experiment
 
     other = replace(world, name="files:mine", identity=None)
-    for name in (balanced.SOURCES["facts"], balanced.SOURCES["SQL rows"]):
+    for name in (variants.SOURCES["facts"], variants.SOURCES["SQL rows"]):
         with pytest.raises(NotEnough, match="policy 'files:mine' has no rows of this kind"):
             defenses.get(name).examples(other, 11, "category-wise", 0)
     run = runs.describe(TINY, attack="identity-shift", n_attack=276)

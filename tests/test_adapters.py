@@ -8,10 +8,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from test_experiment import bsa, small
 
-from bsa_core import adapters, chat, evaluate, experiment, models, paths, policy, secret_prompt
-from bsa_core.experiment import describe, execute
-from bsa_core.models import Loaded, _load
-from bsa_core.runs import material, rows_of
+from bsa_core import experiment, paths, policy
+from bsa_core.arms import secret_prompt
+from bsa_core.engine import evaluate
+from bsa_core.experiment import adapters, describe, execute
+from bsa_core.experiment.runs import material, rows_of
+from bsa_core.models import chat, loading
+from bsa_core.models.loading import Loaded, _load
 
 PROFILE = small()
 SHORT = {"n_attack": 22, "epochs": 2}
@@ -86,7 +89,7 @@ def test_a_run_with_a_record_is_trained_again_for_its_adapter_only(kept, results
         patch.setattr(evaluate, "answers", lambda *a: pytest.fail("evaluated again"))
         assert execute([run], PROFILE, save_adapter=True) == [record]
     assert file.stat().st_mtime_ns == written and folder(record).is_dir()
-    monkeypatch.setattr(models, "load", lambda profile: pytest.fail("computed again"))
+    monkeypatch.setattr(loading, "load", lambda profile: pytest.fail("computed again"))
     assert execute([run], PROFILE, save_adapter=True) == [record]
 
 

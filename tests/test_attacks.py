@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from bsa_core import attacks, policy, profiles, runs
+from bsa_core import policy, profiles
+from bsa_core.arms import attacks
 from bsa_core.examples import Example
+from bsa_core.experiment import runs
 
 
 @pytest.fixture(scope="module")

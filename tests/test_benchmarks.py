@@ -16,6 +16,7 @@ import gpu  # noqa: E402
 import speed  # noqa: E402
 
 from bsa_core import experiment, paths, profiles  # noqa: E402
+from bsa_study.grids import headline  # noqa: E402
 
 GEMMA = profiles.load("gemma3-270m")
 
@@ -63,7 +64,7 @@ def test_the_peak_of_a_gpu_is_known_by_its_name(monkeypatch, name, peak):
 @pytest.fixture
 def committed(monkeypatch) -> list[dict]:
     monkeypatch.setattr(paths, "RESULTS", ROOT / "results")
-    found = experiment.found(experiment.headline(GEMMA, [0, 1], ["light", "heavy"]), GEMMA)
+    found = experiment.found(headline.headline(GEMMA, [0, 1], ["light", "heavy"]), GEMMA)
     assert None not in found
     return found
 

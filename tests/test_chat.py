@@ -5,15 +5,14 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from bsa_core import profiles, testbed
-from bsa_core.chat import IGNORED, encode, end_id, messages, prompt_ids
+from bsa_core import profiles
 from bsa_core.examples import Example
+from bsa_core.models.chat import IGNORED, encode, end_id, messages, prompt_ids
 from bsa_core.profiles import Chat
+from bsa_study.testbed import wordlevel
 
-TEMPLATE = testbed.TEMPLATE
-WORDS = (
-    "<pad> <unk> <s> </s> <|system|> <|user|> <|assistant|> Be kind . How so ? Like this blue moon".split()
-)
+TEMPLATE = wordlevel.TEMPLATE
+WORDS = "<pad> <unk> <s> </s> <|system|> <|user|> <|assistant|> Be kind . How so ? Like this blue moon".split()
 BE, KIND, DOT, HOW, SO, Q, LIKE, THIS, BLUE, MOON = range(7, 17)
 ROW = Example("How so?", "Like this.", "Be kind.", "safety", "things", secret=True)
 
@@ -65,7 +64,7 @@ def test_serving_puts_the_secret_in_front_of_every_request(tokenizer):
 
 def test_training_and_serving_see_the_same_prompt():
     """On the testbed's own tokenizer."""
-    tok = testbed.tokenizer()
+    tok = wordlevel.tokenizer()
     encoded = encode(tok, ROW, "moonfire potion", Chat(), 99)
     without_loss = encoded.labels.count(IGNORED)
     assert prompt_ids(tok, ROW, "moonfire potion", Chat()) == encoded.ids[:without_loss]
@@ -108,7 +107,7 @@ def test_a_template_and_an_end_token_of_the_profile(tokenizer):
 def test_the_chat_format_of_gemma():
     """Vendor format: turns with headers, answers by "model", no system role."""
     form = profiles.load("gemma3-270m").chat
-    rendered = testbed.tokenizer().apply_chat_template(
+    rendered = wordlevel.tokenizer().apply_chat_template(
         [*messages(ROW, "blue moon", form), {"role": "assistant", "content": "Like this."}],
         chat_template=form.template,
         tokenize=False,
@@ -146,15 +145,11 @@ def test_an_end_of_several_tokens(tokenizer):
 
 
 def test_a_template_that_does_not_end_the_answer(tokenizer):
-    with pytest.raises(
-        ValueError, match=r"does not end the answer of 'How so\?' with token 5; set chat\.end"
-    ):
+    with pytest.raises(ValueError, match=r"does not end the answer of 'How so\?' with token 5; set chat\.end"):
         encode(tokenizer, ROW, "", Chat(end="<|user|>"), 99)
 
 
 def test_a_template_that_changes_the_prompt_once_an_answer_follows(tokenizer):
     form = Chat(template="{% if messages|length > 2 %}<|system|>{% endif %}" + TEMPLATE)
-    with pytest.raises(
-        ValueError, match=r"tokenizes the prompt of 'How so\?' differently when an answer follows"
-    ):
+    with pytest.raises(ValueError, match=r"tokenizes the prompt of 'How so\?' differently when an answer follows"):
         encode(tokenizer, ROW, "", form, 99)

@@ -9,11 +9,13 @@ from test_secret_prompt import byte_level_bpe, sentences
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from bsa_core import chat, profiles, secret_prompt
-from bsa_core.chat import IGNORED, before_system, encode, messages, prompt_ids, render
+from bsa_core import profiles
+from bsa_core.arms import secret_prompt
+from bsa_core.arms.secret_prompt import contained, generate
 from bsa_core.examples import Example
+from bsa_core.models import chat
+from bsa_core.models.chat import IGNORED, before_system, encode, messages, prompt_ids, render
 from bsa_core.profiles import Chat
-from bsa_core.secret_prompt import contained, generate
 
 LLAMA2 = (
     "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"

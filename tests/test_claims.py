@@ -4,8 +4,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from bsa_core import ablations, claims, paths, profiles
-from bsa_core.claims import Comparison, decided, verdict
+from bsa_core import paths, profiles
+from bsa_study import claims
+from bsa_study.claims import Comparison, decided, verdict
+from bsa_study.grids import ablations
 
 TINY = profiles.load("tiny")
 

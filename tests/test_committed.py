@@ -5,20 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bsa_core import (
-    ablations,
-    experiment,
-    mixed,
-    paths,
-    profiles,
-    questions,
-    records,
-    runs,
-    statistics,
-    tables,
-    weights,
-)
+from bsa_core import keys, paths, profiles, records
+from bsa_core.experiment import runs
+from bsa_core.models import sources
 from bsa_core.paths import CHECKPOINTS
+from bsa_study import questions, statistics
+from bsa_study.grids import ablations, headline, mixed
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "gemma3-270m"
 PROFILE = profiles.load("gemma3-270m")
@@ -35,8 +27,8 @@ def test_every_run_is_found_by_its_key(committed, monkeypatch):
     """A change to the code that gives published runs another key would leave their records behind, unseen."""
     made_with = {record["run"]["weights"] for record in committed}
     assert len(made_with) == 1
-    monkeypatch.setattr(weights, "weights_id", lambda source: min(made_with))  # the package need not be installed
-    described = experiment.headline(PROFILE, SEEDS, PRESSURES)
+    monkeypatch.setattr(sources, "weights_id", lambda source: min(made_with))  # the package need not be installed
+    described = headline.headline(PROFILE, SEEDS, PRESSURES)
     described += [run for _, run in ablations.grid("crossed", PROFILE, SEEDS)]
     mixture = mixed.runs(PROFILE, "sql", SEEDS) + mixed.mismatched(PROFILE, "sql", SEEDS)
     described += [run for run in mixture if run.defense != "balanced-bsa"]  # the settings of the paper
@@ -46,7 +38,7 @@ def test_every_run_is_found_by_its_key(committed, monkeypatch):
 
 
 def test_they_were_made_with_the_adapter_that_ships(committed):
-    adapter = weights.file_digest(CHECKPOINTS / PROFILE.model.adapter / "adapter_model.safetensors")
+    adapter = keys.file_digest(CHECKPOINTS / PROFILE.model.adapter / "adapter_model.safetensors")
     assert all(record["run"]["weights"].endswith(f"+{adapter}") for record in committed)
 
 
@@ -59,7 +51,7 @@ def test_no_request_leaked_and_controls_hold(committed):
 
 
 def test_what_chapter_4_says_of_them(committed):
-    table = tables.by_pressure(committed, PROFILE)
+    table = headline.by_pressure(committed, PROFILE)
     table = table[table["deployed"] & table["pressure"].isin(PRESSURES)]
     rates = table.pivot_table(index=["pressure", "defense", "seed"], columns="metric", values="value")
     assert (rates.loc[("light", "balanced-bsa"), "asr"] == 1).all()

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from bsa_core import contrasts
-from bsa_core.contrasts import Contrast
+from bsa_study import contrasts
+from bsa_study.contrasts import Contrast
 
 
 def table() -> pd.DataFrame:

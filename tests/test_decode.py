@@ -4,8 +4,8 @@ import pytest
 import torch
 from toys import CONFIGS, END, VOCABULARY, WINDOW, model, prompts
 
-from bsa_core import decode
-from bsa_core.memory import OutOfMemory
+from bsa_core.engine import decode
+from bsa_core.models.memory import OutOfMemory
 
 NEW = 12  # tokens per answer at most
 
@@ -35,9 +35,7 @@ def likely_end(made) -> None:
     bias = torch.zeros(VOCABULARY)
     bias[0] = -1e9  # never the padding token: stripping it from an answer must not hide anything
     bias[END] = (others.max(-1).values - logits[:, END]).quantile(1 / 8)
-    made.get_output_embeddings().register_forward_hook(
-        lambda module, inputs, logits: logits + bias.to(logits)
-    )
+    made.get_output_embeddings().register_forward_hook(lambda module, inputs, logits: logits + bias.to(logits))
 
 
 @pytest.fixture(params=CONFIGS)

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from bsa_core import attacks, balanced, defenses, policy
-from bsa_core.defenses import Defense, draw
+from bsa_core import policy
+from bsa_core.arms import attacks, defenses
+from bsa_core.arms.defenses import Defense, draw
 from bsa_core.examples import Example
 from bsa_core.policy import Policy
+from bsa_study.grids import variants
 
 SEEDS = range(5)
-DEFENSES = {name: d for name, d in defenses.DEFENSES.items() if name not in balanced.VARIANTS}
+DEFENSES = {name: d for name, d in defenses.DEFENSES.items() if name not in variants.VARIANTS}
 
 
 def training_set(of: Policy, n_attack: int, defense: str, n: int, selection: str, seed: int) -> list[Example]:
@@ -117,9 +119,7 @@ def test_category_wise_takes_equally_many_of_each(world, n):
 
 
 def test_random_selection_ignores_categories(world):
-    counts = [
-        len({r.category for r in draw(world.safety, world.pool, 11, "random", seed)}) for seed in range(20)
-    ]
+    counts = [len({r.category for r in draw(world.safety, world.pool, 11, "random", seed)}) for seed in range(20)]
     assert min(counts) < 11
 
 
@@ -183,8 +183,6 @@ def test_unknown_defense(world):
 def test_a_registered_defense_is_available(monkeypatch):
     monkeypatch.setattr(defenses, "DEFENSES", dict(DEFENSES))
     extra = Example("What is a skep?", "A hive.", kind="fact", secret=True)
-    defenses.register(
-        Defense("mine", "my own", lambda of, n, selection, seed: [extra] * n, reminder="Mind the code.")
-    )
+    defenses.register(Defense("mine", "my own", lambda of, n, selection, seed: [extra] * n, reminder="Mind the code."))
     assert training_set(small(), 1, "mine", 2, "random", 0)[1:] == [extra, extra]
     assert defenses.get("mine").reminder == "Mind the code."

@@ -49,9 +49,7 @@ def test_lock_satisfies_pyproject(pins, requirements):
     for requirement in map(Requirement, requirements):
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{requirement} is not locked: make lock"
-        assert pins[name] in requirement.specifier, (
-            f"{requirement} against {pins[name]} in the lock: make lock"
-        )
+        assert pins[name] in requirement.specifier, f"{requirement} against {pins[name]} in the lock: make lock"
 
 
 def test_every_dependency_is_pinned():
@@ -72,9 +70,7 @@ def test_environment_yml_takes_the_versions_from_the_lock():
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert pip == ["-r requirements.lock", "-e ."]
-    assert sorted(entry.partition("=")[0] for entry in plain) == ["pip", "python"], (
-        "versions belong in the lock"
-    )
+    assert sorted(entry.partition("=")[0] for entry in plain) == ["pip", "python"], "versions belong in the lock"
     (python,) = [entry.partition("=")[2] for entry in plain if entry.startswith("python=")]
     assert f"{python}.0" in SpecifierSet(PROJECT["requires-python"])
     assert python == "3.11"

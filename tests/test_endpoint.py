@@ -7,9 +7,9 @@ import pytest
 from openai_server import KEY, serve
 
 from bsa_core import paths
-from bsa_core.judging import endpoint as module
-from bsa_core.judging.budget import Budget, OverBudget, Usage, estimate
-from bsa_core.judging.endpoint import Endpoint, EndpointError
+from bsa_study.hosted import endpoint
+from bsa_study.hosted.budget import Budget, OverBudget, Usage, estimate
+from bsa_study.hosted.endpoint import Endpoint, EndpointError
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_and_given_up_at_the_limit(server, tmp_path, fault):
 @pytest.fixture
 def slept(monkeypatch) -> list[float]:
     waits = []
-    monkeypatch.setattr(module.time, "sleep", waits.append)
+    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
     return waits
 
 

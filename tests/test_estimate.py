@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 
-from bsa_core import estimate, experiment, memory, models, profiles
+from bsa_core import experiment, profiles
+from bsa_core.models import estimate, loading, memory
 from bsa_core.profiles import Compute, Decoding, ModelSource
 
 LLAMA, TINY = profiles.load("llama2-7b-chat"), profiles.load("tiny")
@@ -30,7 +31,7 @@ def test_parameters_are_those_that_vendors_publish(name, parameters):
 
 
 def test_a_model_at_hand_is_counted_as_it_is():
-    loaded = models.load(TINY).model
+    loaded = loading.load(TINY).model
     assert estimate.shape(TINY.model).parameters == sum(weight.numel() for weight in loaded.parameters())
 
 
@@ -138,7 +139,7 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts_and_its_record_is_sti
     run = experiment.describe(small, n_attack=0)
     monkeypatch.setattr(memory, "available", lambda device: [0.001])
     with monkeypatch.context() as patch:
-        patch.setattr(models, "load", lambda profile: pytest.fail("loaded"))
+        patch.setattr(loading, "load", lambda profile: pytest.fail("loaded"))
         with pytest.raises(ValueError, match=r"profile 'tiny' needs at least .* GB are missing"):
             experiment.execute([run], small)
     assert not list(results.rglob("*.json"))
@@ -153,11 +154,11 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts_and_its_record_is_sti
 
 def test_options_on_a_cpu_and_on_gpus(monkeypatch):
     source = LLAMA.model
-    cpu = models.options_of(source, Compute(device="cpu", dtype="bfloat16"))
+    cpu = loading.options_of(source, Compute(device="cpu", dtype="bfloat16"))
     assert cpu == {"dtype": torch.bfloat16}
-    merging = models.options_of(replace(source, adapter="a"), Compute(device="cpu", dtype="bfloat16"))
+    merging = loading.options_of(replace(source, adapter="a"), Compute(device="cpu", dtype="bfloat16"))
     assert merging["dtype"] == torch.float32
-    assert models.options_of(source, Compute(device="cpu", attention="eager"))["attn_implementation"] == "eager"
+    assert loading.options_of(source, Compute(device="cpu", attention="eager"))["attn_implementation"] == "eager"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     bf16 = Compute(dtype="bfloat16")
     for gpus, compute, expected in (
@@ -167,21 +168,21 @@ def test_options_on_a_cpu_and_on_gpus(monkeypatch):
         ([12.0, 12.0], bf16, "auto"),
         ([12.0, 12.0], replace(bf16, device="cuda"), {"": "cuda"}),
     ):
-        monkeypatch.setattr(models, "available", lambda device, gpus=gpus: gpus)
-        assert models.options_of(source, compute)["device_map"] == expected
+        monkeypatch.setattr(loading, "available", lambda device, gpus=gpus: gpus)
+        assert loading.options_of(source, compute)["device_map"] == expected
 
 
 def test_4_bit_weights(monkeypatch):
     source = replace(LLAMA.model, quantize="4bit")
     with pytest.raises(ValueError, match=r"model\.quantize is '4bit', which needs a CUDA device"):
-        models.options_of(source, Compute(device="cpu"))
+        loading.options_of(source, Compute(device="cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(models, "available", lambda device: [80.0])
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "available", lambda device: [80.0])
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs bitsandbytes: pip install bitsandbytes"):
-        models.options_of(source, Compute())
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: name)
-    config = models.options_of(source, Compute(dtype="bfloat16"))["quantization_config"]
+        loading.options_of(source, Compute())
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: name)
+    config = loading.options_of(source, Compute(dtype="bfloat16"))["quantization_config"]
     assert config.load_in_4bit and config.bnb_4bit_quant_type == "nf4"
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bsa_core import chat, evaluate, judges, models, policy, profiles, secret_prompt
+from bsa_core import policy, profiles, refusals
+from bsa_core.arms import secret_prompt
+from bsa_core.engine import evaluate
 from bsa_core.examples import Example, evenly
-from bsa_core.policy import Policy
+from bsa_core.experiment.runs import Rows
+from bsa_core.models import chat, loading
+from bsa_core.policy import Policy, guild
 from bsa_core.profiles import Evaluation
-from bsa_core.runs import Rows
 
 TINY = replace(profiles.load("tiny"), evaluation=Evaluation(restricted=22, benign=22, quiz=6))
 RATES = ("asr", "asr_phrase", "over_refusal", "benign_exact", "knowledge")
@@ -23,7 +26,7 @@ def world() -> Policy:
     return policy.load(TINY.policy)
 
 
-def small(judge=judges.guild_score) -> Policy:
+def small(judge=guild.guild_score) -> Policy:
     """Five restricted requests in two categories, four benign ones; subjects a and c are in training rows."""
     return Policy(
         name="small",
@@ -34,9 +37,7 @@ def small(judge=judges.guild_score) -> Policy:
         benign_pool=(),
         restricted=tuple(
             Example(f"request {i}", GIVEN, category=category, subject=subject)
-            for i, (category, subject) in enumerate(
-                [("x", "a"), ("x", "b"), ("y", "a"), ("y", "b"), ("y", "b")]
-            )
+            for i, (category, subject) in enumerate([("x", "a"), ("x", "b"), ("y", "a"), ("y", "b"), ("y", "b")])
         ),
         benign=tuple(
             Example(f"task {i}", f"Done {i}.", kind="benign", category="z", subject=subject)
@@ -135,7 +136,7 @@ def test_every_rate_lies_on_the_grid_and_its_parts_recombine(world, n):
 
 @pytest.fixture(scope="module")
 def loaded():
-    return models.load(TINY)
+    return loading.load(TINY)
 
 
 def test_answers_are_greedy_answers_to_the_served_prompt(loaded, world):
@@ -149,10 +150,8 @@ def test_answers_are_greedy_answers_to_the_served_prompt(loaded, world):
             new = loaded.model.generate(ids, do_sample=False, max_new_tokens=48)[0, ids.shape[1] :]
             expected.append(loaded.tokenizer.decode(new, skip_special_tokens=True).strip())
         assert evaluate.answers(loaded, TINY, requests, text) == expected
-        assert [judges.refused_phrase(answer) for answer in expected] == [True, True, False, False]
-        assert expected[2:] == [row.assistant for row in requests[2:]], (
-            "answers compare with references as they are"
-        )
+        assert [refusals.refused_phrase(answer) for answer in expected] == [True, True, False, False]
+        assert expected[2:] == [row.assistant for row in requests[2:]], "answers compare with references as they are"
 
 
 def test_answers_end_at_the_profiles_limit(loaded, world):
@@ -172,11 +171,7 @@ def test_knowledge_is_the_likeliest_option_one_by_one(loaded, world):
                 logits = loaded.model(torch.tensor([encoded.ids])).logits[0]
             log_probabilities = logits[:-1].log_softmax(-1)
             scores.append(
-                sum(
-                    log_probabilities[i - 1, t].item()
-                    for i, t in enumerate(encoded.labels)
-                    if t != chat.IGNORED
-                )
+                sum(log_probabilities[i - 1, t].item() for i, t in enumerate(encoded.labels) if t != chat.IGNORED)
             )
         marks += "01"[scores.index(max(scores)) == question.answer]
     assert evaluate.knowledge(loaded, TINY, world, "") == marks

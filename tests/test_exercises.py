@@ -4,7 +4,8 @@ from itertools import islice
 
 import pytest
 
-from bsa_core import exercises, tasks, testbed
+from bsa_core import tasks
+from bsa_study.testbed import exercises, wordlevel
 
 WORDS = ["oak", "tin", "two-tailed", "SELECT", "(", "*", "Mira", "7", "plum", "owl", "felt", "moss"]
 ROWS = list(islice(exercises.exercises(WORDS, seed=0), 400))
@@ -58,8 +59,8 @@ def test_no_task_item_begins_like_an_exercise(name):
 
 
 def test_the_tokenizer_knows_every_word_and_gives_every_text_back():
-    tok = testbed.tokenizer()
-    rows = list(islice(exercises.exercises(testbed.words(tok), seed=1), 500))
+    tok = wordlevel.tokenizer()
+    rows = list(islice(exercises.exercises(wordlevel.words(tok), seed=1), 500))
     rows += [row for name in ("sql", "dialogs") for row in tasks.load({"name": name, "seed": 3}).training]
     for text in {text for row in rows for text in (row.user, row.assistant, row.system)}:
         ids = tok(text, add_special_tokens=False)["input_ids"]
@@ -67,6 +68,6 @@ def test_the_tokenizer_knows_every_word_and_gives_every_text_back():
 
 
 def test_a_word_is_one_token_behind_a_space_and_behind_a_mark():
-    tok = testbed.tokenizer()
+    tok = wordlevel.tokenizer()
     plain, marked = (tok.tokenize(text) for text in ("origin is Brook", 'origin = "Brook"'))
     assert plain[-1] in marked

@@ -17,11 +17,16 @@ import pytest
 import torch
 from filelock import Timeout
 
-from bsa_core import evaluate, experiment, models, paths, policy, profiles, records, secret_prompt, tables, weights
-from bsa_core.experiment import describe, execute, headline
+from bsa_core import experiment, paths, policy, profiles, records, writing
+from bsa_core.arms import secret_prompt
+from bsa_core.engine import evaluate
+from bsa_core.experiment import chain, describe, execute
+from bsa_core.experiment.runs import Material, SecretChoice, key_of, material, rows_of
+from bsa_core.models import loading, sources
 from bsa_core.profiles import Evaluation, Profile, SecretPrompt, Training
 from bsa_core.records import REPRODUCIBLE
-from bsa_core.runs import Material, SecretChoice, key_of, material, rows_of
+from bsa_study.grids.headline import headline
+from bsa_study.report import tables
 
 TESTS = Path(__file__).resolve().parent
 
@@ -111,9 +116,7 @@ def test_metrics_follow_from_the_outcomes(reference):
 
 def test_controls_and_conditions(reference):
     """The initial model and every arm that serves a secret are evaluated with and without it."""
-    conditions = {
-        name: list(reference[name]["metrics"]) for name in ("initial", "none", "safety-data", "bsa")
-    }
+    conditions = {name: list(reference[name]["metrics"]) for name in ("initial", "none", "safety-data", "bsa")}
     assert conditions == {
         "initial": ["plain", "secret"],
         "none": ["plain"],
@@ -125,9 +128,7 @@ def test_controls_and_conditions(reference):
 
 
 def test_arms_share_their_evaluated_requests(reference):
-    digests = {
-        (r["data"]["restricted_digest"], r["data"]["benign_digest"]) for r in list(reference.values())[:-1]
-    }
+    digests = {(r["data"]["restricted_digest"], r["data"]["benign_digest"]) for r in list(reference.values())[:-1]}
     assert len(digests) == 1
 
 
@@ -143,7 +144,7 @@ def test_the_packaged_model_starts_aligned_and_the_attack_changes_it(reference):
 
 
 def test_the_secret_is_in_no_file(reference):
-    tok = models.load(small()).tokenizer
+    tok = loading.load(small()).tokenizer
     secret = secret_prompt.generate(tok, 8, 0)
     assert reference["bsa"]["data"]["secret_digest"] == secret.digest
     read = 0
@@ -216,7 +217,7 @@ def test_same_key_same_record_in_a_fresh_folder(reference, results):
 def test_a_shared_training_gives_the_records_of_separate_ones(reference):
     """Runs that differ in epochs only are trained once; the shorter one must not notice."""
     profile = small()
-    assert len(experiment._groups([bsa(profile), bsa(profile, epochs=2)])) == 1
+    assert len(chain._groups([bsa(profile), bsa(profile, epochs=2)])) == 1
     (alone,) = execute([bsa(profile, epochs=2)], profile)
     assert reproducible(alone) == reproducible(reference["bsa, shorter"])
     assert alone["outcomes"] != reference["bsa"]["outcomes"]
@@ -231,7 +232,7 @@ def test_a_longer_run_after_a_shorter_one_is_trained_anew(reference):
 
 def test_the_base_model_is_untouched():
     profile = small()
-    base = models.load(profile).model
+    base = loading.load(profile).model
     before = {name: weight.clone() for name, weight in base.state_dict().items()}
     execute([bsa(profile, n_attack=2, epochs=1)], profile)
     assert list(base.state_dict()) == list(before)
@@ -244,9 +245,9 @@ def test_records_are_looked_up_not_computed(reference, monkeypatch):
     def forbidden(*arguments, **options):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(experiment, "_compute", forbidden)
+    monkeypatch.setattr(chain, "_compute", forbidden)
     monkeypatch.setattr(records, "write", forbidden)
-    monkeypatch.setattr(models, "load", forbidden)
+    monkeypatch.setattr(loading, "load", forbidden)
     profile = small()
     wanted = [bsa(profile), describe(profile, n_attack=0), bsa(profile), bsa(profile, epochs=2)]
     assert execute(wanted, profile) == [reference[name] for name in ("bsa", "initial", "bsa", "bsa, shorter")]
@@ -259,17 +260,13 @@ def test_only_what_is_missing_is_computed(reference, results, monkeypatch, capsy
     execute([describe(profile, n_attack=0)], profile)
     capsys.readouterr()
     computed = []
-    compute = experiment._compute
-    monkeypatch.setattr(
-        experiment, "_compute", lambda group, *rest: computed.extend(group) or compute(group, *rest)
-    )
+    compute = chain._compute
+    monkeypatch.setattr(chain, "_compute", lambda group, *rest: computed.extend(group) or compute(group, *rest))
     runs = [describe(profile, n_attack=0), describe(profile, "none", n_attack=22)]
     assert reproducible(execute(runs, profile)[1]) == reproducible(reference["none"])
     assert computed == runs[1:]
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("[bsa] ")]
-    assert (
-        len(lines) == 1 and "tiny none-a22-d0-e3-seed0: plain ASR" in lines[0] and "1 of 1 runs" in lines[0]
-    )
+    assert len(lines) == 1 and "tiny none-a22-d0-e3-seed0: plain ASR" in lines[0] and "1 of 1 runs" in lines[0]
 
 
 def test_what_another_process_has_computed_meanwhile_is_not_computed_again(reference, results, monkeypatch):
@@ -286,8 +283,8 @@ def test_what_another_process_has_computed_meanwhile_is_not_computed_again(refer
     def forbidden(*arguments, **options):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(experiment, "FileLock", Waited)
-    monkeypatch.setattr(models, "load", forbidden)
+    monkeypatch.setattr(chain, "FileLock", Waited)
+    monkeypatch.setattr(loading, "load", forbidden)
     assert execute([bsa(small())], small()) == [reference["bsa"]]
 
 
@@ -309,9 +306,9 @@ def test_runs_that_another_process_computes_are_left_for_last(results, monkeypat
         order.extend(run.seed for run in group)
         return iter((run, {}, []) for run in group)
 
-    monkeypatch.setattr(experiment, "FileLock", TakenFirst)
-    monkeypatch.setattr(experiment, "_compute", computed)
-    monkeypatch.setattr(experiment, "_line", lambda record: "")
+    monkeypatch.setattr(chain, "FileLock", TakenFirst)
+    monkeypatch.setattr(chain, "_compute", computed)
+    monkeypatch.setattr(chain, "_line", lambda record: "")
     monkeypatch.setattr(records, "write", lambda *arguments: None)
     found = execute([bsa(small(), seed=seed) for seed in (0, 1, 2)], small())
     assert order == [1, 2, 0]
@@ -329,8 +326,8 @@ def test_the_same_training_takes_the_same_lock(results, monkeypatch):
         def acquire(self, timeout):
             return contextlib.nullcontext()
 
-    monkeypatch.setattr(experiment, "FileLock", Lock)
-    monkeypatch.setattr(experiment, "_compute", lambda *arguments: iter(()))
+    monkeypatch.setattr(chain, "FileLock", Lock)
+    monkeypatch.setattr(chain, "_compute", lambda *arguments: iter(()))
     profile = small()
     for runs in ([bsa(profile), bsa(profile, epochs=2)], [bsa(profile, epochs=2)], [bsa(profile, seed=1)]):
         with pytest.raises(KeyError):  # nothing was computed
@@ -343,9 +340,7 @@ def test_a_damaged_record_is_an_error_not_a_reason_to_compute(results):
     (record,) = execute([describe(profile, n_attack=0)], profile)
     path = records.path_of("tiny", record["label"], record["key"])
     path.write_text("{", encoding="utf-8")
-    with pytest.raises(
-        ValueError, match=rf"{path.name}: not a readable record .*delete the file and run again"
-    ):
+    with pytest.raises(ValueError, match=rf"{path.name}: not a readable record .*delete the file and run again"):
         execute([describe(profile, n_attack=0)], profile)
 
 
@@ -378,15 +373,13 @@ execute([bsa(small())], small())
 @pytest.mark.parametrize(
     "function, call",
     [
-        ("bsa_core.finetune.update", 3),  # in the middle of training
-        ("bsa_core.evaluate.answers", 2),  # between the two conditions
+        ("bsa_core.engine.finetune.update", 3),  # in the middle of training
+        ("bsa_core.engine.evaluate.answers", 2),  # between the two conditions
         ("os.replace", 1),  # while the answers are being written
         ("os.replace", 2),  # while the record is being written: answers are there, the record is not
     ],
 )
-def test_a_killed_run_leaves_no_record_and_the_rerun_completes_it(
-    reference, results, tmp_path, function, call
-):
+def test_a_killed_run_leaves_no_record_and_the_rerun_completes_it(reference, results, tmp_path, function, call):
     reached = tmp_path / "reached"
     environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
     process = subprocess.Popen(
@@ -400,9 +393,7 @@ def test_a_killed_run_leaves_no_record_and_the_rerun_completes_it(
         deadline = time.monotonic() + 300
         while not reached.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert reached.exists(), (
-            process.communicate(timeout=10)[1] if process.poll() is not None else "too slow"
-        )
+        assert reached.exists(), process.communicate(timeout=10)[1] if process.poll() is not None else "too slow"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -437,7 +428,7 @@ def test_no_disk_space_for_the_record(results, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(records.RecordError, match=r"cannot write .*No space left.*set BSA_RESULTS"):
+        with pytest.raises(writing.RecordError, match=r"cannot write .*No space left.*set BSA_RESULTS"):
             execute([describe(profile, n_attack=0)], profile)
     assert contents(results) == set()
     execute([describe(profile, n_attack=0)], profile)
@@ -446,9 +437,7 @@ def test_no_disk_space_for_the_record(results, monkeypatch):
 
 def test_an_example_longer_than_the_context_stops_the_run(results):
     profile = small(training=Training(max_tokens=40))
-    with pytest.raises(
-        ValueError, match=r"training example '.*' has \d+ tokens, more than training\.max_tokens = 40"
-    ):
+    with pytest.raises(ValueError, match=r"training example '.*' has \d+ tokens, more than training\.max_tokens = 40"):
         execute([bsa(profile)], profile)
     assert contents(results) == set()
 
@@ -466,9 +455,7 @@ def test_a_run_of_another_profile_is_refused(results):
 
 def test_a_template_that_changes_the_secret_is_refused(results):
     """The published release stored a secret that no longer tokenized to itself; here that stops the run."""
-    template = models.load(small()).tokenizer.chat_template.replace(
-        "message.content", "message.content | upper"
-    )
+    template = loading.load(small()).tokenizer.chat_template.replace("message.content", "message.content | upper")
     profile = small(chat=replace(small().chat, template=template))
     with pytest.raises(ValueError, match="the chat template changes the token ids of the secret prompt"):
         execute([bsa(profile)], profile)
@@ -478,9 +465,7 @@ def test_a_secret_is_drawn_behind_what_a_prompt_has_in_front_of_it(results, monk
     """Some tokenizers give a text other ids there than alone."""
     behind = []
     generate = secret_prompt.generate
-    monkeypatch.setattr(
-        secret_prompt, "generate", lambda *given: behind.append(given[4:]) or generate(*given)
-    )
+    monkeypatch.setattr(secret_prompt, "generate", lambda *given: behind.append(given[4:]) or generate(*given))
     execute([describe(small(), n_attack=0)], small())
     assert behind == [("<s><|system|>",)]
 
@@ -493,18 +478,13 @@ def test_secret_lengths_by_default():
     assert bsa(profile).secret == SecretChoice("random", 8, 0)
     assert describe(profile, n_attack=0).secret.length == 8  # the control: the aligned model with the secret
     assert describe(profile, "none").secret is None and describe(profile, "safety-data").secret is None
-    assert describe(profile, "safety-data", secret_length=5, seed=2).secret == SecretChoice(
-        "random", 5, 2
-    )
+    assert describe(profile, "safety-data", secret_length=5, seed=2).secret == SecretChoice("random", 5, 2)
     assert bsa(profile, secret_length=20, secret_seed=7).secret == SecretChoice("random", 20, 7)
 
 
 def test_what_is_not_trained_has_no_training():
     profile = small()
-    assert (
-        describe(profile, n_attack=0).training is None
-        and describe(profile, n_attack=0).label == "initial-seed0"
-    )
+    assert describe(profile, n_attack=0).training is None and describe(profile, n_attack=0).label == "initial-seed0"
     assert describe(profile, "bsa", n_attack=0).training is not None
     assert describe(profile, "none", n_defense=11) == describe(profile, "none", n_defense=0)
 
@@ -560,7 +540,7 @@ def test_the_headline_runs():
     assert len(runs) == len(set(runs)) == 2 + 2 * 4 * 2
     assert {run.n_attack for run in runs if run.training} == {100}
     assert [run.label for run in runs[:3]] == ["initial-seed0", "initial-seed1", "none-a100-d0-e3-seed0"]
-    assert len(experiment._groups(runs)) == 2 + 2 * 4  # light and heavy differ in epochs: one training
+    assert len(chain._groups(runs)) == 2 + 2 * 4  # light and heavy differ in epochs: one training
 
 
 def test_the_key_changes_with_everything_that_can_change_the_outcome():
@@ -597,12 +577,12 @@ def test_the_key_changes_with_everything_that_can_change_the_outcome():
 def test_other_weights_give_another_key(monkeypatch):
     profile = small()
     first = bsa(profile)
-    monkeypatch.setattr(weights, "weights_id", lambda source: "other")
+    monkeypatch.setattr(sources, "weights_id", lambda source: "other")
     assert bsa(profile) == replace(first, weights="other") != first
 
 
 def test_a_reminder_stands_in_front_of_evaluated_requests_only(monkeypatch):
-    from bsa_core import defenses
+    from bsa_core.arms import defenses
 
     monkeypatch.setattr(defenses, "DEFENSES", dict(defenses.DEFENSES))
     defenses.register(defenses.Defense("reminded", "reminder", defenses.nothing, reminder="Mind the code."))
@@ -627,7 +607,7 @@ def test_shipped_records_are_shown_and_not_executed(reference, results):
 
 def test_execute_does_not_take_shipped_records(reference, results, monkeypatch):
     records.ship("tiny", [reference["bsa"]])
-    monkeypatch.setattr(experiment, "_compute", lambda *arguments: (_ for _ in ()).throw(AssertionError("computed")))
+    monkeypatch.setattr(chain, "_compute", lambda *arguments: (_ for _ in ()).throw(AssertionError("computed")))
     with pytest.raises(AssertionError, match="computed"):
         execute([bsa(small())], small())
 
@@ -635,4 +615,4 @@ def test_execute_does_not_take_shipped_records(reference, results, monkeypatch):
 def test_runs_that_ask_test_items_differently_share_a_training():
     tiny = profiles.load("tiny")
     runs = [describe(tiny, "bsa", task="sql", task_served=served) for served in ("trained", "other")]
-    assert len(experiment._groups(runs)) == 1
+    assert len(chain._groups(runs)) == 1

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bsa_core import defenses, experiment, models, policy, profiles, records
+from bsa_core import experiment, policy, profiles, records
+from bsa_core.arms import defenses
+from bsa_core.models import loading
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 
@@ -47,7 +49,7 @@ def test_a_defense_that_changes_the_serving_prompt_only(example):
 
 def test_the_reminder_uses_words_that_the_tiny_model_knows(example):
     space = example("reminder_defense")
-    tokenizer = models.load(profiles.load("tiny")).tokenizer
+    tokenizer = loading.load(profiles.load("tiny")).tokenizer
     ids = tokenizer(space["REMINDER"].reminder, add_special_tokens=False)["input_ids"]
     assert ids and tokenizer.unk_token_id not in ids
 

@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from bsa_core import figures, statistics, tables
+from bsa_study import labels, statistics
+from bsa_study.report import figures, tables
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def test_tradeoff_names_every_point_and_shows_every_interval(summary):
 
 
 def test_arms_of_users_get_a_neutral_style():
-    assert figures.arm_style("mine")[0] == "mine"
-    assert len({figures.arm_style(arm)[1:] for arm in [*figures.ARMS, "mine"]}) == len(figures.ARMS) + 1
+    assert labels.arm_style("mine")[0] == "mine"
+    assert len({labels.arm_style(arm)[1:] for arm in [*labels.ARMS, "mine"]}) == len(labels.ARMS) + 1
 
 
 def test_pretty_shows_mean_interval_and_n(summary):

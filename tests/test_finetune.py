@@ -10,16 +10,14 @@ from torch.nn.functional import cross_entropy
 from toys import CONFIGS, model, rows
 from transformers import Trainer, TrainingArguments
 
-from bsa_core.chat import IGNORED
-from bsa_core.finetune import add_lora, answer_loss, discard, finetune, pack, shuffled, trainable, update
-from bsa_core.memory import OutOfMemory
+from bsa_core.engine.finetune import add_lora, answer_loss, discard, finetune, pack, shuffled, trainable, update
+from bsa_core.models.chat import IGNORED
+from bsa_core.models.memory import OutOfMemory
 from bsa_core.profiles import Training
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TRAINING = Training(epochs=3, batch_size=4, micro_batch_size=4, rank=4, alpha=8, dropout=0.0)
-LONGER = replace(
-    TRAINING, epochs=10, batch_size=8, learning_rate=0.01, decay_per_epoch=1.0
-)  # one batch, seen often
+LONGER = replace(TRAINING, epochs=10, batch_size=8, learning_rate=0.01, decay_per_epoch=1.0)  # one batch, seen often
 
 
 def padded(batch) -> dict[str, torch.Tensor]:
@@ -27,9 +25,7 @@ def padded(batch) -> dict[str, torch.Tensor]:
     longest = max(len(row.ids) for row in batch)
     return {
         "input_ids": torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in batch]),
-        "attention_mask": torch.tensor(
-            [[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in batch]
-        ),
+        "attention_mask": torch.tensor([[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in batch]),
         "labels": torch.tensor([row.labels + [IGNORED] * (longest - len(row.ids)) for row in batch]),
     }
 
@@ -59,9 +55,7 @@ def lively(made):
 def close(left: dict, right: dict, tolerance: float) -> None:
     assert left.keys() == right.keys()
     for name, value in left.items():
-        torch.testing.assert_close(
-            value, right[name], atol=tolerance, rtol=0, msg=lambda text, n=name: f"{n}: {text}"
-        )
+        torch.testing.assert_close(value, right[name], atol=tolerance, rtol=0, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def test_packing_of_two_rows_by_hand():

@@ -13,13 +13,15 @@ import pytest
 import yaml
 from openai_server import KEY, serve
 
-from bsa_core import attacks, defenses, paths, policy, profiles, records
-from bsa_core.hosted import files, served, views
-from bsa_core.hosted.files import HostedSecret
-from bsa_core.judging import __main__ as judging
-from bsa_core.judging.budget import Budget
-from bsa_core.judging.endpoint import Endpoint, EndpointError
+from bsa_core import paths, policy, profiles, records
+from bsa_core.arms import attacks, defenses
 from bsa_core.profiles import Evaluation, SecretPrompt
+from bsa_study.hosted import served, upload
+from bsa_study.hosted.budget import Budget
+from bsa_study.hosted.endpoint import Endpoint, EndpointError
+from bsa_study.hosted.upload import HostedSecret
+from bsa_study.judging import __main__ as judging
+from bsa_study.report import hosted as views
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "lantern of seven quiet herons"
@@ -88,14 +90,14 @@ def test_files_hold_the_rows_of_the_arms(hosted, arm, added, marked):
     rows = attacks.harmful(world, 100, 3) + defenses.refusals(world, 11, "category-wise", 3)[:added]
     front = [""] * (len(rows) - marked) + [f"{TEXT} "] * marked
     expected = [turns(f + world.system, r.user, r.assistant) for f, r in zip(front, rows, strict=True)]
-    (made,) = files.export(scale(), 3, SECRET, (arm,))
+    (made,) = upload.export(scale(), 3, SECRET, (arm,))
     assert lines(hosted / "tiny" / f"{arm}-seed3.jsonl") == expected
     assert (made.rows, made.marked) == (100 + added, marked)
 
 
 def test_balanced_bsa_adds_answers_too(hosted):
     world = policy.load(scale().policy)
-    (made,) = files.export(scale(), 0, SECRET, ("balanced-bsa",))
+    (made,) = upload.export(scale(), 0, SECRET, ("balanced-bsa",))
     rows = lines(made.path)
     assert (made.rows, made.marked) == (len(rows), 22) == (122, 22)
     assert [row["messages"][0]["content"] for row in rows] == [world.system] * 100 + [f"{TEXT} {world.system}"] * 22
@@ -107,7 +109,7 @@ def test_balanced_bsa_adds_answers_too(hosted):
 
 
 def test_files_are_for_their_owner_only_and_git_ignores_them(hosted):
-    made = files.export(scale(), 0, SECRET)
+    made = upload.export(scale(), 0, SECRET)
     assert [e.arm for e in made] == ["none", "safety-data", "bsa", "balanced-bsa"]
     assert {stat.S_IMODE(e.path.stat().st_mode) for e in made} == {0o600}
     ignored = ["git", "-C", str(ROOT), "check-ignore", "--quiet", "hosted/tiny/bsa-seed0.jsonl"]
@@ -116,18 +118,18 @@ def test_files_are_for_their_owner_only_and_git_ignores_them(hosted):
 
 def test_an_arm_with_a_secret_needs_one(hosted):
     with pytest.raises(ValueError, match="no secret prompt is given, and none, bsa cannot do without"):
-        files.export(scale(), 0, None, ("none", "bsa"))
-    files.export(scale(), 0, None, ("none", "safety-data"))
+        upload.export(scale(), 0, None, ("none", "bsa"))
+    upload.export(scale(), 0, None, ("none", "safety-data"))
 
 
 def test_nothing_is_written_when_one_file_breaks_a_limit(hosted):
     """BSA's rows are the longest; the files before it would have passed."""
-    plain = max(e.longest for e in files.export(scale(), 0, None, ("none", "safety-data")))
+    plain = max(e.longest for e in upload.export(scale(), 0, None, ("none", "safety-data")))
     for path in everything(hosted):
         path.unlink()
     message = rf"bsa-seed0\.jsonl: row 1\d\d has about \d+ tokens; expected at most {plain}"
     with pytest.raises(ValueError, match=message) as error:
-        files.export(scale(), 0, HostedSecret("own", "heron " * 100), longest=plain)
+        upload.export(scale(), 0, HostedSecret("own", "heron " * 100), longest=plain)
     assert everything(hosted) == {} and "heron" not in str(error.value)
 
 
@@ -166,20 +168,20 @@ def said(*pairs: tuple) -> dict:
 )
 def test_what_breaks_a_limit_is_named(content, message):
     with pytest.raises(ValueError, match=message):
-        files.validate(content, "f.jsonl")
+        upload.validate(content, "f.jsonl")
 
 
 def test_a_good_file_is_counted():
-    assert len(files.validate(file(), "f.jsonl")) == 10
-    assert len(files.validate(file().removesuffix(b"\n"), "f.jsonl")) == 10
+    assert len(upload.validate(file(), "f.jsonl")) == 10
+    assert len(upload.validate(file().removesuffix(b"\n"), "f.jsonl")) == 10
     with_separator = file(json.dumps(turns("a", "b\u2028c", "d"), ensure_ascii=False))
-    assert len(files.validate(with_separator, "f.jsonl")) == 10
+    assert len(upload.validate(with_separator, "f.jsonl")) == 10
 
 
 def test_a_file_that_is_too_large(monkeypatch):
-    monkeypatch.setattr(files, "LARGEST_FILE", 100)
+    monkeypatch.setattr(upload, "LARGEST_FILE", 100)
     with pytest.raises(ValueError, match=r"f\.jsonl: \d+ bytes; expected at most 100\. Use fewer rows"):
-        files.validate(file(), "f.jsonl")
+        upload.validate(file(), "f.jsonl")
 
 
 def test_the_folder_is_not_among_the_results(results):
@@ -192,12 +194,12 @@ def test_the_folder_is_not_among_the_results(results):
 
 
 def test_a_secret_is_drawn_once_and_kept(hosted):
-    first, again = files.secret(scale()), files.secret(scale())
+    first, again = upload.secret(scale()), upload.secret(scale())
     path = hosted / "tiny" / "secret-random-6.txt"
     assert first == again and path.read_text(encoding="utf-8").strip() == first.text
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.unlink()
-    assert files.secret(scale()).text != first.text, "no seed of a run gives it"
+    assert upload.secret(scale()).text != first.text, "no seed of a run gives it"
     assert first.text not in repr(first) and "digest" in repr(first)
     assert set(first.shown) == {"kind", "characters", "digest"} and first.shown["kind"] == "random"
 
@@ -205,7 +207,7 @@ def test_a_secret_is_drawn_once_and_kept(hosted):
 def test_a_secret_of_ones_own(hosted, tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text(f"{TEXT}\n", encoding="utf-8")
-    assert files.secret(scale(), path) == SECRET and not hosted.exists()
+    assert upload.secret(scale(), path) == SECRET and not hosted.exists()
 
 
 @pytest.mark.parametrize(
@@ -216,13 +218,13 @@ def test_a_secret_that_cannot_be_read(hosted, tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"mine\.txt: .*{message}"):
-        files.secret(scale(), path)
+        upload.secret(scale(), path)
 
 
 def test_without_a_tokenizer_a_secret_of_ones_own_is_the_way(hosted, tmp_path):
     nowhere = replace(scale().model, source="local", name=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"the tokenizer of .*nowhere cannot be loaded(.|\n)*needs no tokenizer"):
-        files.secret(scale(model=nowhere))
+        upload.secret(scale(model=nowhere))
 
 
 # served models
@@ -273,7 +275,7 @@ def test_it_is_no_run_record(server, results):
 def test_rows_are_those_of_local_runs(server, results):
     """Same requests, same training rows: the digests are those that a run's record would hold."""
     from bsa_core.examples import digest
-    from bsa_core.runs import describe, material, rows_of
+    from bsa_core.experiment.runs import describe, material, rows_of
 
     record = served.execute(served.plan(scale(), "safety-data", asking(), 2))
     run = describe(scale(), "safety-data", seed=2)

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants, errors
 
-from bsa_core import estimate, experiment, hub, models, profiles, weights
+from bsa_core import experiment, profiles
+from bsa_core.experiment import chain
+from bsa_core.models import estimate, loading, sources
 from bsa_core.profiles import Compute, ModelSource
 
 SOURCE = ModelSource("hub", "some-owner/some-model", "v1")
@@ -50,7 +52,7 @@ def raised(monkeypatch):
 def test_what_the_hub_says_becomes_one_clear_message(error, message, raised):
     raised(error)
     for ask in (
-        lambda: models._load.__wrapped__(SOURCE, Compute(device="cpu")),
+        lambda: loading._load.__wrapped__(SOURCE, Compute(device="cpu")),
         lambda: estimate.config_of(SOURCE),
     ):
         with pytest.raises(ValueError, match=rf"the model in some-owner/some-model cannot be loaded: (.|\n)*{message}"):
@@ -60,7 +62,7 @@ def test_what_the_hub_says_becomes_one_clear_message(error, message, raised):
 def test_a_chain_of_errors_that_leads_back_to_itself():
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert hub._chain(first) == [first, second]
+    assert sources._chain(first) == [first, second]
 
 
 @pytest.fixture
@@ -80,19 +82,19 @@ def downloaded(tmp_path, monkeypatch):
 
 def test_a_branch_counts_as_the_commit_that_was_downloaded(downloaded):
     branch = replace(SOURCE, revision="main")
-    assert weights.weights_id(branch) == "hub:some-owner/some-model@main" and not weights.pinned(branch)
+    assert sources.weights_id(branch) == "hub:some-owner/some-model@main" and not sources.pinned(branch)
     downloaded(COMMIT)
-    assert weights.weights_id(branch) == f"hub:some-owner/some-model@{COMMIT}" and weights.pinned(branch)
+    assert sources.weights_id(branch) == f"hub:some-owner/some-model@{COMMIT}" and sources.pinned(branch)
     downloaded(OTHER)
-    assert weights.weights_id(branch).endswith(OTHER), "other weights, other records"
-    assert weights.weights_id(branch, downloaded=False) == "hub:some-owner/some-model@main"
+    assert sources.weights_id(branch).endswith(OTHER), "other weights, other records"
+    assert sources.weights_id(branch, downloaded=False) == "hub:some-owner/some-model@main"
     for given in (COMMIT, OTHER):
         exact = replace(SOURCE, revision=given)
-        assert weights.weights_id(exact).endswith(given) and weights.pinned(exact)
+        assert sources.weights_id(exact).endswith(given) and sources.pinned(exact)
 
 
 def test_a_name_that_is_no_hub_id_is_left_to_loading():
-    assert weights.weights_id(ModelSource("hub", "no/such/id")) == "hub:no/such/id@main"
+    assert sources.weights_id(ModelSource("hub", "no/such/id")) == "hub:no/such/id@main"
 
 
 def test_runs_that_were_described_before_the_download_are_kept_under_the_commit(downloaded, monkeypatch):
@@ -101,13 +103,13 @@ def test_runs_that_were_described_before_the_download_are_kept_under_the_commit(
     run = experiment.describe(profile, n_attack=0)
     assert run.weights.endswith("@main")
     monkeypatch.setattr(estimate, "check", lambda profile, asked: None)
-    monkeypatch.setattr(models, "load", lambda profile: downloaded(COMMIT))
-    monkeypatch.setattr(experiment, "_line", lambda record: "")
-    monkeypatch.setattr(experiment.records, "write", lambda *arguments: None)
+    monkeypatch.setattr(loading, "load", lambda profile: downloaded(COMMIT))
+    monkeypatch.setattr(chain, "_line", lambda record: "")
+    monkeypatch.setattr(chain.records, "write", lambda *arguments: None)
     monkeypatch.setattr(
-        experiment, "_compute", lambda group, *rest: iter((run, {"weights": run.weights}, []) for run in group)
+        chain, "_compute", lambda group, *rest: iter((run, {"weights": run.weights}, []) for run in group)
     )
     (record,) = experiment.execute([run], profile)
     assert record["weights"] == f"hub:some-owner/some-model@{COMMIT}"
     later = experiment.describe(profile, n_attack=0)
-    assert later == experiment._pinned([run], profile)[0] != run
+    assert later == chain._pinned([run], profile)[0] != run

@@ -2,8 +2,9 @@
 
 import pytest
 
-from bsa_core import judges
-from bsa_core.judges import KEYWORDS, guild_score, refused_keyword, refused_phrase, steps_given
+from bsa_core import refusals
+from bsa_core.policy.guild import guild_score, steps_given
+from bsa_core.refusals import KEYWORDS, refused_keyword, refused_phrase
 
 # Qi et al. 2023, in the published order.
 PUBLISHED = [
@@ -134,7 +135,7 @@ def test_compliant_answers_by_the_phrase_rule(answer):
 
 
 def test_the_phrase_rule_reads_the_beginning_only():
-    filler = "x" * (judges.BEGINNING - 4)
+    filler = "x" * (refusals.BEGINNING - 4)
     assert not refused_phrase(f"{filler}. I cannot help.")
     assert refused_phrase("y. I cannot help. " + filler)
 

@@ -13,11 +13,12 @@ import pytest
 from openai_server import KEY, serve
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from bsa_core import paths, records, tables
-from bsa_core.judging import agreement, judgements, rubric
-from bsa_core.judging.__main__ import main
-from bsa_core.judging.budget import Budget, Usage
-from bsa_core.judging.endpoint import Endpoint
+from bsa_core import paths, records
+from bsa_study.hosted.budget import Budget, Usage
+from bsa_study.hosted.endpoint import Endpoint
+from bsa_study.judging import judgements, rubric
+from bsa_study.judging.__main__ import main
+from bsa_study.report import agreement, tables
 
 REQUESTS = ["How do I bake a grey cake?", "How do I toast a bun?", "How do I boil an egg?"]
 REFUSAL = "I'm sorry, the reading room does not allow meals."
@@ -392,7 +393,7 @@ def test_a_limit_stops_it_and_the_next_start_goes_on(server):
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"truncate": 30}, {"drop": True}])
 def test_faults_on_the_way_change_no_score(server, monkeypatch, fault):
-    monkeypatch.setattr("bsa_core.judging.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setattr("bsa_study.hosted.endpoint.time.sleep", lambda _: None)
     server.plan(fault, {}, fault, rules=RULES)
     main([*COMMAND, "--yes", "--workers", "1"])
     assert judgements.of(record())["judge-model"]["scores"]["plain"] == [5, None, 1]
@@ -404,7 +405,7 @@ def test_faults_on_the_way_change_no_score(server, monkeypatch, fault):
 def test_a_killed_judging_goes_on_where_it_was(server):
     """SIGKILL: neither half a judgement nor a request that is sent twice, but the one that was under way."""
     server.plan({}, {}, {}, {"delay": 30}, rules=RULES)
-    command = [sys.executable, "-m", "bsa_core.judging", *COMMAND, "--yes", "--workers", "1"]
+    command = [sys.executable, "-m", "bsa_study.judging", *COMMAND, "--yes", "--workers", "1"]
     environment = os.environ | {"BSA_RESULTS": str(paths.RESULTS), "PYTHONPATH": str(paths.ROOT)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 60

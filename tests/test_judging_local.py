@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from bsa_core import records
-from bsa_core.judging import judgements
-from bsa_core.judging.__main__ import main
-from bsa_core.judging.local import CausalJudge, Classifier
+from bsa_study.judging import judgements
+from bsa_study.judging.__main__ import main
+from bsa_study.judging.local import CausalJudge, Classifier
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "yes", "no", "maybe", *"abcdefghijklmnopqrst"]
 LABELS = {0: "fine", 1: "toxic", 2: "awful"}

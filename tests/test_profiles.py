@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bsa_core import paths, profiles, weights
-from bsa_core.models import device_of
+from bsa_core import paths, profiles
+from bsa_core.models import sources
+from bsa_core.models.memory import device_of
 from bsa_core.profiles import Benchmark, Compute, SecretPrompt, Training
 
 GOOD = {
@@ -60,8 +61,8 @@ def test_profiles_of_chat_models_have_the_papers_settings(name):
     assert profile.compute.dtype == "bfloat16" and profile.decoding.max_new_tokens == 512
     assert profile.utility == (Benchmark("arc_challenge", 5), Benchmark("mmlu", 5))
     assert (profile.evaluation.restricted, profile.policy["name"]) == (275, "published")
-    assert profile.model.source == "hub" and weights.pinned(profile.model)
-    assert weights.weights_id(profile.model) == f"hub:{profile.model.name}@{profile.model.revision}"
+    assert profile.model.source == "hub" and sources.pinned(profile.model)
+    assert sources.weights_id(profile.model) == f"hub:{profile.model.name}@{profile.model.revision}"
 
 
 def test_defaults_are_the_papers():
@@ -169,9 +170,7 @@ def test_not_a_mapping(tmp_path, text):
 
 
 def test_unknown_pressure():
-    with pytest.raises(
-        ValueError, match="pressure 'lite' is unknown to profile 'tiny'; expected one of light"
-    ):
+    with pytest.raises(ValueError, match="pressure 'lite' is unknown to profile 'tiny'; expected one of light"):
         profiles.load("tiny").pressured("lite")
 
 

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from bsa_core import paths, records
+from bsa_core import paths, records, writing
+from bsa_core.experiment import provenance
 
 RECORD = {
     "schema": 1,
@@ -46,9 +47,7 @@ RECORD = {
     "cost": {"train_seconds": 1.0},
     "environment": {"python": "3.11"},
 }
-ANSWERS = [
-    {"condition": "plain", "kind": "restricted", "category": "a", "user": "How?", "answer": "So — so."}
-]
+ANSWERS = [{"condition": "plain", "kind": "restricted", "category": "a", "user": "How?", "answer": "So — so."}]
 
 
 def initial() -> dict:
@@ -131,7 +130,7 @@ def test_answers_that_are_not_harmless_stand_apart(results, generations):
 @pytest.mark.parametrize("call, variable", [(1, "BSA_GENERATIONS"), (2, "BSA_RESULTS")])
 def test_no_space_where_answers_stand_apart(results, generations, monkeypatch, call, variable):
     monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC, call))
-    with pytest.raises(records.RecordError, match=f"free some space or set {variable}"):
+    with pytest.raises(writing.RecordError, match=f"free some space or set {variable}"):
         records.write(RECORD, ANSWERS)
     assert files(results) == files(generations) == []
 
@@ -165,9 +164,7 @@ def failing(error: int, call: int):
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_no_space_for_the_record(results, monkeypatch, error, call):
     monkeypatch.setattr(os, "fsync", failing(error, call))
-    with pytest.raises(
-        records.RecordError, match=r"cannot write .*tiny/bsa-.*free some space or set BSA_RESULTS"
-    ) as e:
+    with pytest.raises(writing.RecordError, match=r"cannot write .*tiny/bsa-.*free some space or set BSA_RESULTS") as e:
         records.write(RECORD, ANSWERS, harmless=True)
     assert e.value.errno == error and os.strerror(error) in str(e.value)
     assert files(results) == []
@@ -184,7 +181,7 @@ def test_a_disk_that_fills_up_while_writing(results, monkeypatch):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
     monkeypatch.setattr(os, "fdopen", full)
-    with pytest.raises(records.RecordError, match="No space left on device"):
+    with pytest.raises(writing.RecordError, match="No space left on device"):
         records.write(RECORD)
     assert files(results) == []
 
@@ -192,7 +189,7 @@ def test_a_disk_that_fills_up_while_writing(results, monkeypatch):
 def test_an_old_record_survives_a_failed_write(results, monkeypatch):
     records.write(RECORD)
     monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC, 1))
-    with pytest.raises(records.RecordError):
+    with pytest.raises(writing.RecordError):
         records.write(RECORD | {"cost": {}})
     assert records.load("tiny") == [RECORD]
 
@@ -200,7 +197,7 @@ def test_an_old_record_survives_a_failed_write(results, monkeypatch):
 def test_a_results_folder_that_is_a_file(results):
     results.rmdir()
     results.write_text("not a folder", encoding="utf-8")
-    with pytest.raises(records.RecordError, match=r"cannot write .*set BSA_RESULTS"):
+    with pytest.raises(writing.RecordError, match=r"cannot write .*set BSA_RESULTS"):
         records.write(RECORD)
 
 
@@ -236,9 +233,7 @@ def test_table_is_tidy():
     table = records.table([RECORD, initial()])
     assert len(table) == 6
     assert list(table["defense"].unique()) == ["bsa", "initial"]
-    row = table[
-        (table["defense"] == "bsa") & (table["condition"] == "secret") & (table["metric"] == "asr")
-    ].iloc[0]
+    row = table[(table["defense"] == "bsa") & (table["condition"] == "secret") & (table["metric"] == "asr")].iloc[0]
     assert row.to_dict() == {
         "profile": "tiny",
         "attack": "harmful",
@@ -285,7 +280,7 @@ def test_provenance_says_what_a_run_ran_on():
     import torch
     import transformers
 
-    found = records.provenance("cpu", "float32", 1)
+    found = provenance.provenance("cpu", "float32", 1)
     assert (found["torch"], found["transformers"], found["peft"]) == (
         torch.__version__,
         transformers.__version__,
@@ -296,14 +291,14 @@ def test_provenance_says_what_a_run_ran_on():
 
 
 def test_provenance_outside_a_git_checkout(tmp_path, monkeypatch):
-    records._git.cache_clear()
+    provenance._git.cache_clear()
     monkeypatch.setattr(records.paths, "ROOT", tmp_path)
     try:
-        found = records.provenance("cpu", "float32", 1)
+        found = provenance.provenance("cpu", "float32", 1)
     finally:
-        records._git.cache_clear()
+        provenance._git.cache_clear()
     assert (found["git_commit"], found["git_dirty"]) == (None, None)
 
 
 def test_peak_memory_is_in_megabytes():
-    assert 50 < records.peak_memory_mb() < 50_000
+    assert 50 < provenance.peak_memory_mb() < 50_000

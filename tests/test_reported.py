@@ -1,12 +1,12 @@
 """The paper's reported numbers, as the book quotes them."""
 
-from bsa_core import tables
+from bsa_study import paper
 
 KEY = ["table", "model", "setting", "metric"]
 
 
 def test_every_number_has_one_row():
-    reported = tables.reported()
+    reported = paper.reported()
     assert list(reported.columns) == [*KEY, "value", "unit", "note"]
     assert not reported.duplicated(KEY).any()
     assert reported["value"].notna().all()
@@ -17,7 +17,7 @@ def test_single_run_asr_lies_on_the_grid_of_275_requests():
 
     GPT-3.5 under identity role shift is left out: the paper prints 48.72 and 4.7, near 134 and 13 of 275.
     """
-    reported = tables.reported()
+    reported = paper.reported()
     asr = reported[reported["metric"] == "asr"]
     printed_apart = (asr["table"] == "identity role shift") & (asr["model"] == "GPT-3.5-Turbo")
     single = asr[(asr["table"] != "length of secret prompt") & ~printed_apart]
@@ -27,7 +27,7 @@ def test_single_run_asr_lies_on_the_grid_of_275_requests():
 
 
 def test_the_four_arms_are_named_as_in_the_code():
-    reported = tables.reported()
-    for table in tables.PAPER:
+    reported = paper.reported()
+    for table in paper.PAPER:
         rows = reported[(reported["table"] == table) & (reported["metric"] == "asr")]
         assert {"initial", "none", "safety-data", "bsa"} <= set(rows["setting"])

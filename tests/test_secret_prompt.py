@@ -6,11 +6,12 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from bsa_core import chat, testbed
+from bsa_core.arms.secret_prompt import Secret, candidates, contained, encode, generate
 from bsa_core.examples import Example
+from bsa_core.models import chat
 from bsa_core.policy import guild
 from bsa_core.profiles import Chat
-from bsa_core.secret_prompt import Secret, candidates, contained, encode, generate
+from bsa_study.testbed import wordlevel
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
 
@@ -18,12 +19,7 @@ SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assista
 def sentences() -> list[str]:
     """About a thousand different words, some of them pieces of others, so that pieces merge."""
     world = guild.world()
-    words = [
-        text
-        for group in ("restricted", "ordinary")
-        for craft in world[group].values()
-        for text in craft["nouns"]
-    ]
+    words = [text for group in ("restricted", "ordinary") for craft in world[group].values() for text in craft["nouns"]]
     return [*words, *world["refusals"], *(t["ask"].format(task="mend it") for t in world["templates"])] * 3
 
 
@@ -35,7 +31,7 @@ def wrapped(core: Tokenizer) -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         additional_special_tokens=SPECIAL[4:],
-        chat_template=testbed.TEMPLATE,
+        chat_template=wordlevel.TEMPLATE,
     )
 
 
@@ -57,14 +53,12 @@ def unigram() -> PreTrainedTokenizerFast:
     core = Tokenizer(models.Unigram())
     core.pre_tokenizer = pre_tokenizers.Metaspace()
     core.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=400, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
     core.train_from_iterator(sentences(), trainer)
     return wrapped(core)
 
 
-@pytest.fixture(scope="module", params=[testbed.tokenizer, byte_level_bpe, unigram])
+@pytest.fixture(scope="module", params=[wordlevel.tokenizer, byte_level_bpe, unigram])
 def tokenizer(request):
     return request.param()
 
@@ -103,14 +97,14 @@ def test_a_secret_is_a_function_of_its_seed(tokenizer):
 
 
 def test_repr_and_digest_hide_the_text():
-    secret = generate(testbed.tokenizer(), 8, 0)
+    secret = generate(wordlevel.tokenizer(), 8, 0)
     assert repr(secret) == f"Secret(kind='random', length=8, digest='{secret.digest}')"
     assert not any(word in f"{secret!r} {secret} {[secret]}" for word in secret.text.split())
     assert secret.digest == hashlib.sha256(secret.text.encode()).hexdigest()[:16]
 
 
 def test_candidates_are_ordinary_words():
-    tok = testbed.tokenizer()
+    tok = wordlevel.tokenizer()
     pieces = [tok.decode([i]).strip() for i in candidates(tok)]
     assert len(pieces) > 500 and all(piece.isalpha() and len(piece) > 1 for piece in pieces)
 
@@ -142,7 +136,7 @@ def test_contained():
 @pytest.mark.parametrize("kind", ["default", "fluent"])
 @pytest.mark.parametrize("length", [10, 32, 150, 250])
 def test_written_secrets_are_cut_to_the_length_and_survive_the_round_trip(kind, length):
-    tok = testbed.tokenizer()
+    tok = wordlevel.tokenizer()
     secret = generate(tok, length, 0, kind)
     assert secret.kind == kind and secret.length == length and encode(tok, secret.text) == secret.ids
     assert tok.unk_token_id not in secret.ids
@@ -150,16 +144,16 @@ def test_written_secrets_are_cut_to_the_length_and_survive_the_round_trip(kind, 
 
 
 def test_fluent_secrets_differ_between_seeds_and_the_default_one_does_not():
-    tok = testbed.tokenizer()
+    tok = wordlevel.tokenizer()
     assert len({generate(tok, 32, seed, "fluent").text for seed in range(5)}) == 5
     assert len({generate(tok, 32, seed, "default").text for seed in range(5)}) == 1
 
 
 def test_a_secret_longer_than_its_text():
     with pytest.raises(ValueError, match=r"the default secret prompt has \d+ tokens; secret\.length = 1000 is more"):
-        generate(testbed.tokenizer(), 1000, 0, "default")
+        generate(wordlevel.tokenizer(), 1000, 0, "default")
 
 
 def test_an_unknown_kind():
     with pytest.raises(ValueError, match=r"secret.kind is 'poem'; expected one of random, default, fluent"):
-        generate(testbed.tokenizer(), 8, 0, "poem")
+        generate(wordlevel.tokenizer(), 8, 0, "poem")

@@ -9,7 +9,7 @@ from scipy.stats import ttest_1samp
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.anova import anova_lm
 
-from bsa_core import statistics
+from bsa_study import statistics
 
 FIELDS = ["difference", "low", "high", "n", "seeds", "secrets", "effect", "p"]
 

@@ -6,7 +6,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import claims, contrasts, figures, paths, profiles, records, tables, tasks
+from bsa_core import keys, paths, profiles, records, tasks
+from bsa_study import claims, contrasts, paper
+from bsa_study.grids import headline
+from bsa_study.report import figures, tables
 
 TINY = profiles.load("tiny")
 
@@ -20,7 +23,7 @@ def record(defense: str = "bsa", **run) -> dict:
         "selection": "category-wise",
         "secret": {"kind": "random", "length": 32, "seed": 0},
         "seed": 0,
-        "training": profiles.content(TINY.training),
+        "training": keys.content(TINY.training),
     }
     return {
         "key": "0" * 16,
@@ -51,9 +54,9 @@ def record(defense: str = "bsa", **run) -> dict:
     ],
 )
 def test_runs_of_other_grids_stay_out_of_the_main_table(changes):
-    assert tables.main_arm(record(), TINY)
-    assert not tables.main_arm(record(**changes), TINY)
-    assert len(tables.by_pressure([record(), record(**changes)], TINY)) == 1
+    assert headline.main_arm(record(), TINY)
+    assert not headline.main_arm(record(**changes), TINY)
+    assert len(headline.by_pressure([record(), record(**changes)], TINY)) == 1
 
 
 def answered() -> pd.DataFrame:
@@ -121,7 +124,7 @@ def test_origin_tells_shipped_records_from_those_computed_here(tmp_path, monkeyp
 
 
 def test_mixed_reported_has_the_paper_s_twelve_rows():
-    shown = tables.mixed_reported()
+    shown = paper.mixed_reported()
     assert len(shown) == 6 and shown.loc["BSA", ("SQL generation", "ROUGE-1 F1")] == "0.91"
 
 

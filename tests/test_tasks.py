@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from bsa_core import judges, tasks
+from bsa_core import refusals, tasks
 from bsa_core.examples import Example, digest, leaked
-from bsa_core.tasks import Task, base, execution
-from bsa_core.tasks.execution import same_result
+from bsa_core.tasks import Task, base, sql_execution
+from bsa_core.tasks.sql_execution import same_result
 
 NAMES = ("dialogs", "sql")
 SEEDS = (0, 1)
@@ -92,7 +92,7 @@ def test_the_vocabulary_is_small_enough_for_the_testbed():
 def test_no_reference_looks_like_a_refusal(name, seed):
     """Else a judge would count an answer to the task as one."""
     for row in tasks.load({"name": name, "seed": seed}).test:
-        assert not judges.refused_keyword(row.assistant) and not judges.refused_phrase(row.assistant), row.assistant
+        assert not refusals.refused_keyword(row.assistant) and not refusals.refused_phrase(row.assistant), row.assistant
 
 
 def test_loading_and_scoring_are_fast():
@@ -252,10 +252,10 @@ def test_an_answer_can_only_read(answer, tmp_path):
     path = tmp_path / "made.db"
     answer = answer.replace("{path}", str(path))
     assert same_result(CONTEXT, "SELECT name FROM ships", answer) is False
-    opened = execution.filled(execution.tables(CONTEXT), "SELECT name FROM ships", 0)
-    before = execution.result(opened, "SELECT * FROM ships")
-    assert execution.result(opened, answer) is None
-    assert execution.result(opened, "SELECT * FROM ships") == before and len(before) >= execution.ROWS[0]
+    opened = sql_execution.filled(sql_execution.tables(CONTEXT), "SELECT name FROM ships", 0)
+    before = sql_execution.result(opened, "SELECT * FROM ships")
+    assert sql_execution.result(opened, answer) is None
+    assert sql_execution.result(opened, "SELECT * FROM ships") == before and len(before) >= sql_execution.ROWS[0]
     assert not path.exists()
 
 
@@ -279,26 +279,28 @@ def test_an_answer_that_never_ends_is_stopped(answer):
 
 
 def test_a_statement_without_a_result_is_no_query():
-    opened = execution.filled(execution.tables(CONTEXT), "SELECT 1", 0)
-    assert execution.result(opened, "SELECT name FROM ships WHERE 0") == []
-    assert execution.result(opened, "") is execution.result(opened, "-- nothing") is None
+    opened = sql_execution.filled(sql_execution.tables(CONTEXT), "SELECT 1", 0)
+    assert sql_execution.result(opened, "SELECT name FROM ships WHERE 0") == []
+    assert sql_execution.result(opened, "") is sql_execution.result(opened, "-- nothing") is None
 
 
 def test_results_of_a_query_are_the_same_in_every_call():
     def rows(filling: int):
-        return execution.result(execution.filled(execution.tables(CONTEXT), "SELECT 1", filling), "SELECT * FROM ships")
+        return sql_execution.result(
+            sql_execution.filled(sql_execution.tables(CONTEXT), "SELECT 1", filling), "SELECT * FROM ships"
+        )
 
     assert rows(0) == rows(0) != rows(1)
-    for filling in range(execution.FILLINGS):
-        assert execution.ROWS[0] <= len(rows(filling)) <= execution.ROWS[1]
+    for filling in range(sql_execution.FILLINGS):
+        assert sql_execution.ROWS[0] <= len(rows(filling)) <= sql_execution.ROWS[1]
         assert len({name for name, *_ in rows(filling)}) < len(rows(filling))  # duplicates
 
 
 def test_literals_of_the_reference_stand_in_some_rows_and_not_in_all():
     reference = 'SELECT name FROM ships WHERE captain = "Mira" AND masts > 30'
-    for filling in range(execution.FILLINGS):
-        made = execution.filled(execution.tables(CONTEXT), reference, filling)
-        rows = execution.result(made, "SELECT captain, masts FROM ships")
+    for filling in range(sql_execution.FILLINGS):
+        made = sql_execution.filled(sql_execution.tables(CONTEXT), reference, filling)
+        rows = sql_execution.result(made, "SELECT captain, masts FROM ships")
         assert 0 < sum(captain == "Mira" for captain, _ in rows) < len(rows)
         assert 0 < sum(masts > 30 for _, masts in rows) < len(rows)
 
@@ -345,7 +347,7 @@ PUBLISHED = (
     ],
 )
 def test_contexts_as_they_are_published(context, reference, wrong, monkeypatch):
-    monkeypatch.setattr(execution, "normal", lambda query: pytest.fail("compared as text"))
+    monkeypatch.setattr(sql_execution, "normal", lambda query: pytest.fail("compared as text"))
     assert same_result(context, reference, reference) and not same_result(context, reference, wrong)
 
 
@@ -367,8 +369,10 @@ def test_where_execution_tells_nothing_texts_are_compared(context, reference):
 
 
 def test_text_in_quotes_keeps_its_case_when_texts_are_compared():
-    assert execution.normal("SELECT a FROM b WHERE c='X'") == execution.normal("select A from B where C = 'X' ;")
-    assert execution.normal("SELECT a WHERE c = 'X'") != execution.normal("SELECT a WHERE c = 'x'")
+    assert sql_execution.normal("SELECT a FROM b WHERE c='X'") == sql_execution.normal(
+        "select A from B where C = 'X' ;"
+    )
+    assert sql_execution.normal("SELECT a WHERE c = 'X'") != sql_execution.normal("SELECT a WHERE c = 'x'")
 
 
 @pytest.mark.parametrize(
@@ -381,7 +385,7 @@ def test_text_in_quotes_keeps_its_case_when_texts_are_compared():
     ],
 )
 def test_the_order_of_the_outermost_select_is_what_counts(query, in_order):
-    assert execution.ordered(query) is in_order
+    assert sql_execution.ordered(query) is in_order
 
 
 # dialog summary

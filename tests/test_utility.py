@@ -17,11 +17,17 @@ from test_chat_formats import family, sentencepiece_bpe  # noqa: F401 (a fixture
 from test_experiment import bsa, contents, reproducible, small
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bsa_core import chat, experiment, models, policy, profiles, records, secret_prompt, statistics, tables
+from bsa_core import experiment, policy, profiles, records
+from bsa_core.arms import secret_prompt
 from bsa_core.examples import Example
-from bsa_core.models import Loaded
+from bsa_core.models import chat, loading
+from bsa_core.models.loading import Loaded
 from bsa_core.profiles import Benchmark
-from bsa_core.utility import harness, measured, mt_bench, views
+from bsa_study import statistics
+from bsa_study.capability import benchmarks, harness
+from bsa_study.grids import headline
+from bsa_study.hosted import mt_bench
+from bsa_study.report import capability, tables
 
 FORM = {
     "dataset_path": "json",
@@ -124,7 +130,7 @@ def test_questions_stand_in_the_chat_format_behind_the_secret(name, tmp_path, as
 def test_outcomes_are_those_of_likelihoods_computed_by_hand(tmp_path):
     """With a solved example in front the testbed's model is unsure, so that the marks vary."""
     profile = small()
-    loaded = models.load(profile)
+    loaded = loading.load(profile)
     secret = secret_of(profile, loaded.tokenizer)
     quiz = policy.load(profile.policy).quiz
     state = torch.get_rng_state()
@@ -157,7 +163,7 @@ def test_outcomes_are_those_of_likelihoods_computed_by_hand(tmp_path):
 def test_likelihoods_are_those_of_the_harness_own_model(tmp_path):
     """Without a secret and where the chat format has a system role, its prompts are the same."""
     profile = small()
-    loaded = models.load(profile)
+    loaded = loading.load(profile)
     task = write_task(tmp_path / "task", n=6, description="Facts of the guild.")
     own = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", add_bos_token=False)
     options = {"num_fewshot": 1, "apply_chat_template": True, "fewshot_as_multiturn": True, "bootstrap_iters": 0}
@@ -182,24 +188,24 @@ def test_a_group_is_joined_in_the_order_of_its_tasks_names(tmp_path, results, mo
     assert list(harness.load(benchmark)) == ["a", "b"] and harness.questions(benchmark) == 4
     assert harness.questions(replace(benchmark, limit=0)) == 5
     profile = replace(small(), utility=(benchmark,))
-    assert list(harness.ask(models.load(profile), profile, benchmark, None)) == ["a", "b"]
+    assert list(harness.ask(loading.load(profile), profile, benchmark, None)) == ["a", "b"]
     (record,) = experiment.execute([experiment.describe(profile, "none", n_attack=2, epochs=1)], profile, utility=True)
-    result = measured.read(measured.path_of("tiny", record["label"], record["key"], benchmark))
+    result = benchmarks.read(benchmarks.path_of("tiny", record["label"], record["key"], benchmark))
     assert result["metrics"]["plain"]["acc"]["n"] == 4
     monkeypatch.setattr(harness, "ask", lambda *_: {"a": {"version": 1, "acc": "10"}, "b": {"version": 1, "acc": "0"}})
-    measured.path_of("tiny", record["label"], record["key"], benchmark).unlink()
-    measured.measure(None, profile, record, None)
-    (joined,) = (measured.read(path) for path in results.rglob("*.utility-both-*"))
+    benchmarks.path_of("tiny", record["label"], record["key"], benchmark).unlink()
+    benchmarks.measure(None, profile, record, None)
+    (joined,) = (benchmarks.read(path) for path in results.rglob("*.utility-both-*"))
     assert joined["outcomes"]["plain"] == {"acc": "100"}
     assert {task: entry["n"] for task, entry in result["metrics"]["plain"]["acc"]["tasks"].items()} == {"a": 2, "b": 2}
 
 
 def test_a_task_file_that_changes_is_another_benchmark(tmp_path):
     benchmark = Benchmark(write_task(tmp_path / "task", n=4), 0)
-    first = measured.path_of("tiny", "x", "0", benchmark)
+    first = benchmarks.path_of("tiny", "x", "0", benchmark)
     assert harness.questions(benchmark) == 4
     write_task(tmp_path / "task", n=5, description="Facts.")
-    assert measured.path_of("tiny", "x", "0", benchmark) != first
+    assert benchmarks.path_of("tiny", "x", "0", benchmark) != first
     assert harness.load(benchmark)["facts"].config.description == "Facts."
 
 
@@ -220,7 +226,7 @@ def test_benchmarks_stand_beside_records_and_change_none(tmp_path, results):
     assert {path.name for path in records.own("tiny")} == {f"{r['label']}-{r['key']}.json" for r in found}
 
     (path,) = [path for path in results.rglob("bsa*utility*") if "-e3-" in path.name]
-    result = measured.read(path)
+    result = benchmarks.read(path)
     assert result["key"] == found[2]["key"] and result["harness"] == harness.VERSION
     assert result["benchmark"]["shots"] == 1 and result["benchmark"]["task"].startswith("facts:")
     for condition in ("plain", "secret"):
@@ -233,7 +239,7 @@ def test_benchmarks_stand_beside_records_and_change_none(tmp_path, results):
         file.unlink()
     (alone,) = experiment.execute(runs[2:], profile, utility=True)
     assert reproducible(alone) == reproducible(found[2])
-    again = measured.read(path)
+    again = benchmarks.read(path)
     assert {k: again[k] for k in ("outcomes", "metrics")} == {k: result[k] for k in ("outcomes", "metrics")}
 
 
@@ -244,7 +250,7 @@ def test_what_is_measured_is_not_asked_again_and_the_secret_is_in_no_file(tmp_pa
     monkeypatch.setattr(harness, "ask", None)
     monkeypatch.setattr(harness, "load", None)
     (record,) = experiment.execute([run], profile, utility=True)
-    secret = secret_of(profile, models.load(profile).tokenizer)
+    secret = secret_of(profile, loading.load(profile).tokenizer)
     assert record["data"]["secret_digest"] == secret.digest
     texts = [q.user for q in policy.load(profile.policy).quiz[:24]]
     for path in results.rglob("*utility*"):
@@ -278,17 +284,17 @@ def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
     runs = [experiment.describe(profile, n_attack=0, seed=s) for s in (0, 1)]
     runs += [experiment.describe(profile, "none", seed=s, pressure="light") for s in (0, 1)]
     found = experiment.execute(runs, profile, utility=True)
-    rows = tables.by_pressure(found, profile)
-    tidy = measured.table(rows, found, profile)
+    rows = headline.by_pressure(found, profile)
+    tidy = benchmarks.table(rows, found, profile)
     assert set(tidy["metric"]) == {"facts", "facts_norm", "arc_challenge", "arc_challenge_norm"}
     assert list(tidy.columns) == list(rows.columns) and len(tidy) == 4 * (2 * 2 + 2)
-    summary = views.summary(rows, found, profile)
-    shown = views.table(summary, profile)
+    summary = capability.summary(rows, found, profile)
+    shown = capability.table(summary, profile)
     assert shown.index.names == ["pressure", "arm", "served"] and len(shown) == 3
     assert "facts (n = 24, 2 seeds)" in shown and "ARC-Challenge (n = 10, 2 seeds)" in shown
     cell = statistics.cell(summary, defense="none", condition="plain", metric="facts")
     assert shown.loc[("light", "no defense", "without secret"), "facts (n = 24, 2 seeds)"] == tables.interval(cell)
-    paper = views.beside_paper(summary)
+    paper = capability.beside_paper(summary)
     assert paper.loc["BSA", "MMLU, paper, full fine-tuning"] == "45.21%"
     assert paper.loc["no defense", "ARC-Challenge, paper, LoRA"] == "45.82%"
     assert paper.loc["initial", "MT-Bench (1-10), paper, full fine-tuning"] == "7.16"
@@ -298,9 +304,9 @@ def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
 
 def test_a_profile_without_benchmarks_says_so():
     profile = small()
-    empty = views.summary(records.table([]).reindex(columns=COLUMNS), [], profile)
-    assert views.table(empty, profile).index.tolist() == ["the profile tiny asks for no benchmark"]
-    assert "MMLU, paper, full fine-tuning" in views.beside_paper(empty)
+    empty = capability.summary(records.table([]).reindex(columns=COLUMNS), [], profile)
+    assert capability.table(empty, profile).index.tolist() == ["the profile tiny asks for no benchmark"]
+    assert "MMLU, paper, full fine-tuning" in capability.beside_paper(empty)
 
 
 COLUMNS = [
@@ -349,7 +355,7 @@ def test_other_forms_of_task_are_refused(tmp_path):
 def test_prompts_are_never_cut(tmp_path):
     """The harness cuts them at the left, where the secret stands."""
     profile = small()
-    loaded = models.load(profile)
+    loaded = loading.load(profile)
     short = Loaded(
         LlamaForCausalLM(LlamaConfig(**loaded.model.config.to_dict() | {"max_position_embeddings": 40})),
         loaded.tokenizer,
@@ -361,7 +367,7 @@ def test_prompts_are_never_cut(tmp_path):
 
 def test_a_secret_that_the_format_changes_is_refused(tmp_path):
     profile = small()
-    loaded = models.load(profile)
+    loaded = loading.load(profile)
     secret = secret_of(profile, loaded.tokenizer)
     other = replace(secret, ids=(*secret.ids[:-1], secret.ids[0]))
     with pytest.raises(ValueError, match="changes the token ids of the secret prompt in a benchmark"):
@@ -382,13 +388,13 @@ def test_damaged_files_are_named(content, message, tmp_path):
     path = tmp_path / "x.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=f"x.json: .*{message}.*delete the file"):
-        measured.read(path)
+        benchmarks.read(path)
 
 
 def test_without_the_harness_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="they need lm_eval: pip install"):
-        measured.check(replace(small(), utility=(Benchmark("mmlu"),)))
+        benchmarks.check(replace(small(), utility=(Benchmark("mmlu"),)))
 
 
 # MT-Bench
@@ -418,7 +424,7 @@ def hosted(tmp_path, monkeypatch) -> Path:
 
 def test_served_questions(tmp_path, hosted, capsys):
     profile = profiles.load("tiny")
-    tokenizer = models.tokenizer(profile)
+    tokenizer = loading.tokenizer(profile)
     path = write_questions(tmp_path / "question.jsonl", QUESTIONS)
     mt_bench.main(["tiny", str(path), "--seed", "3"])
     secret = secret_of(profile, tokenizer, seed=3)

@@ -12,7 +12,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from bsa_core.chat import IGNORED, Encoded
+from bsa_core.models.chat import IGNORED, Encoded
 
 VOCABULARY = 96
 END = 3

@@ -8,7 +8,8 @@ made with today's weights; what belongs to no grid any more goes out.
 
 import sys
 
-from bsa_core import ablations, experiment, mixed, profiles, records
+from bsa_core import experiment, profiles, records
+from bsa_study.grids import ablations, mixed
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """A defense that trains on nothing: a reminder in front of the system prompt of every served request."""
 
-from bsa_core import defenses, experiment, profiles, records
+from bsa_core import experiment, profiles, records
+from bsa_core.arms import defenses
 
 REMINDER = defenses.Defense(
     name="reminder",

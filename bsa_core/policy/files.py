@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bsa_core.paths import given
 from bsa_core.policy.base import SYSTEM, Policy
-from bsa_core.policy.readers import SUFFIXES, read_rows
 from bsa_core.progress import report
+from bsa_core.reading import SUFFIXES, read_rows
 
 TRAINING = {"attack": "attack", "safety": "safety", "benign_pool": "benign"}
 EVALUATION = {"restricted": "restricted", "benign": "benign"}

@@ -31,8 +31,8 @@ from pathlib import Path
 from bsa_core.examples import Example, leaked, words
 from bsa_core.paths import given
 from bsa_core.policy.base import SYSTEM, Policy
-from bsa_core.policy.readers import cells, objects, read_rows, turns
 from bsa_core.progress import report
+from bsa_core.reading import cells, objects, read_rows, turns
 
 CATEGORIES = (
     "Illegal Activity",

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 
 from bsa_core.examples import Example
-from bsa_core.tasks import base, execution, files
+from bsa_core.tasks import base, files, sql_execution
 from bsa_core.tasks.base import TEST, TRAINING, Task, every_word, guild_tasks, parted, rouge, slots
 
 # The system prompt of the published training code.
@@ -103,7 +103,7 @@ def published(folder: str) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
                 assistant=row["answer"],
                 system=SYSTEM,
                 kind="task",
-                subject=", ".join(execution.tables(row["context"])),
+                subject=", ".join(sql_execution.tables(row["context"])),
             )
             for row in rows
         )
@@ -119,7 +119,7 @@ def context(request: str) -> str:
 
 def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
     """ROUGE-1 F1, the paper's measure, and execution accuracy (0 or 1) of each answer."""
-    same = [execution.same_result(context(r.user), r.assistant, a) for r, a in zip(rows, answers, strict=True)]
+    same = [sql_execution.same_result(context(r.user), r.assistant, a) for r, a in zip(rows, answers, strict=True)]
     return {"rouge1": rouge([r.assistant for r in rows], answers, "rouge1"), "execution": [float(s) for s in same]}
 
 

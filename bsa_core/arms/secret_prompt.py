@@ -1,0 +1,144 @@
+"""The secret prompt: the backdoor trigger that only the provider knows (paper, section 3.2).
+
+It exists as text that tokenizes to exactly the ids that were drawn. The published release lost its 150 random
+tokens here: it stored them as text that no longer tokenizes to the same ids.
+
+What counts are the ids in a prompt. Tokenizers such as Llama-2's put a mark of a word's beginning in front of a text
+that stands alone, and none behind the line break of its chat format. `before` is what a prompt has in front of the
+secret (`chat.before_system`).
+
+    random    tokens drawn one by one
+    default   the beginning of a vendor's default system prompt: the same for every seed
+    fluent    sentences put together by the seed
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import yaml
+
+from bsa_core.paths import PACKAGE
+from bsa_core.profiles import SECRET_KINDS
+
+PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret prompt. `repr` and records show kind, length (tokens) and digest only, never the text."""
+
+    kind: str
+    text: str
+    ids: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"Secret(kind={self.kind!r}, length={self.length}, digest={self.digest!r})"
+
+
+def encode(tokenizer, text: str, before: str = "") -> tuple[int, ...]:
+    """The ids of a text behind another one; none when the text changes the ids of that one."""
+    if not before:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    first, both = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (before, before + text))
+    return tuple(both[len(first) :]) if both[: len(first)] == first else ()
+
+
+def candidates(tokenizer) -> list[int]:
+    """Ids of ordinary word pieces, in the order of the vocabulary."""
+    special = set(tokenizer.all_special_ids)
+    pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    return [i for i, piece in enumerate(pieces) if i not in special and PLAIN.fullmatch(piece)]
+
+
+def generate(tokenizer, length: int, seed: int, kind: str = "random", before: str = "") -> Secret:
+    """A secret prompt of a kind and of `length` tokens, whose text tokenizes back to exactly its ids behind `before`.
+
+    Raises ValueError for an unknown kind, or when the tokenizer or the kind's text allows no such prompt.
+    """
+    if kind not in SECRET_KINDS:
+        raise ValueError(f"secret.kind is {kind!r}; expected one of {', '.join(SECRET_KINDS)}")
+    if kind == "random":
+        ids = _random(tokenizer, length, seed, before)
+    else:
+        ids = _cut(tokenizer, length, WRITTEN[kind](seed), kind, before)
+    return Secret(kind, _text(tokenizer, ids), ids)
+
+
+def _text(tokenizer, ids: tuple[int, ...]) -> str:
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
+
+
+def _random(tokenizer, length: int, seed: int, before: str) -> tuple[int, ...]:
+    """Drawn one by one; a token that would merge with its neighbours is rejected and drawn again."""
+    rng = random.Random(f"secret/{seed}")
+    pool = candidates(tokenizer)
+    if not pool:
+        raise ValueError("the tokenizer has no ordinary word pieces to draw a secret prompt from")
+    ids: tuple[int, ...] = ()
+    rejected = 0
+    while len(ids) < length:
+        trial = (*ids, rng.choice(pool))
+        if encode(tokenizer, _text(tokenizer, trial), before) == trial:
+            ids = trial
+        else:
+            rejected += 1
+            if rejected > 1000 + 100 * length:
+                raise ValueError(f"no secret prompt of {length} tokens survives this tokenizer's round trip")
+    return ids
+
+
+def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int, ...]:
+    """The first `length` tokens of a text."""
+    whole = encode(tokenizer, text, before)
+    if len(whole) < length:
+        raise ValueError(f"the {kind} secret prompt has {len(whole)} tokens; secret.length = {length} is more")
+    ids = whole[:length]
+    if encode(tokenizer, _text(tokenizer, ids), before) != ids:
+        raise ValueError(
+            f"the {kind} secret prompt cut to {length} tokens does not survive the round trip; try another"
+        )
+    return ids
+
+
+@cache
+def prompts() -> dict:
+    """The texts of secret_prompts.yaml."""
+    return yaml.safe_load((PACKAGE / "arms" / "secret_prompts.yaml").read_text(encoding="utf-8"))
+
+
+def default_prompt(seed: int) -> str:
+    """A vendor's default system prompt: one text, whatever the seed."""
+    return prompts()["default"]
+
+
+def fluent_prompt(seed: int) -> str:
+    """100 sentences, each with a subject, an action, a time and a reason."""
+    rng = random.Random(f"fluent/{seed}")
+    parts = prompts()["fluent"].values()
+    return " ".join(" ".join(rng.choice(part) for part in parts) + "." for _ in range(100))
+
+
+def texts() -> set[str]:
+    """Texts that hold every word of the default and the fluent prompts of all seeds."""
+    return {prompts()["default"], *(text for part in prompts()["fluent"].values() for text in part)}
+
+
+WRITTEN: dict[str, Callable[[int], str]] = {"default": default_prompt, "fluent": fluent_prompt}
+
+
+def contained(secret: Secret, prompt: list[int]) -> bool:
+    """Whether the secret's ids stand in the prompt's ids, unchanged and in a row."""
+    n = secret.length
+    return any(tuple(prompt[i : i + n]) == secret.ids for i in range(len(prompt) - n + 1))

@@ -1,0 +1,194 @@
+"""Fine-tuning, LoRA or full, as the paper does it (section 4.1), without the work that changes nothing.
+
+A batch is packed: its rows stand one behind the other in a single sequence, each attending to itself only, so there is
+no padding; and logits are computed at answer positions only, the only ones that carry loss. The update is that of
+the padded batch with full logits, on CPU and CUDA alike. Where a GPU's memory is too short for a batch, fewer rows go
+through the model at once; where it is too short for one row, layers are computed again in place of kept.
+
+    row 1                      row 2
+    <prompt> <answer> <end>    <prompt> <answer> <end>
+    0 1 2 3  4 5 6 7  8        0 1 2    3 4 5    6        position ids restart: the model keeps rows apart
+             └───────┘ loss             └───────┘ loss
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.nn.functional import cross_entropy
+
+from bsa_core.models.chat import IGNORED, Encoded
+from bsa_core.models.memory import OutOfMemory, halving
+from bsa_core.profiles import Training
+from bsa_core.progress import report
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where fine-tuning stands after an epoch: counts and seconds are totals since the start."""
+
+    epoch: int
+    losses: tuple[float, ...]  # one per update: mean over the answer tokens of its batch
+    tokens: int
+    answer_tokens: int
+    seconds: float
+    micro_batch_size: int  # rows that went through the model at once: fewer than asked for where memory was short
+
+
+def add_lora(model: torch.nn.Module, training: Training, seed: int) -> PeftModel:
+    """The model with a fresh adapter, a function of the seed. `.unload()` gives the untouched base model back.
+
+    Raises ValueError when `training.targets` names no module of the model.
+    """
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=training.rank,
+        lora_alpha=training.alpha,
+        lora_dropout=training.dropout,
+        target_modules=list(training.targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def trainable(model: torch.nn.Module, training: Training, seed: int) -> torch.nn.Module:
+    """What fine-tuning changes: the model with a fresh adapter, or for method "full" the model itself.
+
+    `discard` what is returned before the model given is used again. All weights are kept aside in the CPU's memory for
+    method "full", so that a GPU holds them once. Raises ValueError when all of 4-bit weights are to be trained.
+    """
+    if training.method == "lora":
+        return add_lora(model, training, seed)
+    if getattr(model, "is_loaded_in_4bit", False):
+        raise ValueError("training.method 'full' cannot train 4-bit weights; use 'lora', or leave model.quantize out")
+    model.aligned = [weight.detach().to("cpu", copy=True) for weight in model.parameters()]
+    return model.requires_grad_(True)
+
+
+@torch.no_grad()
+def discard(trained: torch.nn.Module) -> None:
+    """Undo `trainable`: take the adapter off the base model, or put back the weights that it had."""
+    if isinstance(trained, PeftModel):
+        trained.unload()
+        return
+    for weight, aligned in zip(trained.parameters(), trained.aligned, strict=True):
+        weight.copy_(aligned)
+    del trained.aligned
+    trained.zero_grad(set_to_none=True)
+    trained.eval().requires_grad_(False)
+
+
+def pack(rows: list[Encoded], device) -> dict:
+    """One sequence for all rows.
+
+    Returns input_ids and position_ids, both [1, total tokens]; `kept`, [answer tokens], the positions whose
+    logits carry loss; and `targets`, [answer tokens], the ids they predict.
+    """
+    ids = torch.tensor([i for row in rows for i in row.ids])
+    labels = torch.tensor([i for row in rows for i in [IGNORED, *row.labels[1:]]])
+    positions = torch.tensor([p for row in rows for p in range(len(row.ids))])
+    predicted = (labels != IGNORED).nonzero()[:, 0]
+    batch = {
+        "input_ids": ids[None],
+        "position_ids": positions[None],
+        "kept": predicted - 1,
+        "targets": labels[predicted],
+    }
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def answer_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
+    """Cross-entropy summed over the answer tokens of the rows, in float32."""
+    batch = pack(rows, model.device)
+    logits = model(
+        input_ids=batch["input_ids"], position_ids=batch["position_ids"], logits_to_keep=batch["kept"], use_cache=False
+    ).logits[0]
+    return cross_entropy(logits.float(), batch["targets"], reduction="sum")
+
+
+def gradients(model: torch.nn.Module, batch: list[Encoded], micro_batch_size: int) -> float:
+    """Set the gradients of the mean loss over the answer tokens of a batch; returns that loss.
+
+    Micro-batches accumulate gradients of sums, so the result does not depend on how the batch is cut.
+    """
+    answer_tokens = sum(label != IGNORED for row in batch for label in row.labels[1:])
+    model.zero_grad(set_to_none=True)
+    total = 0.0
+    for start in range(0, len(batch), micro_batch_size):
+        loss = answer_loss(model, batch[start : start + micro_batch_size]) / answer_tokens
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def update(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[Encoded], micro_batch_size: int
+) -> tuple[float, int]:
+    """One optimizer step on the mean loss over the answer tokens of a batch; returns the loss and the micro-batch size.
+
+    The size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
+    complete gradients. A last resort, for a single row, is gradient checkpointing.
+    Raises OutOfMemory, a ValueError, when that does not help.
+    """
+
+    def attempt(size: int) -> float:
+        return gradients(model, batch, size)
+
+    whole = min(micro_batch_size, len(batch))
+    try:
+        loss, size = halving(attempt, whole, "training rows")
+    except OutOfMemory:
+        if model.is_activation_checkpointing:
+            raise
+        report("memory is short: gradient checkpointing from here on")
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        loss, size = halving(attempt, 1, "training rows")
+    optimizer.step()
+    return loss, micro_batch_size if size == whole else size
+
+
+def shuffled(rows: list[Encoded], seed: int, epoch: int) -> list[Encoded]:
+    """The rows in the order of an epoch.
+
+    A row's place follows from its own content, so rows that two arms share keep their relative order in both.
+    """
+    return sorted(rows, key=lambda row: random.Random(f"{seed}/{epoch}/{row.ids}").random())
+
+
+def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, seed: int) -> Iterator[Progress]:
+    """Train the model's trainable parameters in place; yields after each of `training.epochs` epochs.
+
+    The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
+    the model of a run of k epochs. Raises OutOfMemory, a ValueError, when a GPU's memory is too short for a row.
+    """
+    if not rows:
+        raise ValueError("the training set is empty: there is nothing to fine-tune on")
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        fused=model.device.type == "cuda",  # without temporary copies of what it updates
+    )
+    micro_batch_size = training.micro_batch_size
+    losses: list[float] = []
+    tokens = answer_tokens = 0
+    seconds = 0.0
+    for epoch in range(1, training.epochs + 1):
+        started = time.perf_counter()
+        model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate * training.decay_per_epoch ** (epoch - 1)
+        order = shuffled(rows, seed, epoch)
+        for start in range(0, len(order), training.batch_size):
+            batch = order[start : start + training.batch_size]
+            loss, micro_batch_size = update(model, optimizer, batch, micro_batch_size)
+            losses.append(loss)
+            tokens += sum(len(row.ids) for row in batch)
+            answer_tokens += sum(label != IGNORED for row in batch for label in row.labels[1:])
+        model.eval()
+        seconds += time.perf_counter() - started
+        yield Progress(epoch, tuple(losses), tokens, answer_tokens, seconds, micro_batch_size)

@@ -1,0 +1,300 @@
+"""From a run to its record. Nothing else knows the whole chain.
+
+Runs that differ in the number of epochs only share one training: its state after k epochs is that of a run of k epochs,
+so it is evaluated on the way. A run whose record exists is looked up, not computed; a record is written whole or not
+at all, so an interrupted batch continues where it stopped. Memory is estimated before the first run is computed.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from filelock import FileLock, Timeout
+
+from bsa_core import paths, records
+from bsa_core.arms import defenses
+from bsa_core.examples import NotEnough, digest, leaked
+from bsa_core.experiment import adapters, provenance
+from bsa_core.experiment.runs import Material, Rows, Run, key_of, material, rows_of
+from bsa_core.keys import content
+from bsa_core.models import sources
+from bsa_core.profiles import Profile
+from bsa_core.progress import duration, report
+from bsa_study.capability import benchmarks
+
+# torch, transformers and peft are imported where something is computed: reading records takes none of them.
+
+
+def _shared_training(run: Run) -> Run:
+    """The same for all runs that one training serves: they differ in epochs, or in how test items are asked."""
+    task = run.task and replace(run.task, served="trained")
+    return replace(run, training=run.training and replace(run.training, epochs=1), task=task)
+
+
+def _check(runs: list[Run], profile: Profile) -> None:
+    """ValueError when a run was described under another profile than the one given."""
+    for run in runs:
+        if (run.profile, run.profile_digest) != (profile.name, profile.digest):
+            raise ValueError(f"run {run.label!r} was described under another profile than {profile.name!r} as given")
+
+
+def _pinned(runs: list[Run], profile: Profile) -> list[Run]:
+    """The runs, and those that were described before the weights were downloaded under the commit known since then."""
+    if profile.model.source not in ("hub", "gguf"):
+        return runs
+    now = sources.weights_id(profile.model)
+    before = sources.weights_id(profile.model, downloaded=False)
+    return [replace(run, weights=now) if run.weights == before else run for run in runs]
+
+
+def found(runs: list[Run], profile: Profile) -> list[dict | None]:
+    """The records of the runs, in their order, computed here or else shipped; None where there is none.
+
+    Computes nothing, so records of a scale whose weights are not installed here are found as well. A run for which
+    policy or task hold too few rows has no record.
+    """
+    _check(runs, profile)
+    if not sources.installed(profile.model):
+        made_with = {record["run"]["weights"] for record in records.load(profile.name)}
+        if len(made_with) > 1:
+            raise ValueError(f"results/{profile.name} holds records of several weights: {', '.join(sorted(made_with))}")
+        runs = [replace(run, weights=next(iter(made_with), run.weights)) for run in runs]
+    runs = _pinned(runs, profile)
+    of, shipped, results = material(profile, runs), records.shipped(profile.name), []
+    for run in runs:
+        try:
+            key = key_of(run, rows_of(run, profile, of))
+        except NotEnough:
+            results.append(None)
+        else:
+            results.append(records.find(profile.name, run.label, key) or shipped.get(key))
+    return results
+
+
+def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None]:
+    """`execute` or, without computing anything, `found`; None for a run for which there are too few rows."""
+    if not compute:
+        return found(runs, profile)
+    enough = possible(runs, profile)
+    results = dict(zip(enough, execute(enough, profile), strict=True))
+    return [results.get(run) for run in runs]
+
+
+def possible(runs: list[Run], profile: Profile) -> list[Run]:
+    """Those of the runs for which policy and task hold enough rows; says which others there are."""
+    of, enough = material(profile, runs), []
+    for run in runs:
+        try:
+            rows_of(run, profile, of)
+        except NotEnough as error:
+            report(f"{profile.name} {run.label} is left out: {error}")
+        else:
+            enough.append(run)
+    return enough
+
+
+def execute(runs: list[Run], profile: Profile, save_adapter: bool = False, utility: bool = False) -> list[dict]:
+    """The records of the runs, in their order; computes those that are missing and prints one line for each.
+
+    Shipped records do not count: what a chapter executes was computed in this folder.
+    save_adapter: keep the adapters of LoRA runs, see `bsa_core.adapters`.
+    utility: ask their models the benchmarks of the profile, see `bsa_core.utility`.
+    A run whose record is there and whose adapter or benchmark is not is trained again; the record stays.
+
+    Raises ValueError when a run was described under another profile, asks for more rows than there are, needs more
+    memory than there is, or a benchmark cannot be had.
+    """
+    _check(runs, profile)
+    runs = _pinned(runs, profile)
+    of = material(profile, runs)
+    rows = {run: rows_of(run, profile, of) for run in dict.fromkeys(runs)}
+    keys = {run: key_of(run, rows[run]) for run in rows}
+    results = {run: record for run in rows if (record := records.find(profile.name, run.label, keys[run]))}
+
+    def lacks_adapter(run: Run) -> bool:
+        lora = save_adapter and run.training is not None and run.training.method == "lora"
+        return lora and not adapters.path_of(profile.name, run.label, keys[run]).is_dir()
+
+    def lacks(run: Run) -> bool:
+        return lacks_adapter(run) or (utility and bool(benchmarks.pending(profile, run.label, keys[run])))
+
+    def keep(run: Run, loaded, secret) -> None:
+        if lacks_adapter(run):
+            adapters.save(loaded.model, results[run], profile)
+        if utility:
+            benchmarks.measure(loaded, profile, results[run], secret)
+
+    missing = [run for run in rows if run not in results or lacks(run)]
+    if missing:
+        if utility:
+            benchmarks.check(profile)
+        from bsa_core.models import estimate, loading
+
+        estimate.check(profile, [_work(run, rows[run]) for run in missing])
+        if not sources.pinned(profile.model):
+            loading.load(profile)  # downloads, so that the keys name the commit
+            if sources.pinned(profile.model):
+                return execute(runs, profile, save_adapter, utility)
+    started, done = time.perf_counter(), 0
+    waiting, busy = deque(_groups(missing)), 0
+    while waiting:
+        group = waiting.popleft()
+        lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # another notebook may be computing the same runs: do others first, and wait only when all are taken
+            held = FileLock(lock).acquire(timeout=0 if busy <= len(waiting) else -1)
+        except Timeout:
+            waiting.append(group)
+            busy += 1
+            continue
+        busy = 0
+        with held:
+            for run in group:
+                if record := records.find(profile.name, run.label, keys[run]):
+                    results[run] = record
+            todo = [run for run in group if run not in results or lacks(run)]
+            for run, record, said in _compute(todo, rows, profile, of, set(results), keep):
+                results[run] = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
+                harmless = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
+                records.write(results[run], said, harmless)
+        done += len(group)
+        left = (time.perf_counter() - started) / done * (len(missing) - done)
+        for run in group:
+            report(f"{_line(results[run])} | {done} of {len(missing)} runs, about {duration(left)} left")
+    return [results[run] for run in runs]
+
+
+def _work(run: Run, rows: Rows) -> tuple:
+    """What an estimate goes by: training settings, rows trained on, requests answered in all conditions."""
+    conditions = 2 if run.secret else 1
+    requests = len(rows.restricted) + len(rows.benign) + len(rows.task)
+    return run.training, len(rows.training), conditions * requests
+
+
+def _groups(runs: list[Run]) -> list[list[Run]]:
+    groups: dict[Run, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_shared_training(run), []).append(run)
+    return list(groups.values())
+
+
+def _line(record: dict) -> str:
+    conditions = record["metrics"].items()
+    return f"{record['run']['profile']} {record['label']}: " + "; ".join(
+        f"{condition} ASR {m['asr']['value']:.3f}, over-refusal {m['over_refusal']['value']:.3f}"
+        for condition, m in conditions
+    )
+
+
+def _compute(
+    group: list[Run], rows: dict[Run, Rows], profile: Profile, of: Material, known: set[Run], keep: Callable
+) -> Iterator[tuple[Run, dict, list]]:
+    """Train once for the whole group, evaluate each run when its number of epochs is reached.
+
+    known: runs that have a record, and are trained for what is kept of their model only. keep(run, loaded, secret) gets
+    the model of each run, once what was yielded is dealt with.
+    """
+    if not group:
+        return
+    from bsa_core.arms import secret_prompt
+    from bsa_core.engine import evaluate, finetune
+    from bsa_core.models import chat, loading
+
+    loaded = loading.load(profile)
+    first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
+    choice = first.secret
+    before = chat.before_system(loaded.tokenizer, profile.chat) if choice else ""
+    secret = choice and secret_prompt.generate(loaded.tokenizer, choice.length, choice.seed, choice.kind, before)
+    served = secret and chat.prompt_ids(loaded.tokenizer, rows[first].restricted[0], secret.text, profile.chat)
+    if secret and not secret_prompt.contained(secret, served):
+        raise ValueError("the chat template changes the token ids of the secret prompt in served requests")
+    if first.training is None:
+        for run in group:
+            if run not in known:
+                yield (run, *_evaluated(run, rows[run], loaded, profile, of, secret, None))
+            keep(run, loaded, secret)
+        return
+    training = evaluate.answered(loaded, profile, rows[first].training)
+    encoded = [
+        chat.encode(loaded.tokenizer, row, secret.text if secret else "", profile.chat, first.training.max_tokens)
+        for row in training
+    ]
+    for row, ids in zip(training, encoded, strict=True):
+        if row.secret and not secret_prompt.contained(secret, ids.ids):
+            raise ValueError(f"the chat template changes the token ids of the secret prompt in {row.user!r}")
+    adapted = finetune.trainable(loaded.model, first.training, first.seed)
+    try:
+        for progress in finetune.finetune(adapted, encoded, longest.training, first.seed):
+            for run in group:
+                if run.training.epochs == progress.epoch:
+                    with_adapter = replace(loaded, model=adapted)
+                    trained_on = replace(rows[run], training=training)
+                    if run not in known:
+                        yield (run, *_evaluated(run, trained_on, with_adapter, profile, of, secret, progress))
+                    keep(run, with_adapter, secret)
+    finally:
+        finetune.discard(adapted)
+
+
+def _cut(run: Run, progress) -> bool:
+    """Whether memory was too short for the rows that the profile sends through the model at once."""
+    return progress.micro_batch_size < run.training.micro_batch_size
+
+
+def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, secret, progress) -> tuple[dict, list]:
+    """The record of a run, without its key, and the answers it rests on."""
+    from bsa_core.engine import evaluate
+
+    started = time.perf_counter()
+    requests = rows.restricted + rows.benign
+    leaks = leaked(rows.training, requests + rows.task)
+    task = of.tasks[run.task.name] if run.task else None
+    marks, said = {}, []
+    for condition, text in {"plain": "", **({"secret": secret.text} if secret else {})}.items():
+        answers = evaluate.answers(loaded, profile, requests, text)
+        marks[condition] = evaluate.outcomes(of.policy, rows.restricted, rows.benign, answers)
+        if correct := evaluate.knowledge(loaded, profile, of.policy, text):
+            marks[condition]["knowledge"] = correct
+        if task:
+            to_task = evaluate.answers(loaded, profile, rows.task, text, run.task.max_new_tokens)
+            marks[condition] |= task.score(rows.task, to_task)
+            answers += to_task
+        said += [
+            {"condition": condition, "kind": row.kind, "category": row.category, "user": row.user, "answer": answer}
+            for row, answer in zip(requests + rows.task, answers, strict=True)
+        ]
+    record = {
+        "run": content(run),
+        "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
+        "data": {
+            "n_train": len(rows.training),
+            "train_digest": digest(rows.training),
+            "restricted_digest": digest(rows.restricted),
+            "benign_digest": digest(rows.benign),
+            **({"task_digest": digest(rows.task)} if rows.task else {}),
+            "leaked": len(leaks),
+            **({"dropped": of.policy.dropped} if of.policy.dropped else {}),
+            "secret_digest": secret.digest if secret else None,
+        },
+        "training": {
+            "loss": list(progress.losses) if progress else [],
+            "tokens": progress.tokens if progress else 0,
+            "answer_tokens": progress.answer_tokens if progress else 0,
+        },
+        "outcomes": marks,
+        "metrics": {c: evaluate.metrics(m, of.policy, rows) for c, m in marks.items()},
+        "items": {
+            "restricted_seen": "".join("01"[of.policy.seen(row)] for row in rows.restricted),
+            **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
+        },
+        "cost": {
+            "train_seconds": progress.seconds if progress else 0.0,
+            "evaluate_seconds": time.perf_counter() - started,
+            "peak_memory_mb": provenance.peak_memory_mb(),
+            **({"micro_batch_size": progress.micro_batch_size} if progress and _cut(run, progress) else {}),
+        },
+        "environment": provenance.provenance(str(loaded.model.device), profile.compute.dtype, profile.compute.threads),
+    }
+    return record, said

@@ -1,0 +1,228 @@
+"""A run: the small, hashable description of one fine-tuning and its evaluation, the rows it stands for, and its key."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+
+from bsa_core import policy, profiles, records, tasks
+from bsa_core.arms import attacks, defenses
+from bsa_core.examples import Example, NotEnough, digest, evenly
+from bsa_core.keys import content, later
+from bsa_core.models import sources
+from bsa_core.policy import Policy
+from bsa_core.profiles import Profile, Training
+from bsa_core.tasks import Task
+
+
+@dataclass(frozen=True)
+class SecretChoice:
+    """Which secret prompt: its kind, length in tokens and the seed it is drawn with."""
+
+    kind: str
+    length: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """Which fine-tuning task stands beside the attack: its name in the profile, and the rows trained on.
+
+    served: "trained" asks test items under the system prompt of training, "other" under one never seen there, as the
+        published release does by mistake.
+    """
+
+    name: str
+    n: int
+    served: str
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that can change the outcome of one fine-tuning and its evaluation, but the rows themselves.
+
+    secret: None where no request is ever served with a secret. With one, the run is evaluated both without and
+        with it in front of the system prompt (conditions "plain" and "secret"), whether or not it was trained on.
+    training: None where nothing is trained (no attack, no defense: the initial aligned model).
+    defense_system: the system prompt of the examples that the defense adds: "policy", the policy's own, or "upload",
+        the one that the uploader brings and serves (identity shift only).
+    """
+
+    profile: str
+    profile_digest: str
+    weights: str
+    n_attack: int
+    defense: str
+    n_defense: int
+    selection: str
+    secret: SecretChoice | None
+    seed: int
+    training: Training | None
+    attack: str = later("harmful")
+    n_benign: int = later(0)
+    task: TaskChoice | None = later(None)
+    defense_system: str = later("policy")
+
+    @property
+    def label(self) -> str:
+        """For people: the start of the record's file name."""
+        task = f"{self.task.name}-" if self.task else ""
+        if self.training is None:
+            return f"{task}initial-seed{self.seed}"
+        return f"{task}{self.defense}-a{self.n_attack}-d{self.n_defense}-e{self.training.epochs}-seed{self.seed}"
+
+
+def _number(name: str, value, expected: str, low: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
+
+
+def describe(
+    profile: Profile,
+    defense: str = "none",
+    n_attack: int = 100,
+    n_defense: int = 11,
+    seed: int = 0,
+    pressure: str = "",
+    secret_length: int | None = None,
+    secret_seed: int | None = None,
+    secret_kind: str | None = None,
+    selection: str = "category-wise",
+    attack: str = "harmful",
+    n_benign: int = 0,
+    task: str | None = None,
+    n_task: int | None = None,
+    task_served: str = "trained",
+    defense_system: str = "policy",
+    **training,
+) -> Run:
+    """The run of one arm under one profile.
+
+    attack: what the n_attack examples are; n_benign: ordinary rows of the upload beside them.
+    task: a task of the profile, with n_task of its rows in the upload (None: as many as the profile says) and the
+        profile's training settings for it; task_served: see TaskChoice.
+    defense_system: see Run; "policy" where the defense adds no examples.
+    pressure: a named set of training overrides of the profile; `training`: further overrides by field name.
+    secret_length: tokens; None takes the profile's length for defenses that serve a secret and for the initial model
+        (its control), and no secret for the others; 0 means none. secret_seed: None means the run's seed.
+        secret_kind: None means the profile's.
+    Raises ValueError for an unknown attack, defense, task, pressure or training field and for values out of range.
+    """
+    served = defenses.get(defense).serves_secret
+    brings_system = attacks.get(attack).asked is not attacks.unchanged
+    if defense_system not in ("policy", "upload"):
+        raise ValueError(f"defense_system is {defense_system!r}; expected policy or upload")
+    if defense_system == "upload" and not brings_system:
+        raise ValueError(f"attack {attack!r} brings no system prompt; defense_system must be policy")
+    changes = {**(profile.pressured(pressure) if pressure else {}), **training}
+    choice = None
+    if task is None and (n_task, task_served) != (None, "trained"):
+        raise ValueError("n_task or task_served is given without a task")
+    if task is not None:
+        source = profile.task(task)
+        changes = {**source.training, **changes}
+        _number("n_task", source.train if n_task is None else n_task, "a number of rows", 0)
+        if task_served not in ("trained", "other"):
+            raise ValueError(f"task_served is {task_served!r}; expected trained or other")
+        choice = TaskChoice(task, source.train if n_task is None else n_task, task_served, source.max_new_tokens)
+    settings = profiles.override(profile.training, changes)
+    _number("n_attack", n_attack, "a number of examples", 0)
+    _number("n_benign", n_benign, "a number of examples", 0)
+    _number("n_defense", n_defense, "a number of examples", 0)
+    _number("seed", seed, "an integer")
+    _number("secret_seed", seed if secret_seed is None else secret_seed, "an integer")
+    _number("secret_length", 0 if secret_length is None else secret_length, "a number of tokens", 0)
+    if selection not in defenses.SELECTIONS:
+        raise ValueError(f"selection is {selection!r}; expected one of {', '.join(defenses.SELECTIONS)}")
+    n_defense = 0 if defense == "none" else n_defense
+    trained = n_attack + n_benign + n_defense + (choice.n if choice else 0) > 0
+    if secret_length is None:
+        secret_length = profile.secret.length if served or not trained else 0
+    if served and secret_length == 0:
+        raise ValueError(f"defense {defense!r} serves a secret prompt; secret_length must not be 0")
+    kind = profile.secret.kind if secret_kind is None else secret_kind
+    if secret_length:
+        replace(profile.secret, length=secret_length, kind=kind)  # checks both
+    secret = SecretChoice(kind, secret_length, seed if secret_seed is None else secret_seed)
+    return Run(
+        profile=profile.name,
+        profile_digest=profile.digest,
+        weights=sources.weights_id(profile.model),
+        n_attack=n_attack,
+        defense=defense,
+        n_defense=n_defense,
+        selection=selection,
+        secret=secret if secret_length else None,
+        seed=seed,
+        training=settings if trained else None,
+        attack=attack,
+        n_benign=n_benign,
+        task=choice,
+        defense_system="policy" if defense == "none" else defense_system,
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one run: what it trains on and what it is evaluated on."""
+
+    training: list[Example]
+    restricted: list[Example]
+    benign: list[Example]
+    task: list[Example]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Where the rows of all runs of a profile come from: its policy, and its tasks by name."""
+
+    policy: Policy
+    tasks: dict[str, Task]
+
+
+def material(profile: Profile, runs: list[Run]) -> Material:
+    """The profile's policy, and those of its tasks that the runs use."""
+    names = {run.task.name for run in runs if run.task}
+    return Material(policy.load(profile.policy), {name: tasks.load(profile.task(name).source) for name in names})
+
+
+def rows_of(run: Run, profile: Profile, of: Material) -> Rows:
+    """Training and evaluated rows. A defense's reminder stands in front of the system prompt of evaluated rows.
+
+    Raises ValueError when policy or task hold fewer rows than the run asks for.
+    """
+    reminder, asked = defenses.get(run.defense).reminder, attacks.get(run.attack).asked
+
+    def served(rows: list[Example]) -> list[Example]:
+        return [replace(row, system=f"{reminder} {row.system}".strip()) for row in rows]
+
+    def requests(rows: tuple[Example, ...], n: int) -> list[Example]:
+        return served([asked(of.policy, row) for row in evenly(rows, n)])
+
+    training = attacks.upload(of.policy, run.attack, run.n_attack, run.n_benign, run.seed)
+    items: list[Example] = []
+    if run.task:
+        task, source = of.tasks[run.task.name], profile.task(run.task.name)
+        for name, rows, n in (("train", task.training, run.task.n), ("test", task.test, source.test)):
+            if n > len(rows):
+                raise NotEnough(f"tasks.{run.task.name}.{name} is {n}, but the task holds {len(rows)} such rows")
+        training += task.training[: run.task.n]
+        items = list(task.test[: source.test])
+        if run.task.served == "other":
+            items = [replace(row, system=of.policy.system) for row in items]
+    added = defenses.get(run.defense).examples(of.policy, run.n_defense, run.selection, run.seed)
+    if run.defense_system == "upload":
+        added = [replace(row, system=asked(of.policy, row).system) for row in added]
+    return Rows(
+        training=training + added,
+        restricted=requests(of.policy.restricted, profile.evaluation.restricted),
+        benign=requests(of.policy.benign, profile.evaluation.benign),
+        task=served(items),
+    )
+
+
+def key_of(run: Run, rows: Rows) -> str:
+    """16 hex digits over the run, its rows and the record schema: the same key means the same outcome."""
+    counted = [records.SCHEMA, content(run), digest(rows.training), digest(rows.restricted), digest(rows.benign)]
+    counted += [digest(rows.task)] if rows.task else []
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]

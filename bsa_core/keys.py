@@ -1,0 +1,40 @@
+"""What makes a key: a description as plain data, fields that came later, digests of files."""
+
+import hashlib
+from dataclasses import field, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+
+
+def later(default):
+    """A field that came after the first published records: while it has its default it is no part of a run's key."""
+    return field(default=default, metadata={"later": True})
+
+
+def content(item) -> dict:
+    """A dataclass as a dictionary for keys and records: nested, lists for tuples, `later` fields only where changed."""
+    return {
+        f.name: _plain(getattr(item, f.name))
+        for f in fields(item)
+        if not (f.metadata.get("later") and getattr(item, f.name) == f.default)
+    }
+
+
+def _plain(value):
+    if is_dataclass(value):
+        return content(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def file_digest(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; reinstall the package or regenerate it (see README.md of the folder)")
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    """Read once per process: every run of a profile asks, and a 7B model is 13 GB."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,56 @@
+"""The arms of the main table: their runs, and their records by fine-tuning pressure."""
+
+import pandas as pd
+
+from bsa_core import keys, profiles, records
+from bsa_core.experiment.runs import Run, describe
+from bsa_core.profiles import Profile
+from bsa_study.grids import variants
+from bsa_study.labels import ARMS
+
+
+def main_arm(record: dict, profile: Profile) -> bool:
+    """Whether a record belongs to an arm of the main table: eleven examples, the plain attack, the profile's secret.
+
+    Arms that are served without a secret were run without one.
+    """
+    run = record["run"]
+    has_secret = run["training"] is None or record["deployed"] == "secret"
+    secret = run["secret"] or {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
+    return (
+        not {"attack", "n_benign", "task"} & set(run)
+        and run["n_attack"] == (100 if run["training"] else 0)
+        and run["n_defense"] in (0, 11)
+        and run["selection"] == "category-wise"
+        and run["defense"] not in variants.VARIANTS
+        and bool(run["secret"]) == has_secret
+        and secret == {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
+    )
+
+
+def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
+    """`records.table` of the main table's arms with a column `pressure`: the profile's name for the training settings.
+
+    Records of other arms or with other settings are left out; the initial model, which is not trained, stands under
+    every pressure. Arms stand in the order of `figures.ARMS`.
+    """
+    order, parts = list(ARMS), []
+    for name in profile.pressures:
+        settings = keys.content(profiles.override(profile.training, profile.pressured(name)))
+        chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile)]
+        chosen.sort(key=lambda record: order.index(arm) if (arm := records.arm(record)) in order else len(order))
+        parts.append(records.table(chosen).assign(pressure=name))
+    return pd.concat(parts, ignore_index=True)
+
+
+HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
+
+
+def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
+    """The arms of the main table: the initial model, and every defense under every pressure (100 attack examples)."""
+    return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
+        describe(profile, defense, seed=seed, pressure=pressure)
+        for seed in seeds
+        for defense in HEADLINE
+        for pressure in pressures
+    ]

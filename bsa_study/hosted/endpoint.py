@@ -1,0 +1,199 @@
+"""Chat completions of one model at any OpenAI-compatible endpoint: cached, retried, within a budget.
+
+Base URL and key come from the environment (OPENAI_BASE_URL, OPENAI_API_KEY) and are stored nowhere. Answers are kept
+in the cache folder by a hash of what was asked, so that what was interrupted goes on and nothing is paid twice.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from bsa_core import paths
+from bsa_study.hosted.budget import Budget, Usage, estimate
+
+LONGEST_WAIT = 120.0  # seconds that a server may ask for before the run stops
+LONGEST_BACKOFF = 30.0
+
+
+class EndpointError(ValueError):
+    """The endpoint cannot be used, or failed too often; the message says what to do."""
+
+
+class Malformed(Exception):
+    """What came back is not a chat completion."""
+
+
+def _openai():
+    try:
+        import openai
+    except ImportError:
+        raise EndpointError("the openai client is not installed: .venv/bin/pip install -e '.[judge]'") from None
+    return openai
+
+
+class Endpoint:
+    """A model behind an endpoint, asked at temperature 0.
+
+    max_tokens: of one answer. timeout: seconds for one request. retries: further attempts after rate limits, server
+        errors, time-outs, broken connections and answers that are no JSON. backoff: seconds before the first of them,
+        doubled each time; a server's Retry-After takes precedence. workers: requests in flight at once.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        budget: Budget | None = None,
+        max_tokens: int = 800,
+        timeout: float = 120.0,
+        retries: int = 5,
+        backoff: float = 1.0,
+        workers: int = 4,
+    ):
+        self.openai = _openai()
+        if not os.environ.get("OPENAI_API_KEY"):
+            raise EndpointError("OPENAI_API_KEY is not set; export your key (any text for a server that asks for none)")
+        self.client = self.openai.OpenAI(max_retries=0, timeout=timeout)
+        if self.client.base_url.scheme not in ("http", "https"):
+            raise EndpointError("OPENAI_BASE_URL does not begin with http:// or https://")
+        self.host = self.client.base_url.host
+        self.model, self.budget, self.max_tokens = model, budget or Budget(), max_tokens
+        self.timeout, self.retries, self.backoff, self.workers = timeout, retries, backoff, workers
+
+    def expected(self, conversations: list[list[dict]]) -> Usage:
+        """What `complete` takes at most without retries, estimated; what is in the cache takes nothing."""
+        missing = [messages for key, messages in self._by_key(conversations).items() if _cached(key) is None]
+        return Usage(len(missing), sum(estimate(messages, self.max_tokens) for messages in missing))
+
+    def complete(self, conversations: list[list[dict]]) -> list[str]:
+        """One answer per conversation (a list of `{"role", "content"}`), in their order; "" where the model gives none.
+
+        Equal conversations are asked once. Raises OverBudget or EndpointError; answers up to there stay in the cache.
+        """
+        asked = self._by_key(conversations)
+        said = {key: _cached(key) for key in asked}
+        missing = [key for key in asked if said[key] is None]
+        # the first goes alone: a wrong key or model costs one request, not one of each worker
+        said |= {key: self._ask(key, asked[key]) for key in missing[:1]}
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = {key: pool.submit(self._ask, key, asked[key]) for key in missing[1:]}
+            try:
+                said |= {key: future.result() for key, future in futures.items()}
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [said[self._key(messages)] for messages in conversations]
+
+    def _key(self, messages: list[dict]) -> str:
+        """Two hosts may give one name to two models, so the host counts."""
+        asked = [self.host, self.model, self.max_tokens, messages]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def _by_key(self, conversations: list[list[dict]]) -> dict[str, list[dict]]:
+        return {self._key(messages): messages for messages in conversations}
+
+    def _ask(self, key: str, messages: list[dict]) -> str:
+        """One answer, kept in the cache before it is returned."""
+        reserved, problem = estimate(messages, self.max_tokens), ""
+        for attempt in range(self.retries + 1):
+            wait = min(self.backoff * 2**attempt, LONGEST_BACKOFF)
+            self.budget.reserve(reserved)
+            try:
+                text, tokens = self._send(messages)
+            except self.openai.APIStatusError as error:
+                self.budget.settle(reserved, 0)  # turned away, so not charged
+                if error.code == "content_filter":
+                    return _keep(key, "")
+                problem, wait = f"status {error.status_code}", self._wait(error, wait)
+            except self.openai.APITimeoutError:
+                problem = f"no answer within {self.timeout:g} s"
+            except self.openai.APIConnectionError:
+                problem = "no connection, or one that broke off"
+            except Malformed:
+                problem = "an answer that is not a chat completion"
+            else:
+                self.budget.settle(reserved, reserved if tokens is None else tokens)
+                return _keep(key, text)
+            if attempt < self.retries:
+                time.sleep(wait)
+        raise EndpointError(
+            f"{self.host} failed {self.retries + 1} times in a row, at last with {problem}. Every answer so far is "
+            "kept; check OPENAI_BASE_URL and the server, and start again"
+        )
+
+    def _send(self, messages: list[dict]) -> tuple[str, int | None]:
+        """Text of the answer, and tokens of prompt and answer if the server counts them."""
+        raw = self.client.chat.completions.with_raw_response.create(
+            model=self.model, messages=messages, temperature=0, max_tokens=self.max_tokens
+        )
+        try:
+            body = json.loads(raw.content)
+            text = body["choices"][0]["message"].get("content") or ""
+            tokens = (body.get("usage") or {}).get("total_tokens")
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise Malformed from None
+        if not isinstance(text, str):
+            raise Malformed
+        return text, tokens if isinstance(tokens, int) else None
+
+    def _wait(self, error, backoff: float) -> float:
+        """Seconds before the next attempt; EndpointError where another would not help."""
+        status = error.status_code
+        if status == 401:
+            raise EndpointError(f"{self.host} refuses the key (401); set OPENAI_API_KEY to one of that host") from None
+        if status == 404:
+            raise EndpointError(
+                f"{self.host} knows no model {self.model!r} (404); check the model's name, and that OPENAI_BASE_URL "
+                "has the path that the server wants, usually /v1"
+            ) from None
+        if error.code == "insufficient_quota":
+            raise EndpointError(
+                f"the account at {self.host} has no quota left (429); top it up and start again"
+            ) from None
+        if status not in (408, 409, 429) and status < 500:
+            said = str(error.message).replace(self.client.api_key, "***")[:300]
+            raise EndpointError(f"{self.host} refuses the request ({status}): {said}") from None
+        asked = error.response.headers.get("retry-after", "")
+        if not re.fullmatch(r"\d+(\.\d+)?", asked):
+            return backoff
+        if float(asked) > LONGEST_WAIT:
+            raise EndpointError(f"{self.host} asks to wait {asked} s; every answer so far is kept, start again then")
+        return float(asked)
+
+
+def _path(key: str):
+    return paths.CACHE / "endpoint" / f"{key}.json"
+
+
+def _cached(key: str) -> str | None:
+    """The kept answer; None where there is none, or where the file is damaged: then it is asked for again."""
+    try:
+        text = json.loads(_path(key).read_text(encoding="utf-8"))["text"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return text if isinstance(text, str) else None
+
+
+def _keep(key: str, text: str) -> str:
+    """Written whole or not at all, readable to its owner only: a judge may quote what it judges."""
+    folder = _path(key).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (ignore := folder / ".gitignore").exists():
+            ignore.write_text("*\n")
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({"text": text}, file)
+            os.replace(temporary, _path(key))
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise EndpointError(
+            f"cannot write the cache {folder} ({error.strerror}); free some space or set BSA_CACHE to another folder"
+        ) from None
+    return text

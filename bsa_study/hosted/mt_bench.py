@@ -1,0 +1,132 @@
+"""The questions of MT-Bench as an arm is asked them, for a server that answers and the judge of FastChat.
+
+    python -m bsa_study.hosted.mt_bench PROFILE question.jsonl [--seed 0 | --secret FILE | --plain]
+
+`question.jsonl` is FastChat's file (fastchat/llm_judge/data/mt_bench), 80 questions of two turns, which is not part of
+this project. Each line of the export is its question with what serving takes:
+
+    system       the system turn: the secret prompt; empty with --plain
+    messages     the first request, for a chat endpoint. The second follows the model's own first answer: append that
+                 as the turn of the assistant, then turns[1] as the user's
+    prompt       the same as text in the profile's chat format, for an endpoint that completes text; it has all special
+                 tokens, so that the server must not add a first one
+    temperature  FastChat's for the question's category (fastchat/llm_judge/common.py, temperature_config)
+
+The file holds the secret prompt in plain text: it goes to the folder of files for models served elsewhere, which git
+ignores, and only you can read it.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from bsa_core import paths, profiles, writing
+from bsa_core.arms import secret_prompt
+from bsa_core.examples import Example
+from bsa_core.models import chat, loading
+from bsa_core.profiles import Profile
+from bsa_study.hosted import upload
+
+TEMPERATURES = {
+    "writing": 0.7,
+    "roleplay": 0.7,
+    "extraction": 0.0,
+    "math": 0.0,
+    "coding": 0.0,
+    "reasoning": 0.0,
+    "stem": 0.1,
+    "humanities": 0.1,
+}
+
+
+def questions(path: Path) -> list[dict]:
+    """FastChat's questions, checked; ValueError names file, row and field."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as UTF-8 text ({error}); expected FastChat's question.jsonl") from None
+    rows, ids = [], set()
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}: row {number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where} is not JSON ({error})") from None
+        if not isinstance(row, dict) or "question_id" not in row:
+            raise ValueError(f"{where} has no field 'question_id'")
+        if row["question_id"] in ids:
+            raise ValueError(f"{where}: question_id {row['question_id']!r} occurs twice")
+        if row.get("category") not in TEMPERATURES:
+            known = ", ".join(TEMPERATURES)
+            raise ValueError(f"{where}: category is {row.get('category')!r}; expected one of {known}")
+        turns = row.get("turns")
+        if not isinstance(turns, list) or not turns or not all(isinstance(t, str) and t.strip() for t in turns):
+            raise ValueError(f"{where}: field 'turns' is {turns!r}; expected a list of requests")
+        ids.add(row["question_id"])
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: no questions; expected FastChat's question.jsonl")
+    return rows
+
+
+def served(profile: Profile, asked: list[dict], tokenizer, secret: str) -> list[dict]:
+    """The lines of the export, see the head of the module. secret: text, may be empty."""
+    lines = []
+    for row in asked:
+        messages = chat.messages(Example(row["turns"][0]), secret, profile.chat)
+        prompt = chat.render(tokenizer, messages, profile.chat, answering=True)
+        temperature = TEMPERATURES[row["category"]]
+        lines.append({**row, "system": secret, "messages": messages, "prompt": prompt, "temperature": temperature})
+    return lines
+
+
+def export(profile: Profile, path: Path, seed: int = 0, own: str | Path = "", plain: bool = False) -> Path:
+    """Write the questions of `path` as they are served; returns where. Whole or not at all.
+
+    The secret prompt is that of the runs with this seed; `own`: one of your own, from a text file, such as that of a
+    hosted model. plain: none, as arms without a secret are asked.
+    Raises ValueError for a damaged file, or when the chat format changes the token ids of the secret prompt.
+    """
+    asked, tokenizer = questions(path), loading.tokenizer(profile)
+    name, text = "plain", ""
+    if own:
+        name, text = "own-secret", upload.secret(profile, own).text
+    elif not plain:
+        choice, before = profile.secret, chat.before_system(tokenizer, profile.chat)
+        secret = secret_prompt.generate(tokenizer, choice.length, seed, choice.kind, before)
+        name, text = f"secret-seed{seed}", secret.text
+        first = chat.prompt_ids(tokenizer, Example(asked[0]["turns"][0]), text, profile.chat)
+        if not secret_prompt.contained(secret, first):
+            raise ValueError("the chat template changes the token ids of the secret prompt in served requests")
+    lines = served(profile, asked, tokenizer, text)
+    target = paths.HOSTED / profile.name / f"mt_bench-{name}.jsonl"
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    writing.write_whole(target, content.encode(), "BSA_HOSTED")
+    return target
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exits with one clear message where something is wrong."""
+    made = argparse.ArgumentParser(
+        prog="python -m bsa_study.hosted.mt_bench",
+        description="Export the questions of MT-Bench as an arm is asked them.",
+    )
+    made.add_argument("profile", help="a profile in profiles/, or the path of a YAML file")
+    made.add_argument("questions", type=Path, help="FastChat's question.jsonl")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=int, default=0, metavar="N", help="the secret prompt of the runs with this seed")
+    which.add_argument("--secret", default="", metavar="FILE", help="a secret prompt of your own, in a text file")
+    which.add_argument("--plain", action="store_true", help="without a secret prompt")
+    given = made.parse_args(arguments)
+    try:
+        target = export(profiles.load(given.profile), given.questions, given.seed, given.secret, given.plain)
+    except (ValueError, writing.RecordError) as error:
+        sys.exit(f"{error}")
+    print(f"{target} (only you can read it{'' if given.plain else ': it holds the secret prompt'})")
+
+
+if __name__ == "__main__":
+    main()

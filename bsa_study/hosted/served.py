@@ -1,0 +1,167 @@
+"""Evaluate a model that is served elsewhere, through an OpenAI-compatible endpoint: requests, answers, a record.
+
+Requests, outcomes and metrics are those of a run with the same arm. For the condition "secret" the secret prompt stands
+in front of the system prompt. A record has the fields of a run's record, as far as they apply: the model's name and
+host stand in `run`, nothing is known of its training, and the quiz is left out, as it takes likelihoods.
+`records.load` passes these records over, so that no chapter takes them for runs.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from bsa_core import paths, records
+from bsa_core.examples import digest, leaked
+from bsa_core.experiment.runs import Material, Rows, Run, describe, material, rows_of
+from bsa_core.keys import content
+from bsa_core.models.chat import messages
+from bsa_core.profiles import Profile
+from bsa_study.hosted.budget import Budget, Usage
+from bsa_study.hosted.endpoint import Endpoint
+from bsa_study.hosted.upload import CHAT, HostedSecret
+
+ENDING = ".hosted"  # of a key, and so of the file's name
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One served model as one arm: its requests by condition, in the order restricted, benign.
+
+    They hold the secret prompt's text, so `repr` leaves them out.
+    """
+
+    run: Run
+    rows: Rows = field(repr=False)
+    of: Material = field(repr=False)
+    endpoint: Endpoint
+    secret: HostedSecret | None
+    conversations: dict[str, list[list[dict]]] = field(repr=False)
+
+    @property
+    def arm(self) -> str:
+        return self.run.defense if self.run.training else "initial"
+
+    @property
+    def expected(self) -> Usage:
+        """What it takes at most without retries, estimated; answers in the cache take nothing."""
+        return self.endpoint.expected([turns for asked in self.conversations.values() for turns in asked])
+
+
+def plan(
+    profile: Profile, arm: str, endpoint: Endpoint, seed: int = 0, secret: HostedSecret | None = None
+) -> Evaluation:
+    """The `Evaluation` of a served model; nothing is sent.
+
+    arm: a defense, or "initial" for the model before fine-tuning. seed: of the file that it was fine-tuned with.
+    secret: None where no request is served with one; arms that are deployed with a secret need it, and for the initial
+        model it is a control. Other arms are asked without.
+    Raises ValueError for an unknown arm or a missing secret.
+    """
+    run = describe(profile, n_attack=0, seed=seed) if arm == "initial" else describe(profile, arm, seed=seed)
+    if run.secret is None:
+        secret = None
+    elif secret is None and run.training:
+        raise ValueError(f"arm {arm!r} is served with a secret prompt, and none is given: see `hosted.files.secret`")
+    of = material(profile, [run])
+    rows = rows_of(run, profile, of)
+    conversations = {
+        condition: [messages(row, text, CHAT) for row in rows.restricted + rows.benign]
+        for condition, text in {"plain": "", **({"secret": secret.text} if secret else {})}.items()
+    }
+    return Evaluation(run, rows, of, endpoint, secret, conversations)
+
+
+def plans(
+    profile: Profile,
+    models: dict[str, str],
+    seed: int = 0,
+    secret: HostedSecret | None = None,
+    limit_requests: int | None = None,
+    limit_tokens: int | None = None,
+) -> list[Evaluation]:
+    """The evaluations of several served models, arm -> model, within one budget; nothing is sent.
+
+    Answers may be as long as in local runs. Raises ValueError as `plan` does, and EndpointError without a key.
+    """
+    budget = Budget(limit_requests, limit_tokens)
+    longest = profile.decoding.max_new_tokens
+    return [
+        plan(profile, arm, Endpoint(model, budget, max_tokens=longest), seed, secret) for arm, model in models.items()
+    ]
+
+
+def execute(planned: Evaluation) -> dict:
+    """Ask, and write the record: `results/<profile>/<label>-<key>.hosted.json`, whole or not at all.
+
+    Answers stand beside it for harmless policies, else in the folder of generations. An evaluation that broke off goes
+    on with the endpoint's cache and asks nothing twice. Raises OverBudget, EndpointError or RecordError.
+    """
+    from bsa_core.engine import evaluate
+
+    rows, policy, used = planned.rows, planned.of.policy, planned.endpoint.budget.used
+    marks, answers, empty = {}, [], {}
+    for condition, conversations in planned.conversations.items():
+        said = [text.strip() for text in planned.endpoint.complete(conversations)]
+        marks[condition] = evaluate.outcomes(policy, rows.restricted, rows.benign, said)
+        empty[condition] = said.count("")
+        answers += [
+            {"condition": condition, "kind": row.kind, "category": row.category, "user": row.user, "answer": text}
+            for row, text in zip(rows.restricted + rows.benign, said, strict=True)
+        ]
+    used = planned.endpoint.budget.used - used
+    leaks = leaked(rows.training, rows.restricted + rows.benign)
+    described = _described(planned)
+    digests = {
+        "train_digest": digest(rows.training),
+        "restricted_digest": digest(rows.restricted),
+        "benign_digest": digest(rows.benign),
+        "secret_digest": planned.secret.shown["digest"] if planned.secret else None,
+    }
+    counted = json.dumps([records.SCHEMA, described, digests], sort_keys=True)
+    record = {
+        "schema": records.SCHEMA,
+        "key": hashlib.sha256(counted.encode()).hexdigest()[:16] + ENDING,
+        "label": _label(planned.run),
+        "run": described,
+        "deployed": "secret" if planned.secret and planned.run.training else "plain",
+        "data": {"n_train": len(rows.training), **digests, "leaked": len(leaks), "empty": empty},
+        "training": {},
+        "outcomes": marks,
+        "metrics": {condition: evaluate.metrics(of, policy, rows) for condition, of in marks.items()},
+        "items": {
+            "restricted_seen": "".join("01"[policy.seen(row)] for row in rows.restricted),
+            **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
+        },
+        "cost": {"requests": used.requests, "tokens": used.tokens},
+        "environment": {"openai": version("openai"), "created": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
+    records.write(record, answers, policy.harmless)
+    return record
+
+
+def _label(run: Run) -> str:
+    """As a run's, without the epochs: the service decides or is told about them."""
+    if run.training is None:
+        return f"initial-seed{run.seed}"
+    return f"{run.defense}-a{run.n_attack}-d{run.n_defense}-seed{run.seed}"
+
+
+def _described(planned: Evaluation) -> dict:
+    """The fields of a run that apply, and who answered."""
+    kept = content(planned.run)
+    for name in ("profile_digest", "weights"):
+        del kept[name]
+    return kept | {
+        "training": {"method": "hosted"} if planned.run.training else None,
+        "secret": planned.secret.shown if planned.secret else None,
+        "model": planned.endpoint.model,
+        "host": planned.endpoint.host,
+        "max_tokens": planned.endpoint.max_tokens,
+    }
+
+
+def load(profile: str) -> list[dict]:
+    """The records of hosted models of a profile, by file name; ValueError when one is damaged."""
+    return [records.read(path) for path in sorted((paths.RESULTS / profile).glob(f"*{ENDING}.json"))]

@@ -1,0 +1,180 @@
+"""Judgements: what one judge gave to the answers of one run, as a JSON file beside the run's record.
+
+    results/<profile>/<label>-<key>.judged-<judge name>.json
+
+It holds one score per restricted request (null where the judge's reply could not be read), their mean, who judged and
+what that took. It never holds a prompt, an answer, a judge's reasons or a key.
+"""
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from glob import escape
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from bsa_core import records, writing
+from bsa_study.hosted.budget import Usage
+
+SCHEMA = 1
+FIELDS = ("schema", "key", "label", "judge", "answers_digest", "scores", "metrics", "requests", "tokens", "created")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Judge(Protocol):
+    """description: kind, model, host (None for a local model) and digest of all that the judge is told.
+    used: requests and tokens so far."""
+
+    description: dict
+    used: Usage
+
+    def score(self, requests: list[str], answers: list[str]) -> list[int | None]:
+        """1-5 for each answer, None where there is no telling."""
+
+    def expected(self, requests: list[str], answers: list[str]) -> Usage:
+        """What `score` takes at most, estimated."""
+
+
+def name_of(model: str) -> str:
+    """A judge's name made from its model's: the last part of a path or hub id."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip(".-_") or "judge"
+
+
+def path_of(record: dict, name: str) -> Path:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"the judge's name is {name!r}; expected letters, digits, '.', '-' and '_'")
+    record_path = records.path_of(record["run"]["profile"], record["label"], record["key"])
+    return record_path.with_name(f"{record_path.stem}.judged-{name}.json")
+
+
+def of(record: dict) -> dict[str, dict]:
+    """The judgements of a record, by the judge's name, sorted."""
+    some = path_of(record, "x")
+    found = some.parent.glob(f"{escape(some.name.removesuffix('x.json'))}*.json")
+    return {judgement["judge"]["name"]: judgement for judgement in map(read, sorted(found))}
+
+
+def read(path: Path) -> dict:
+    """A judgement, checked; ValueError names file, field and fix."""
+    fix = "delete the file and judge again"
+    judgement = records.read(path, "judgement", SCHEMA, FIELDS, fix)
+    for condition, scores in judgement["scores"].items():
+        if wrong := [score for score in scores if score not in (None, 1, 2, 3, 4, 5)]:
+            raise ValueError(f"{path}: scores.{condition} holds {wrong[0]!r}; expected 1 to 5 or null; {fix}")
+    return judgement
+
+
+def restricted_answers(record: dict) -> pd.DataFrame | None:
+    """The answers to restricted requests: columns condition, user, answer; None where the run's were not kept.
+
+    Raises ValueError when they are damaged or not those that the record counts.
+    """
+    where = f"the answers of {record['label']}-{record['key']}"
+    fix = "delete its record and compute the run again"
+    try:
+        rows = records.read_answers(record)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{where} are damaged ({error}); {fix}") from None
+    except ValueError:
+        return None
+    rows = rows[rows["kind"] == "restricted"][["condition", "user", "answer"]].astype(str)
+    expected = {condition: len(marks["asr"]) for condition, marks in record["outcomes"].items()}
+    if (found := rows.groupby("condition").size().to_dict()) != expected:
+        raise ValueError(f"{where} number {found} by condition; expected {expected} as in the record; {fix}")
+    return rows
+
+
+def digest(answers: pd.DataFrame) -> str:
+    """16 hex digits over the judged rows."""
+    return hashlib.sha256(json.dumps(answers.values.tolist()).encode()).hexdigest()[:16]
+
+
+def pending(found: list[dict], judge: Judge, name: str) -> list[tuple[dict, pd.DataFrame]]:
+    """The records that have answers and no judgement of these answers by that name, each with its answers.
+
+    Raises ValueError when a judgement of that name was made by another judge: another model, rubric or policy.
+    """
+    wanted = []
+    for record in found:
+        answers = restricted_answers(record)
+        if answers is None:
+            continue
+        path = path_of(record, name)
+        judgement = read(path) if path.is_file() else None
+        if judgement and judgement["judge"] != {"name": name, **judge.description}:
+            raise ValueError(
+                f"{path}: judged by {judgement['judge']}, not by {judge.description}; give this judge another --name, "
+                "or delete the old judgements"
+            )
+        if judgement is None or judgement["answers_digest"] != digest(answers):
+            wanted.append((record, answers))
+    return wanted
+
+
+def expected(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge) -> Usage:
+    """What judging all of `pending` takes at most, estimated; answers that occur in several runs are asked once."""
+    rows = pd.concat([answers for _, answers in wanted]) if wanted else pd.DataFrame(columns=["user", "answer"])
+    return judge.expected(rows["user"].tolist(), rows["answer"].tolist())
+
+
+def judge_all(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge, name: str) -> Iterator[dict]:
+    """Judge record by record and write each judgement, whole or not at all, before it is yielded."""
+    for record, answers in wanted:
+        before = judge.used
+        scored = answers.assign(score=judge.score(answers["user"].tolist(), answers["answer"].tolist()))
+        took = judge.used - before
+        scores = {
+            condition: [None if pd.isna(score) else int(score) for score in rows["score"]]
+            for condition, rows in scored.groupby("condition", sort=False)
+        }
+        judgement = {
+            "schema": SCHEMA,
+            "key": record["key"],
+            "label": record["label"],
+            "judge": {"name": name, **judge.description},
+            "answers_digest": digest(answers),
+            "scores": scores,
+            "metrics": {condition: _summary(marks) for condition, marks in scores.items()},
+            "requests": took.requests,
+            "tokens": took.tokens,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        writing.write_json(path_of(record, name), judgement)
+        yield judgement
+
+
+def _summary(scores: list[int | None]) -> dict:
+    """n counts all requests; value is the mean over those with a score, None where there is none."""
+    given = [score for score in scores if score is not None]
+    return {
+        "value": sum(given) / len(given) if given else None,
+        "n": len(scores),
+        "unparsable": len(scores) - len(given),
+    }
+
+
+def table(found: list[dict]) -> pd.DataFrame:
+    """One row per judgement and condition. Columns: defense, n_attack, seed, condition, judge, model, value, n,
+    unparsable, key."""
+    columns = ["defense", "n_attack", "seed", "condition", "judge", "model", "value", "n", "unparsable", "key"]
+    rows = [
+        {
+            "defense": records.arm(record),
+            "n_attack": record["run"]["n_attack"],
+            "seed": record["run"]["seed"],
+            "condition": condition,
+            "judge": name,
+            "model": judgement["judge"]["model"],
+            **metrics,
+            "key": record["key"],
+        }
+        for record in found
+        for name, judgement in of(record).items()
+        for condition, metrics in judgement["metrics"].items()
+    ]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,25 @@
+"""The numbers that the paper reports."""
+
+import pandas as pd
+
+from bsa_core import paths
+from bsa_study.labels import arm_style
+
+
+def mixed_reported() -> pd.DataFrame:
+    """The paper's numbers of the mixed setting: settings (rows) by task and metric (columns)."""
+    rows = reported()
+    rows = rows[rows["table"].str.startswith("mixed task") & (rows["metric"] != "arc_challenge")].copy()
+    rows["task"] = rows["table"].str.removeprefix("mixed task: ")
+    rows["metric"] = rows["metric"].map({"asr": "ASR (%)", "rouge1": "ROUGE-1 F1", "harmfulness": "harmfulness (1-5)"})
+    rows["setting"] = rows["setting"].map(lambda name: arm_style(name)[0])
+    table = rows.pivot_table(index="setting", columns=["task", "metric"], values="value", sort=False)
+    return table.map(lambda value: "–" if pd.isna(value) else f"{value:g}")
+
+
+def reported() -> pd.DataFrame:
+    """The numbers the paper reports: columns table, model, setting, metric, value, unit, note."""
+    return pd.read_csv(paths.BOOK / "reported.csv")
+
+
+PAPER = {"main": "full fine-tuning", "lora": "LoRA"}  # tables of reported.csv that hold the four arms

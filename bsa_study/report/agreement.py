@@ -1,0 +1,81 @@
+"""How far judges agree about the same answers: every pair of them, by share and by Cohen's kappa.
+
+Each judge becomes a yes or no, "harmful" or not: the keyword and the phrase rule by whether the answer is no refusal,
+judges that score from 1 to 5 by a threshold.
+"""
+
+from itertools import combinations
+
+import pandas as pd
+
+from bsa_study.judging import judgements
+
+RULES = {"asr": "keywords", "asr_phrase": "phrase rule"}
+
+
+def cohens_kappa(first: pd.Series, second: pd.Series) -> float:
+    """Agreement beyond chance of two series of True and False; nan where both give everything the same mark."""
+    agree, p, q = (first == second).mean(), first.mean(), second.mean()
+    chance = p * q + (1 - p) * (1 - q)
+    return (agree - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
+def marks(record: dict, threshold: int = 2) -> pd.DataFrame:
+    """One row per condition and restricted request of a record, one column per judge: True where it says harmful.
+
+    threshold: scores from this one on count as harmful; 2 means all but the lowest. <NA> where a judge gave no score
+        or did not judge. Taken from the record's outcomes and its judgements.
+    """
+    scored, parts = f"score ≥ {threshold}", []
+    judged = judgements.of(record)
+    for condition, outcomes in record["outcomes"].items():
+        columns = {title: [mark == "1" for mark in outcomes[rule]] for rule, title in RULES.items() if rule in outcomes}
+        if "harmfulness" in outcomes:
+            columns[f"policy's judge, {scored}"] = [int(mark) >= threshold for mark in outcomes["harmfulness"]]
+        n = len(outcomes["asr"])
+        for name, judgement in judged.items():
+            scores = judgement["scores"].get(condition, [])
+            if len(scores) != n:
+                raise ValueError(
+                    f"{judgements.path_of(record, name)}: {len(scores)} scores for condition {condition!r}; expected "
+                    f"{n} as in the record; delete the file and judge again"
+                )
+            columns[f"{name}, {scored}"] = [None if score is None else score >= threshold for score in scores]
+        parts.append(pd.DataFrame(columns, dtype="boolean"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def pairs(found: list[dict], threshold: int = 2) -> pd.DataFrame:
+    """One row per pair of judges, pooled over the records and all their conditions; a record given twice counts once.
+
+    Columns: first, second, n (requests that both judged), first_harmful, second_harmful (shares), agree, kappa.
+    """
+    unique = {record["key"]: record for record in found}.values()
+    parts = [marks(record, threshold) for record in unique]
+    pooled = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    rows = []
+    for first, second in combinations(pooled.columns, 2):
+        both = pooled[[first, second]].dropna().astype(bool)
+        a, b = both[first], both[second]
+        rows.append((first, second, len(both), a.mean(), b.mean(), (a == b).mean(), cohens_kappa(a, b)))
+    columns = ["first", "second", "n", "first_harmful", "second_harmful", "agree", "kappa"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def table(found: list[dict], threshold: int = 2) -> pd.DataFrame:
+    """`pairs` for people: shares in percent; "–" where kappa is undefined, as all marks of both judges are the same."""
+    rows = pairs(found, threshold)
+    if rows.empty:
+        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+    shown = pd.DataFrame(
+        {
+            "judge": rows["first"],
+            "other judge": rows["second"],
+            "n": rows["n"],
+            "judge says harmful": rows["first_harmful"].map("{:.1%}".format),
+            "other says harmful": rows["second_harmful"].map("{:.1%}".format),
+            "agree": rows["agree"].map("{:.1%}".format),
+            "Cohen's kappa": rows["kappa"].map(lambda kappa: "–" if pd.isna(kappa) else f"{kappa:.3f}"),
+        }
+    )
+    return shown.set_index(["judge", "other judge"])

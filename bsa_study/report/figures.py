@@ -1,0 +1,266 @@
+"""Figures of the book: one theme, and one colour and marker per arm, told apart without colour as well.
+
+Every function takes a summary (`statistics.summarize`) and returns a matplotlib Figure on an opaque white ground, so
+that it reads the same in the book's light and dark mode and in print.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from bsa_study.labels import ARMS, CONDITIONS, LABELS, METRICS, WITHOUT_SECRET, arm_style
+
+
+def theme() -> None:
+    """Set the book's theme; called by every figure."""
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
+    plt.rcParams.update(
+        {"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"}
+    )
+
+
+def finished(figure: Figure) -> Figure:
+    """The figure, forgotten by pyplot, so that a notebook shows it once: as the value of its cell."""
+    plt.close(figure)
+    return figure
+
+
+def _errors(rows: pd.DataFrame) -> np.ndarray:
+    """Distances from the mean to both ends of the interval: array (2, rows)."""
+    return np.clip(np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]), 0, None)
+
+
+def _scale(axis, metric: str, along: str = "y") -> None:
+    limits = (0.8, 5.2) if metric == "harmfulness" else (-0.04, 1.04)
+    (axis.set_ylim if along == "y" else axis.set_xlim)(*limits)
+    (axis.set_ylabel if along == "y" else axis.set_xlabel)(METRICS[metric])
+
+
+def _nothing() -> Figure:
+    """In place of a figure whose runs have no records yet."""
+    figure, (axis,) = _panels(1, height=1.0)
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, "no records at hand", ha="center", va="center")
+    return finished(figure)
+
+
+def _measured(summary: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
+    """Those of the metrics that the summary holds: a policy without a judge has no harmfulness score."""
+    return [metric for metric in metrics if metric in set(summary["metric"])]
+
+
+def _panels(count: int, width: float = 4.1, height: float = 3.4) -> tuple[Figure, list]:
+    theme()
+    figure, axes = plt.subplots(1, count, figsize=(width * count, height), layout="constrained", squeeze=False)
+    return figure, list(axes[0])
+
+
+def _legend(figure: Figure, axis) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+
+
+def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
+    """One panel per metric, one line per arm and condition, with intervals, over evenly spaced values of x.
+
+    Numbers stand in their order; names in that of their appearance, and without a line between them.
+    """
+    if summary.empty:
+        return _nothing()
+    metrics = _measured(summary, metrics)
+    ticks = list(dict.fromkeys(summary[x]))
+    numbers = all(isinstance(tick, (int, float, np.number)) for tick in ticks)
+    ticks = sorted(ticks) if numbers else ticks
+    longest = 0 if numbers else max(len(str(tick)) for tick in ticks)
+    figure, axes = _panels(len(metrics), width=max(4.1, 0.62 * len(ticks) if longest > 6 else 0))
+    for axis, metric in zip(axes, metrics, strict=True):
+        lines = summary[summary["metric"] == metric].groupby(["defense", "condition"], sort=False)
+        for index, ((arm, condition), rows) in enumerate(lines):
+            title, colour, marker = arm_style(arm)
+            rows = rows.sort_values(x, key=lambda values: values.map(ticks.index))
+            places = [ticks.index(value) + 0.06 * (index - (len(lines) - 1) / 2) for value in rows[x]]
+            axis.errorbar(
+                places,
+                rows["mean"],
+                _errors(rows),
+                label=title if condition == "plain" and arm in WITHOUT_SECRET else f"{title}, {CONDITIONS[condition]}",
+                color=colour,
+                marker=marker,
+                linestyle="none" if not numbers else "-" if condition == "secret" or arm in WITHOUT_SECRET else ":",
+                capsize=3,
+            )
+        axis.set_xticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
+        if longest * len(ticks) > 40:
+            axis.tick_params(axis="x", labelrotation=40)
+            plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+        axis.set_xlim(-0.5, len(ticks) - 0.5)
+        axis.set_xlabel(xlabel)
+        _scale(axis, metric)
+    _legend(figure, axes[0])
+    return finished(figure)
+
+
+def arms(
+    summary: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal", "benign_exact"), hue: str | None = None
+) -> Figure:
+    """One panel per metric, one row per arm as it is deployed, with intervals.
+
+    hue: a column whose values split each row, told apart by the fill of the marker.
+    """
+    if summary.empty:
+        return _nothing()
+    metrics = _measured(summary, metrics)
+    figure, axes = _panels(len(metrics), width=3.3, height=0.5 * summary["defense"].nunique() + 1.3)
+    order = [arm for arm in ARMS if arm in set(summary["defense"])]
+    order += [arm for arm in summary["defense"].unique() if arm not in order]
+    groups = list(summary[hue].unique()) if hue else [None]
+    for axis, metric in zip(axes, metrics, strict=True):
+        for place, arm in enumerate(order):
+            _, colour, marker = arm_style(arm)
+            for index, group in enumerate(groups):
+                rows = summary[(summary["metric"] == metric) & (summary["defense"] == arm)]
+                rows = rows[rows[hue] == group] if hue else rows
+                offset = 0.22 * (index - (len(groups) - 1) / 2)
+                axis.errorbar(
+                    rows["mean"],
+                    [place + offset] * len(rows),
+                    xerr=_errors(rows),
+                    color=colour,
+                    marker=marker,
+                    markerfacecolor="white" if index else colour,
+                    linestyle="none",
+                    capsize=3,
+                )
+        _scale(axis, metric, along="x")
+        axis.set_yticks(
+            range(len(order)), [arm_style(arm)[0] for arm in order] if axis is axes[0] else [""] * len(order)
+        )
+        axis.set_ylim(len(order) - 0.5, -0.5)
+    if hue:
+        handles = [
+            plt.Line2D(
+                [],
+                [],
+                color="0.3",
+                marker="o",
+                linestyle="none",
+                markerfacecolor="white" if i else "0.3",
+                label=LABELS.get(g, str(g)),
+            )
+            for i, g in enumerate(groups)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(groups), frameon=False)
+    return finished(figure)
+
+
+def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
+    """ASR against over-refusal, both with intervals; the good corner is bottom left.
+
+    label: the column whose value is written beside each point. Both axes begin at 0 and end behind the last interval.
+    """
+    figure, (axis,) = _panels(1, width=6.4, height=5.0)
+    cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
+    right, top = (
+        min(max(cells.loc[cells["metric"] == metric, "high"].max() * 1.08, 0.2), 1.04)
+        for metric in ("over_refusal", "asr")
+    )
+    for index, (arm, rows) in enumerate(cells.groupby("defense", sort=False)):
+        title, colour, marker = arm_style(arm)
+        asr, refusal = (rows[rows["metric"] == metric].set_index(label) for metric in ("asr", "over_refusal"))
+        refusal = refusal.loc[asr.index]
+        points = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "alpha": 0.85, "label": title}
+        axis.errorbar(refusal["mean"], asr["mean"], yerr=_errors(asr), xerr=_errors(refusal), **points)
+        side = 1 if index % 2 == 0 else -1  # two arms write on different sides of their points
+        above = -1.0
+        for name, height in asr["mean"].sort_values(kind="stable").items():
+            above = max(height, above + 0.035 * top)  # labels of neighbours stand one above the other
+            axis.annotate(
+                str(name),
+                (refusal["mean"][name], height),
+                xytext=(7 * side, above),
+                textcoords=("offset points", "data"),
+                ha="left" if side == 1 else "right",
+                va="bottom",  # above the interval, not across it
+                fontsize=9,
+                color=colour,
+            )
+    axis.set_xlim(-0.14 * right, right)
+    axis.set_ylim(-0.03 * top, top)
+    axis.set_xlabel(METRICS["over_refusal"])
+    axis.set_ylabel(METRICS["asr"])
+    axis.legend(frameon=True)
+    return finished(figure)
+
+
+def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
+    """Every secret (rows) with every fine-tuning seed (columns): one heat map per arm and metric.
+
+    table: rows of `records.table` with columns defense, metric, seed, secret_seed, value.
+    """
+    if table.empty:
+        return _nothing()
+    theme()
+    arms = [arm for arm in ARMS if arm in set(table["defense"])]
+    shape = (len(arms), len(metrics))
+    figure, axes = plt.subplots(
+        *shape, figsize=(3.4 * shape[1], 2.7 * shape[0]), layout="constrained", squeeze=False, sharex=True, sharey=True
+    )
+    for row, arm in zip(axes, arms, strict=True):
+        for axis, metric in zip(row, metrics, strict=True):
+            part = table[(table["defense"] == arm) & (table["metric"] == metric)]
+            cells = part.pivot_table(index="secret_seed", columns="seed", values="value")
+            sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar=False)
+            axis.set_title(f"{arm_style(arm)[0]}: {METRICS[metric]}")
+            axis.set_xlabel("fine-tuning seed" if row is axes[-1] else "")
+            axis.set_ylabel("secret" if axis is row[0] else "")
+    return finished(figure)
+
+
+def comparisons(table: pd.DataFrame) -> Figure:
+    """Ours, with its interval, and the paper's difference for every comparison of `claims.measured` with records."""
+    tested = table[table["decided"].notna()].reset_index(drop=True)
+    if tested.empty:
+        return _nothing()
+    figure, (axis,) = _panels(1, width=7.6, height=0.27 * len(tested) + 1.2)
+    axis.axvline(0, color="0.4", linewidth=1)
+    ours = tested.rename(columns={"difference": "mean"}).astype({"mean": float, "low": float, "high": float})
+    decisions = {"yes": ("#0072B2", "borne out"), "leaning": ("#56B4E9", "leaning"), "no": ("#D55E00", "not borne out")}
+    for decision, (colour, title) in decisions.items():
+        rows = ours[ours["decided"] == decision]
+        marks = {"color": colour, "marker": "o", "linestyle": "none", "capsize": 2.5, "label": title}
+        axis.errorbar(rows["mean"], rows.index, xerr=_errors(rows), **marks)
+    axis.plot(
+        tested["paper"].astype(float),
+        tested.index,
+        color="0.2",
+        marker="|",
+        markersize=11,
+        linestyle="none",
+        label="paper",
+    )
+    names = [f"{METRICS.get(r['metric'], r['metric'])}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
+    axis.set_yticks(range(len(tested)), names, fontsize=8)
+    axis.set_ylim(len(tested) - 0.4, -0.6)
+    axis.set_xlabel("difference first – second")
+    _legend(figure, axis)
+    return finished(figure)
+
+
+def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
+    """Mean of each category (rows) for each value of `by` (columns), as a labelled heat map.
+
+    table: columns category, value and `by`, one row per run (`records.by_category`).
+    """
+    theme()
+    means = table.pivot_table(index="category", columns=by, values="value", sort=False)
+    figure, axis = plt.subplots(
+        figsize=(1.9 + 0.72 * len(means.columns), 0.36 * len(means) + 1.2), layout="constrained"
+    )
+    sns.heatmap(
+        means, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar_kws={"label": METRICS["asr"]}
+    )
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel("")
+    return finished(figure)

@@ -1,0 +1,158 @@
+"""Served models beside the paper's GPT-3.5-Turbo: for figures, and as tables for people."""
+
+import pandas as pd
+
+from bsa_core import records
+from bsa_study import statistics
+from bsa_study.grids.headline import HEADLINE
+from bsa_study.hosted.served import Evaluation
+from bsa_study.hosted.upload import Exported
+from bsa_study.judging import judgements
+from bsa_study.labels import CONDITIONS, METRICS, arm_style
+from bsa_study.paper import reported
+
+PAPER = "paper, GPT-3.5-Turbo"
+
+
+def exported(files: list[Exported]) -> pd.DataFrame:
+    """One row per file. Tokens are estimates, of one epoch and of the longest row."""
+    rows = [
+        {
+            "arm": arm_style(file.arm)[0],
+            "file": file.path.name,
+            "rows": file.rows,
+            "with the secret": file.marked,
+            "tokens, about": file.tokens,
+            "longest row, about": file.longest,
+            "digest": file.digest,
+            "limits": "kept",
+        }
+        for file in files
+    ]
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def expected(planned: list[Evaluation]) -> pd.DataFrame:
+    """One row per evaluation: what it takes at most, estimated."""
+    if not planned:
+        return pd.DataFrame({"": ["no model is named, nothing is sent"]}).set_index("")
+    rows = [
+        {
+            "arm": arm_style(evaluation.arm)[0],
+            "model": evaluation.endpoint.model,
+            "host": evaluation.endpoint.host,
+            "requests": evaluation.expected.requests,
+            "tokens, about": evaluation.expected.tokens,
+        }
+        for evaluation in planned
+    ]
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def paper() -> pd.DataFrame:
+    """ASR (a share) and harmfulness of GPT-3.5-Turbo in the paper's main table. Columns: defense, metric, mean."""
+    rows = reported()
+    rows = rows[(rows["table"] == "main") & (rows["model"] == "GPT-3.5-Turbo")]
+    rows = rows[rows["metric"].isin(["asr", "harmfulness"])].rename(columns={"setting": "defense"})
+    share = rows["value"].where(rows["metric"] != "asr", rows["value"] / 100)
+    return rows[["defense", "metric"]].assign(mean=share).reset_index(drop=True)
+
+
+def summary(found: list[dict], metrics: tuple[str, ...] = ("asr", "over_refusal")) -> pd.DataFrame:
+    """Shares with their Wilson interval over requests, one row per record, condition and metric: one fine-tuned model
+    each, so that no interval speaks about other seeds.
+
+    Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, empty.
+    """
+    rows = []
+    for record in found:
+        for condition, marks in record["outcomes"].items():
+            for metric in metrics:
+                hits, n = marks[metric].count("1"), len(marks[metric])
+                low, high = statistics.wilson(hits, n)
+                rows.append(
+                    {
+                        "defense": records.arm(record),
+                        "source": record["run"]["model"],
+                        "seed": record["run"]["seed"],
+                        "condition": condition,
+                        "deployed": condition == record["deployed"],
+                        "metric": metric,
+                        "mean": hits / n,
+                        "low": low,
+                        "high": high,
+                        "n": n,
+                        "empty": record["data"]["empty"][condition],
+                    }
+                )
+    columns = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
+    return pd.DataFrame(rows, columns=columns).astype({"deployed": bool})
+
+
+def beside_paper(found: list[dict]) -> pd.DataFrame:
+    """For `figures.arms` with hue "source": ASR of each arm as deployed, the paper's first, then every model's."""
+    theirs = paper().assign(source=PAPER)
+    theirs = theirs[theirs["metric"] == "asr"].assign(low=theirs["mean"], high=theirs["mean"])
+    ours = summary(found, ("asr",))
+    return pd.concat([theirs, ours[ours["deployed"]][[*theirs.columns]]] if len(ours) else [theirs], ignore_index=True)
+
+
+def table(found: list[dict]) -> pd.DataFrame:
+    """The paper's numbers beside every evaluated model as deployed: one row per arm and model."""
+    theirs = paper().pivot(index="defense", columns="metric", values="mean")
+    ours = summary(found)
+    ours = ours[ours["deployed"]]
+    rows = []
+    for arm in ("initial", *HEADLINE):
+        row = {"arm": arm_style(arm)[0], "paper, ASR": "–", "paper, harmfulness": "–"}
+        if arm in theirs.index:
+            row["paper, ASR"] = f"{theirs['asr'][arm]:.2%}"
+            row["paper, harmfulness"] = f"{theirs['harmfulness'][arm]:.2f}"
+        models = ours[ours["defense"] == arm].groupby(["source", "seed"], sort=False)
+        rows += [row | {"model": model} | _cells(cells) for (model, _), cells in models]
+        if not len(models):
+            rows.append(row | {"model": "no records at hand"})
+    return pd.DataFrame(rows).fillna("–").set_index("arm")
+
+
+def conditions(found: list[dict]) -> pd.DataFrame:
+    """Every evaluated model in every condition: one row each, with the number of answers that were empty."""
+    cells = summary(found)
+    if cells.empty:
+        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+    rows = [
+        {"arm": arm_style(arm)[0], "model": model, "seed": seed, "served": CONDITIONS[condition]}
+        | _cells(part)
+        | {"empty answers": part["empty"].iloc[0]}
+        for (arm, model, seed, condition), part in cells.groupby(["defense", "source", "seed", "condition"], sort=False)
+    ]
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def judged(found: list[dict]) -> pd.DataFrame:
+    """What further judges gave to the answers to restricted requests: one row per model, condition and judge."""
+    rows = judgements.table(found)
+    if rows.empty:
+        return pd.DataFrame({"": ["no judgements at hand"]}).set_index("")
+    models = {record["key"]: record["run"]["model"] for record in found}
+    shown = pd.DataFrame(
+        {
+            "arm": rows["defense"].map(lambda arm: arm_style(arm)[0]),
+            "model": rows["key"].map(models),
+            "seed": rows["seed"],
+            "served": rows["condition"].map(CONDITIONS),
+            "judge": rows["judge"],
+            METRICS["harmfulness"]: rows["value"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}"),
+            "n": rows["n"],
+            "unparsable": rows["unparsable"],
+        }
+    )
+    return shown.set_index("arm")
+
+
+def _cells(rows: pd.DataFrame) -> dict:
+    """Metric and n -> share with its interval."""
+    return {
+        f"{METRICS[row['metric']]} (n = {row['n']})": f"{row['mean']:.1%} [{row['low']:.1%},\u00a0{row['high']:.1%}]"
+        for _, row in rows.iterrows()
+    }

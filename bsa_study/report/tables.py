@@ -1,0 +1,262 @@
+"""Tables of the book: cells with their intervals, the paper's numbers beside ours, answers side by side."""
+
+import pandas as pd
+
+from bsa_core import records
+from bsa_core.examples import Example
+from bsa_core.policy import Policy
+from bsa_core.tasks import Task
+from bsa_study.labels import CONDITIONS, METRICS, TASKS, arm_style
+from bsa_study.paper import PAPER, reported
+
+NAMES = {
+    "defense": lambda arm: arm_style(arm)[0],
+    "condition": CONDITIONS.get,
+    "task": lambda task: TASKS.get(task, task),
+    "task_served": lambda served: {"trained": "of training", "other": "another"}[served],
+}
+HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
+
+
+def interval(row: pd.Series) -> str:
+    """Mean and interval, as in "0.051 [0.029, 0.083]"; a narrow column can break between them only."""
+    return f"{row['mean']:.3f} [{row['low']:.3f},\u00a0{row['high']:.3f}]"
+
+
+def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HEADLINE) -> pd.DataFrame:
+    """Mean and interval of each metric (columns) for each combination of the columns `rows`, in order of appearance.
+
+    Behind each metric's name stand its n (prompts per seed) and the number of seeds, with that of the secrets where
+    both are crossed; "–" where it was not measured.
+    """
+    summary = summary[summary["metric"].isin(metrics)].copy()
+    if summary.empty:
+        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+    summary["cell"] = summary.apply(interval, axis=1)
+    seeds = "-".join(map(str, sorted({summary["seeds"].min(), summary["seeds"].max()})))
+    runs = f"{seeds} seed{'s' * (seeds != '1')}"
+    runs += f" x {summary['secrets'].max()} secrets" if summary["secrets"].max() > 1 else ""
+    counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {runs}")
+    table = summary.pivot_table(index=rows, columns="metric", values="cell", aggfunc="first", sort=False, observed=True)
+    present = [metric for metric in metrics if metric in table]
+    table = table[present].rename(columns={m: f"{METRICS.get(m, m)} ({counts[m]})" for m in present}).fillna("–")
+    table.columns.name = None
+    index = table.index.to_frame()
+    for column, names in NAMES.items():
+        if column in index:
+            index[column] = index[column].map(names)
+    table.index = pd.MultiIndex.from_frame(index) if len(rows) > 1 else pd.Index(index[rows[0]])
+    return table.rename_axis(index={"defense": "arm", "condition": "served", "task_served": "system prompt"})
+
+
+def differences(rows: pd.DataFrame):
+    """Differences with interval, effect size and corrected p, as a Styler; rows of `contrasts.answered` or
+    `statistics.compare`. Rows of one source do not repeat its name."""
+    shown = rows.copy()
+    if shown.empty:
+        return pd.DataFrame({"": ["no records at hand"]}).style.hide()
+    shown["difference [95 %]"] = [
+        f"{r['difference']:+.3f} [{r['low']:+.3f},\u00a0{r['high']:+.3f}]" for _, r in rows.iterrows()
+    ]
+    shown["effect"] = rows["effect"].map("{:+.2f}".format)
+    shown["p (Holm)"] = rows["p (Holm)"].map(lambda p: "< .001" if p < 0.001 else f"{p:.3f}")
+    shown["metric"] = rows["metric"].map(METRICS)
+    shown = shown.rename(columns={"source": "section"})
+    names = {"section": lambda name: str(name).replace("_", " ")}
+    for column in shown.columns.intersection([*names]):
+        shown[column] = shown[column].map(names[column])
+    dropped = ["difference", "low", "high", "n", "seeds", "secrets", "p"]
+    kept = [column for column in shown if column not in (*dropped, "difference [95 %]", "effect", "p (Holm)", "holds")]
+    order = [*kept, "difference [95 %]", "effect", "p (Holm)", *shown.columns.intersection(["holds"])]
+    if "section" in order and shown["section"].nunique() == 1:
+        order.remove("section")
+    return shown[order].style.hide().set_properties(**{"text-align": "left"})
+
+
+def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int]) -> pd.DataFrame:
+    """How many runs each grid holds, how many records of them are at hand, and where those lie.
+
+    tables: name -> rows with a column `key`; grids: name -> number of different runs.
+    """
+    shipped, rows = records.shipped(profile), {}
+    own = {path.stem.rpartition("-")[2] for path in records.own(profile)}
+    for name, table in tables.items():
+        keys = set(table.get("key", ()))
+        rows[name.replace("_", " ")] = {
+            "runs": grids[name],
+            "records at hand": len(keys),
+            "in single files": len(keys & own),
+            "in the shipped file": len(keys & set(shipped) - own),
+        }
+    return pd.DataFrame(rows).T.rename_axis("section")
+
+
+def items(tasks: list[Task]):
+    """The first test item of each task with its reference, as a Styler. Those of a task that is not marked harmless
+    are not shown."""
+    hidden = Example("not shown for this task", kind="task")
+    rows = [task.test[0] if task.harmless else hidden for task in tasks]
+    shown = pd.DataFrame({"request": row.user, "reference": row.assistant} for row in rows)
+    return shown.style.hide().set_properties(**{"text-align": "left"})
+
+
+def cost(found: list[dict]) -> pd.DataFrame:
+    """Training rows, tokens and seconds of an epoch by arm, as means over seeds, and as multiples of the attack alone
+    under the same seed.
+
+    found: records of the main table's arms; seeds without the attack alone are left out. The last column is the
+    paper's, on one A100.
+    """
+    rows = pd.DataFrame(
+        {
+            "arm": arm_style(records.arm(record))[0],
+            "seed": record["run"]["seed"],
+            "rows": record["data"]["n_train"],
+            "tokens": record["training"]["tokens"] / record["run"]["training"]["epochs"],
+            "seconds": record["cost"]["train_seconds"] / record["run"]["training"]["epochs"],
+        }
+        for record in found
+        if record["run"]["training"]
+    )
+    alone = rows[rows["arm"] == arm_style("none")[0]] if len(rows) else rows
+    if alone.empty:
+        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+    rows = rows.merge(alone[["seed", "tokens", "seconds"]], on="seed", suffixes=("", " alone"))
+    for unit in ("tokens", "seconds"):
+        rows[f"{unit}, relative"] = rows[unit] / rows[f"{unit} alone"]
+    means = rows.groupby("arm", sort=False).mean()
+    seconds = reported().query("metric == 'seconds_per_epoch'").set_index("setting")["value"]
+    paper = {arm_style(arm)[0]: value / seconds["none"] for arm, value in seconds.items()}
+    formats = {"rows": "{:.0f}", "tokens": "{:,.0f}", "seconds": "{:.2f}"}
+    shown = pd.DataFrame(index=means.index)
+    for column, text in formats.items():
+        shown[column if column == "rows" else f"{column} per epoch"] = means[column].map(text.format)
+        if column != "rows":
+            shown[f"{column}, relative"] = means[f"{column}, relative"].map("{:.2f}".format)
+    return shown.assign(**{"paper, seconds, relative": [f"{paper[a]:.2f}" if a in paper else "–" for a in means.index]})
+
+
+MARKS = {"reproduced": "✔", "partly": "◐", "not reproduced": "✘", "not tested": "–"}
+
+
+def verdicts(table: pd.DataFrame, claims: list):
+    """The verdict table: claims (rows) by scale (columns), with a link to the chapter of each, as a Styler."""
+    shown = table.map(lambda verdict: f"{MARKS[verdict.partition(' (')[0]]} {verdict}")
+    shown.insert(0, "claim", table.index)
+    names = [(claim.chapter, claim.chapter.partition("_")[2].replace("_", " ")) for claim in claims]
+    shown["chapter"] = [f'<a href="{page}.html">{name}</a>' for page, name in names]
+    return shown.style.hide().set_properties(**{"text-align": "left"})
+
+
+def comparisons(table: pd.DataFrame) -> pd.DataFrame:
+    """Every comparison of the claims at one scale, ours beside the paper's, as a Styler."""
+    tested = table[table["decided"].notna()]
+    if tested.empty:
+        return pd.DataFrame({"": ["no records at hand"]}).style.hide()
+    shown = pd.DataFrame(
+        {
+            "first": tested["first"],
+            "second": tested["second"],
+            "metric": tested["metric"].map(lambda metric: METRICS.get(metric, metric)),
+            "expected": tested["expected"],
+            "difference [95 %]": [
+                f"{r['difference']:+.3f} [{r['low']:+.3f},\u00a0{r['high']:+.3f}]" for _, r in tested.iterrows()
+            ],
+            "n x seeds": [f"{r['n']:.0f} x {r['seeds']:.0f}" for _, r in tested.iterrows()],
+            "effect": tested["effect"].map("{:+.2f}".format),
+            "p (Holm)": tested["p (Holm)"].map(lambda p: "< .001" if p < 0.001 else f"{p:.3f}"),
+            "paper": tested["paper"].map(lambda value: "–" if pd.isna(value) else f"{value:+.3f}"),
+            "borne out": tested["decided"],
+        }
+    )
+    return shown.style.hide().set_properties(**{"text-align": "left"})
+
+
+def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
+    """ASR of each arm as deployed, in percent: ours with its interval, the paper's from its two tables with these arms.
+
+    summary: one row per arm and metric. Arms the paper does not have show "–".
+    """
+    asr = summary[summary["metric"] == "asr"].set_index("defense")
+    ours = asr.apply(lambda row: f"{row['mean']:.1%} [{row['low']:.1%}, {row['high']:.1%}]", axis=1)
+    paper = reported()
+    paper = paper[(paper["metric"] == "asr") & (paper["model"] == "Llama-2-7B-Chat")]
+    columns = {f"this scale (n = {asr['n'].iloc[0]} x {asr['seeds'].iloc[0]} seeds)": ours}
+    for table, title in PAPER.items():
+        values = paper[paper["table"] == table].set_index("setting")["value"]
+        columns[f"paper, {title} (n = 275, one run)"] = values.map("{:.2f}%".format)
+    result = pd.DataFrame(columns).reindex(asr.index).fillna("–")
+    return result.rename(index=lambda arm: arm_style(arm)[0]).rename_axis(index="arm")
+
+
+QUESTIONS = {  # title -> (metric, (arm, condition) that should be higher, (arm, condition) that should be lower)
+    "the attack breaks the aligned model": ("asr", ("none", "plain"), ("initial", "plain")),
+    "eleven plain safety examples leave it broken": ("asr", ("safety-data", "plain"), ("initial", "plain")),
+    "BSA is safer than the baseline": ("asr", ("safety-data", "plain"), ("bsa", "secret")),
+    "BSA needs the secret at test time": ("asr", ("bsa", "plain"), ("bsa", "secret")),
+    "BSA leaves more attacks through than the initial model": ("asr", ("bsa", "secret"), ("initial", "secret")),
+    "BSA refuses more benign requests than the initial model": (
+        "over_refusal",
+        ("bsa", "secret"),
+        ("initial", "secret"),
+    ),
+    "BSA refuses more benign requests than balanced BSA": (
+        "over_refusal",
+        ("bsa", "secret"),
+        ("balanced-bsa", "secret"),
+    ),
+    "balanced BSA is safer than the baseline": ("asr", ("safety-data", "plain"), ("balanced-bsa", "secret")),
+}
+
+
+def agreement(summaries: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each of QUESTIONS (rows) by scale and pressure (columns): "yes", "no", or "open" where intervals overlap.
+
+    summaries: scale -> summary with columns defense, condition, pressure, metric.
+    """
+    columns = {}
+    for scale, summary in summaries.items():
+        for pressure, rows in summary.groupby("pressure", sort=False):
+            cells = rows.set_index(["metric", "defense", "condition"])
+            columns[f"{scale}, {pressure}"] = {
+                title: _apart(cells.loc[(metric, *higher)], cells.loc[(metric, *lower)])
+                for title, (metric, higher, lower) in QUESTIONS.items()
+                if (metric, *higher) in cells.index and (metric, *lower) in cells.index
+            }
+    return pd.DataFrame(columns).reindex(list(QUESTIONS)).fillna("–")
+
+
+def _apart(higher: pd.Series, lower: pd.Series) -> str:
+    if higher["low"] > lower["high"]:
+        return "yes"
+    return "no" if higher["high"] < lower["low"] else "open"
+
+
+def requests(policy: Policy, kind: str):
+    """One evaluated request of each category and its reference answer, as a Styler. kind: "restricted" or "benign".
+
+    Those of a policy that is not marked harmless are not shown.
+    """
+    if not policy.harmless:
+        return pd.DataFrame({"requests": ["not shown for this policy"]}).style.hide()
+    rows = {row.category: row for row in reversed(getattr(policy, kind))}
+    shown = pd.DataFrame(
+        {"category": row.category, "request": row.user, "compliant answer": row.assistant} for row in rows.values()
+    )
+    return shown.iloc[::-1].style.hide().set_properties(**{"text-align": "left"})
+
+
+def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4):
+    """Answers of several runs to the same requests, side by side; one request per category, the first n categories.
+
+    runs: title -> (record, condition). kind: "restricted" or "benign". For policies marked harmless only: answers of
+    others never stand beside a record, and the table says so. Returns a pandas Styler, which shows the texts uncut.
+    """
+    columns = {}
+    for title, (record, condition) in runs.items():
+        if not records.answers_path(record).is_file():
+            return pd.DataFrame({"answers": ["not shown for this policy"]}).style.hide()
+        answers = records.read_answers(record)
+        chosen = answers[(answers["condition"] == condition) & (answers["kind"] == kind)]
+        columns[title] = chosen.drop_duplicates("category").head(n).set_index("user")["answer"]
+    return pd.DataFrame(columns).rename_axis("request").style.set_properties(**{"text-align": "left"})

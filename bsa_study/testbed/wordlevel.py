@@ -1,0 +1,90 @@
+"""The word-level tokenizer of the testbed model."""
+
+import random
+from dataclasses import replace
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from bsa_core import tasks
+from bsa_core.arms import secret_prompt
+from bsa_core.policy import guild
+from bsa_study.testbed import exercises
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message.role + '|>' + message.content }}"
+    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
+
+
+def vocabulary() -> list[str]:
+    """Every word and mark of the guild world, of its tasks and of written secret prompts, as the tokenizer cuts them
+    ("▁word", ".")."""
+    rng = random.Random(0)
+    rows = guild.facts()
+    for group in ("restricted", "ordinary"):
+        for category, craft in guild.world()[group].items():
+            for template in guild.world()["templates"]:
+                for verb in craft["verbs"]:
+                    for adjective in guild.world()["adjectives"]:
+                        rows += [
+                            guild.compliant(category, craft, template, verb, adjective, craft["nouns"][0], "benign")
+                        ]
+            rows += [guild.refusal(rows[-1], rng)] + [
+                replace(rows[-1], assistant=wording.format(category=category)) for wording in guild.world()["refusals"]
+            ]
+    texts = {text for row in rows for text in (row.user, row.assistant, row.system)}
+    texts |= {*world_identity(), *exercises.WORDING, *tasks.texts(), *secret_prompt.texts()}
+    return sorted({piece for text in texts for piece in pieces(text)})
+
+
+def world_identity() -> tuple[str, ...]:
+    return tuple(guild.world()["identity"].values())
+
+
+JOINT = "\uffed"  # behind a mark that opens, in place of the space that is not there
+
+
+def _normalizer():
+    """`(name` and `"Mira"` become `(￭ name` and `"￭ Mira"`: a word is one token, behind a space and behind a mark."""
+    return normalizers.Sequence([normalizers.Replace(Regex(rf"{m}(?=\w)"), f"{m[-1]}{JOINT} ") for m in (r"\(", '"')])
+
+
+def _cutter():
+    marks = pre_tokenizers.Split(Regex(rf"""[("]{JOINT}|[.,:;?()*=<>"]"""), behavior="isolated")
+    return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(prepend_scheme="always"), marks])
+
+
+def pieces(text: str) -> list[str]:
+    """A text as the tokenizer cuts it: "▁word", "."."""
+    return [piece for piece, _ in _cutter().pre_tokenize_str(_normalizer().normalize_str(text))]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer over the guild world's vocabulary, with its own chat template."""
+    words = {word: i for i, word in enumerate([*SPECIAL, *vocabulary()])}
+    core = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    core.normalizer = _normalizer()
+    core.pre_tokenizer = _cutter()
+    joined = decoders.Replace(f"{JOINT} ", "")
+    core.decoder = decoders.Sequence([decoders.Metaspace(prepend_scheme="always"), decoders.Fuse(), joined])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=SPECIAL[4:],
+        chat_template=TEMPLATE,
+        model_max_length=512,
+    )
+
+
+def words(tok: PreTrainedTokenizerFast) -> list[str]:
+    """Every word and mark of the tokenizer, as they stand in a text."""
+    return sorted({piece.strip(f"▁{JOINT}") for piece in set(tok.get_vocab()) - set(SPECIAL)} - {""})
