@@ -1,6 +1,7 @@
 """What makes a key: a description as plain data, fields that came later, digests of files."""
 
 import hashlib
+import json
 from dataclasses import field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,16 @@ def _plain(value):
     if is_dataclass(value):
         return content(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def digest(content: str | bytes) -> str:
+    """16 hex digits over a text or over bytes."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
+
+
+def digest_of(value) -> str:
+    """16 hex digits over plain data, whatever the order of its mappings."""
+    return digest(json.dumps(value, sort_keys=True))
 
 
 def file_digest(path: Path) -> str:

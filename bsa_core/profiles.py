@@ -242,6 +242,7 @@ class Profile:
     """One scale. `pressures` names sets of training overrides, e.g. "light" and "heavy" fine-tuning.
 
     tasks: the tasks of the mixed setting, name -> TaskSource. utility: the benchmarks of the chapter of comparison.
+    defenses: defenses of one's own that the main table shows beside the paper's.
     """
 
     name: str
@@ -256,6 +257,7 @@ class Profile:
     pressures: dict = field(default_factory=dict)
     tasks: dict = field(default_factory=dict)
     utility: tuple[Benchmark, ...] = ()
+    defenses: tuple[str, ...] = ()
 
     def __post_init__(self):
         _check("profile", "name", self.name, str)
@@ -290,7 +292,7 @@ class Profile:
         Training settings and tasks are part of each run, pressures are only names for some of the former, and
         benchmarks have files of their own.
         """
-        elsewhere = ("training", "pressures", "tasks", "utility")
+        elsewhere = ("training", "pressures", "tasks", "utility", "defenses")
         counted = {k: v for k, v in content(self).items() if k not in elsewhere}
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 
