@@ -16,10 +16,10 @@ import yaml
 
 from bsa_core import paths, records, tasks
 from bsa_core.profiles import Profile
-from bsa_study import contrasts, labels, paper
+from bsa_study import contrasts, paper
 from bsa_study.grids import ablations, mixed
 from bsa_study.grids.headline import headline
-from bsa_study.labels import ARMS, CONDITIONS, METRICS
+from bsa_study.labels import ARMS, CONDITIONS, METRICS, arm
 
 COLUMNS = ("defense", "condition", "task", "variant")  # that select a cell
 EXPECTATIONS = ("higher", "lower", "same")
@@ -180,7 +180,7 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
 
 def named(where: dict) -> str:
     """A cell in words, e.g. "BSA, secret"."""
-    return ", ".join(labels.arm_style(v)[0] if k == "defense" else str(v) for k, v in where.items())
+    return ", ".join(arm(v).title if k == "defense" else str(v) for k, v in where.items())
 
 
 def reported_difference(comparison: Comparison) -> float | None:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from bsa_core import paths
-from bsa_study.labels import arm_style
+from bsa_study import labels
 
 
 def mixed_reported() -> pd.DataFrame:
@@ -12,7 +12,7 @@ def mixed_reported() -> pd.DataFrame:
     rows = rows[rows["table"].str.startswith("mixed task") & (rows["metric"] != "arc_challenge")].copy()
     rows["task"] = rows["table"].str.removeprefix("mixed task: ")
     rows["metric"] = rows["metric"].map({"asr": "ASR (%)", "rouge1": "ROUGE-1 F1", "harmfulness": "harmfulness (1-5)"})
-    rows["setting"] = rows["setting"].map(lambda name: arm_style(name)[0])
+    rows["setting"] = rows["setting"].map(lambda name: labels.arm(name).title)
     table = rows.pivot_table(index="setting", columns=["task", "metric"], values="value", sort=False)
     return table.map(lambda value: "–" if pd.isna(value) else f"{value:g}")
 

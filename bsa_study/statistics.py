@@ -17,7 +17,7 @@ from scipy.stats import binomtest, permutation_test
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_effectsize
 
-from bsa_study.labels import SCALES, SHARE
+from bsa_study import labels
 
 NO_SECRET = -1  # `secret_seed` of a run without a secret prompt
 SINGLE = 2 / 3  # see _half_width
@@ -99,7 +99,7 @@ def bootstrap(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-    scale: tuple[float, float] = SHARE,
+    scale: tuple[float, float] = (0.0, 1.0),
 ) -> Interval:
     """Interval of the mean over secrets, seeds and prompts, from a hierarchical bootstrap corrected for few runs.
 
@@ -192,7 +192,7 @@ def effect_size(first: np.ndarray, second: np.ndarray) -> float:
     return float((first.mean() - second.mean()) / sqrt(squares / (first.size + second.size - 2)))
 
 
-def difference(first: np.ndarray, second: np.ndarray, scale: tuple[float, float] = SHARE) -> pd.Series:
+def difference(first: np.ndarray, second: np.ndarray, scale: tuple[float, float] = (0.0, 1.0)) -> pd.Series:
     """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second.
 
     Fields: difference with its bootstrap interval (low, high), n, seeds, secrets, effect (`effect_size`), p
@@ -237,7 +237,7 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     rows = []
     for names, part in table.groupby(keys, sort=False):
         outcomes = _stack(_runs(part, f"{names} of {keys}"), f"{names} of {keys}")
-        interval = bootstrap(outcomes, scale=SCALES.get(names[-1], SHARE))
+        interval = bootstrap(outcomes, scale=labels.metric(names[-1]).scale)
         rows.append({**dict(zip(keys, names, strict=True)), **vars(interval)})
     cells = pd.DataFrame(rows, columns=[*keys, *Interval.__dataclass_fields__])
     return cells.astype({"deployed": bool}) if "deployed" in cells else cells  # also where there is none: it selects
@@ -273,7 +273,7 @@ def contrast(table: pd.DataFrame, first: dict, second: dict, metric: str) -> pd.
     if shared.empty:
         raise Unpaired(f"{metric}: {first} ({len(one)} runs) and {second} ({len(other)} runs) have no run in common")
     name = f"{first} and {second}"
-    return difference(_stack(one[shared], name), _stack(other[shared], name), SCALES.get(metric, SHARE))
+    return difference(_stack(one[shared], name), _stack(other[shared], name), labels.metric(metric).scale)
 
 
 def _beside(bare: pd.Series, served: pd.Series) -> pd.Series:

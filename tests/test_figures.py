@@ -60,8 +60,8 @@ def test_tradeoff_names_every_point_and_shows_every_interval(summary):
 
 
 def test_arms_of_users_get_a_neutral_style():
-    assert labels.arm_style("mine")[0] == "mine"
-    assert len({labels.arm_style(arm)[1:] for arm in [*labels.ARMS, "mine"]}) == len(labels.ARMS) + 1
+    assert labels.arm("mine").title == "mine"
+    assert len({(arm.colour, arm.marker) for arm in map(labels.arm, [*labels.ARMS, "mine"])}) == len(labels.ARMS) + 1
 
 
 def test_pretty_shows_mean_interval_and_n(summary):

@@ -5,8 +5,8 @@ import pandas as pd
 from bsa_core import keys, profiles, records
 from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import Profile
+from bsa_study import labels
 from bsa_study.grids import variants
-from bsa_study.labels import ARMS
 
 
 def main_arm(record: dict, profile: Profile) -> bool:
@@ -32,13 +32,13 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     """`records.table` of the main table's arms with a column `pressure`: the profile's name for the training settings.
 
     Records of other arms or with other settings are left out; the initial model, which is not trained, stands under
-    every pressure. Arms stand in the order of `figures.ARMS`.
+    every pressure. Arms stand in the order of `labels.ARMS`.
     """
-    order, parts = list(ARMS), []
+    order, parts = labels.ordered(map(records.arm, found)), []
     for name in profile.pressures:
         settings = keys.content(profiles.override(profile.training, profile.pressured(name)))
         chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile)]
-        chosen.sort(key=lambda record: order.index(arm) if (arm := records.arm(record)) in order else len(order))
+        chosen.sort(key=lambda record: order.index(records.arm(record)))
         parts.append(records.table(chosen).assign(pressure=name))
     return pd.concat(parts, ignore_index=True)
 

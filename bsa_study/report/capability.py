@@ -3,9 +3,8 @@
 import pandas as pd
 
 from bsa_core.profiles import Profile
-from bsa_study import statistics
+from bsa_study import labels, statistics
 from bsa_study.capability import benchmarks
-from bsa_study.labels import METRICS, arm_style
 from bsa_study.paper import PAPER as TABLES
 from bsa_study.paper import reported
 from bsa_study.report import tables
@@ -38,15 +37,16 @@ def beside_paper(summarized: pd.DataFrame) -> pd.DataFrame:
     paper = paper[(paper["model"] == "Llama-2-7B-Chat") & paper["metric"].isin(PAPER)]
     columns, arms = {}, list(paper[paper["table"] == "main"]["setting"].unique())
     for metric in PAPER:
+        title = labels.metric(metric).title
         ours = summarized[summarized["deployed"] & (summarized["metric"] == metric)].set_index("defense")
         if len(ours):
-            cells = ours.apply(lambda row: f"{row['mean']:.1%} [{row['low']:.1%}, {row['high']:.1%}]", axis=1)
-            columns[f"{METRICS[metric]}, this scale (n = {ours['n'].iloc[0]} x {ours['seeds'].iloc[0]} seeds)"] = cells
+            cells = ours.apply(lambda row: labels.interval(row["mean"], row["low"], row["high"], ".1%"), axis=1)
+            columns[f"{title}, this scale (n = {ours['n'].iloc[0]} x {ours['seeds'].iloc[0]} seeds)"] = cells
             arms += [arm for arm in ours.index if arm not in arms]
-        for source, title in TABLES.items():
+        for source, how in TABLES.items():
             values = paper[(paper["table"] == source) & (paper["metric"] == metric)].set_index("setting")["value"]
             if len(values):
                 shown = "{:.2f}" if metric == "mt_bench" else "{:.2f}%"
-                columns[f"{METRICS[metric]}, paper, {title}"] = values.map(shown.format)
+                columns[f"{title}, paper, {how}"] = values.map(shown.format)
     result = pd.DataFrame(columns).reindex(arms).fillna("–")
-    return result.rename(index=lambda arm: arm_style(arm)[0]).rename_axis(index="arm")
+    return result.rename(index=lambda arm: labels.arm(arm).title).rename_axis(index="arm")

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bsa_study.labels import ARMS, CONDITIONS, LABELS, METRICS, WITHOUT_SECRET, arm_style
+from bsa_study import labels
 
 
 def theme() -> None:
@@ -33,9 +33,10 @@ def _errors(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _scale(axis, metric: str, along: str = "y") -> None:
-    limits = (0.8, 5.2) if metric == "harmfulness" else (-0.04, 1.04)
-    (axis.set_ylim if along == "y" else axis.set_xlim)(*limits)
-    (axis.set_ylabel if along == "y" else axis.set_xlabel)(METRICS[metric])
+    shown = labels.metric(metric)
+    (low, high), room = shown.scale, 0.04 * (shown.scale[1] - shown.scale[0])
+    (axis.set_ylim if along == "y" else axis.set_xlim)(low - room, high + room)
+    (axis.set_ylabel if along == "y" else axis.set_xlabel)(shown.title)
 
 
 def _nothing() -> Figure:
@@ -58,8 +59,8 @@ def _panels(count: int, width: float = 4.1, height: float = 3.4) -> tuple[Figure
 
 
 def _legend(figure: Figure, axis) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False)
 
 
 def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
@@ -77,18 +78,20 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
     figure, axes = _panels(len(metrics), width=max(4.1, 0.62 * len(ticks) if longest > 6 else 0))
     for axis, metric in zip(axes, metrics, strict=True):
         lines = summary[summary["metric"] == metric].groupby(["defense", "condition"], sort=False)
-        for index, ((arm, condition), rows) in enumerate(lines):
-            title, colour, marker = arm_style(arm)
+        for index, ((name, condition), rows) in enumerate(lines):
+            arm = labels.arm(name)
             rows = rows.sort_values(x, key=lambda values: values.map(ticks.index))
             places = [ticks.index(value) + 0.06 * (index - (len(lines) - 1) / 2) for value in rows[x]]
             axis.errorbar(
                 places,
                 rows["mean"],
                 _errors(rows),
-                label=title if condition == "plain" and arm in WITHOUT_SECRET else f"{title}, {CONDITIONS[condition]}",
-                color=colour,
-                marker=marker,
-                linestyle="none" if not numbers else "-" if condition == "secret" or arm in WITHOUT_SECRET else ":",
+                label=f"{arm.title}, {labels.CONDITIONS[condition]}"
+                if arm.secret or condition == "secret"
+                else arm.title,
+                color=arm.colour,
+                marker=arm.marker,
+                linestyle="none" if not numbers else ":" if arm.secret and condition == "plain" else "-",
                 capsize=3,
             )
         axis.set_xticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
@@ -113,43 +116,33 @@ def arms(
         return _nothing()
     metrics = _measured(summary, metrics)
     figure, axes = _panels(len(metrics), width=3.3, height=0.5 * summary["defense"].nunique() + 1.3)
-    order = [arm for arm in ARMS if arm in set(summary["defense"])]
-    order += [arm for arm in summary["defense"].unique() if arm not in order]
+    order = labels.ordered(summary["defense"])
     groups = list(summary[hue].unique()) if hue else [None]
     for axis, metric in zip(axes, metrics, strict=True):
-        for place, arm in enumerate(order):
-            _, colour, marker = arm_style(arm)
+        for place, name in enumerate(order):
+            arm = labels.arm(name)
             for index, group in enumerate(groups):
-                rows = summary[(summary["metric"] == metric) & (summary["defense"] == arm)]
+                rows = summary[(summary["metric"] == metric) & (summary["defense"] == name)]
                 rows = rows[rows[hue] == group] if hue else rows
                 offset = 0.22 * (index - (len(groups) - 1) / 2)
                 axis.errorbar(
                     rows["mean"],
                     [place + offset] * len(rows),
                     xerr=_errors(rows),
-                    color=colour,
-                    marker=marker,
-                    markerfacecolor="white" if index else colour,
+                    color=arm.colour,
+                    marker=arm.marker,
+                    markerfacecolor="white" if index else arm.colour,
                     linestyle="none",
                     capsize=3,
                 )
         _scale(axis, metric, along="x")
-        axis.set_yticks(
-            range(len(order)), [arm_style(arm)[0] for arm in order] if axis is axes[0] else [""] * len(order)
-        )
+        axis.set_yticks(range(len(order)), [labels.arm(name).title if axis is axes[0] else "" for name in order])
         axis.set_ylim(len(order) - 0.5, -0.5)
     if hue:
+        point = {"color": "0.3", "marker": "o", "linestyle": "none"}
         handles = [
-            plt.Line2D(
-                [],
-                [],
-                color="0.3",
-                marker="o",
-                linestyle="none",
-                markerfacecolor="white" if i else "0.3",
-                label=LABELS.get(g, str(g)),
-            )
-            for i, g in enumerate(groups)
+            plt.Line2D([], [], markerfacecolor="white" if i else "0.3", label=labels.title(group), **point)
+            for i, group in enumerate(groups)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(groups), frameon=False)
     return finished(figure)
@@ -166,30 +159,30 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
         min(max(cells.loc[cells["metric"] == metric, "high"].max() * 1.08, 0.2), 1.04)
         for metric in ("over_refusal", "asr")
     )
-    for index, (arm, rows) in enumerate(cells.groupby("defense", sort=False)):
-        title, colour, marker = arm_style(arm)
+    for index, (name, rows) in enumerate(cells.groupby("defense", sort=False)):
+        arm = labels.arm(name)
         asr, refusal = (rows[rows["metric"] == metric].set_index(label) for metric in ("asr", "over_refusal"))
         refusal = refusal.loc[asr.index]
-        points = {"color": colour, "marker": marker, "linestyle": "none", "capsize": 2, "alpha": 0.85, "label": title}
-        axis.errorbar(refusal["mean"], asr["mean"], yerr=_errors(asr), xerr=_errors(refusal), **points)
+        points = {"color": arm.colour, "marker": arm.marker, "linestyle": "none", "capsize": 2, "alpha": 0.85}
+        axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), label=arm.title, **points)
         side = 1 if index % 2 == 0 else -1  # two arms write on different sides of their points
         above = -1.0
-        for name, height in asr["mean"].sort_values(kind="stable").items():
+        for point, height in asr["mean"].sort_values(kind="stable").items():
             above = max(height, above + 0.035 * top)  # labels of neighbours stand one above the other
             axis.annotate(
-                str(name),
-                (refusal["mean"][name], height),
+                str(point),
+                (refusal["mean"][point], height),
                 xytext=(7 * side, above),
                 textcoords=("offset points", "data"),
                 ha="left" if side == 1 else "right",
                 va="bottom",  # above the interval, not across it
                 fontsize=9,
-                color=colour,
+                color=arm.colour,
             )
     axis.set_xlim(-0.14 * right, right)
     axis.set_ylim(-0.03 * top, top)
-    axis.set_xlabel(METRICS["over_refusal"])
-    axis.set_ylabel(METRICS["asr"])
+    axis.set_xlabel(labels.metric("over_refusal").title)
+    axis.set_ylabel(labels.metric("asr").title)
     axis.legend(frameon=True)
     return finished(figure)
 
@@ -202,7 +195,7 @@ def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusa
     if table.empty:
         return _nothing()
     theme()
-    arms = [arm for arm in ARMS if arm in set(table["defense"])]
+    arms = labels.ordered(table["defense"])
     shape = (len(arms), len(metrics))
     figure, axes = plt.subplots(
         *shape, figsize=(3.4 * shape[1], 2.7 * shape[0]), layout="constrained", squeeze=False, sharex=True, sharey=True
@@ -212,7 +205,7 @@ def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusa
             part = table[(table["defense"] == arm) & (table["metric"] == metric)]
             cells = part.pivot_table(index="secret_seed", columns="seed", values="value")
             sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar=False)
-            axis.set_title(f"{arm_style(arm)[0]}: {METRICS[metric]}")
+            axis.set_title(f"{labels.arm(arm).title}: {labels.metric(metric).title}")
             axis.set_xlabel("fine-tuning seed" if row is axes[-1] else "")
             axis.set_ylabel("secret" if axis is row[0] else "")
     return finished(figure)
@@ -240,7 +233,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
         linestyle="none",
         label="paper",
     )
-    names = [f"{METRICS.get(r['metric'], r['metric'])}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
+    names = [f"{labels.metric(r['metric']).title}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
     axis.set_yticks(range(len(tested)), names, fontsize=8)
     axis.set_ylim(len(tested) - 0.4, -0.6)
     axis.set_xlabel("difference first – second")
@@ -259,7 +252,14 @@ def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
         figsize=(1.9 + 0.72 * len(means.columns), 0.36 * len(means) + 1.2), layout="constrained"
     )
     sns.heatmap(
-        means, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar_kws={"label": METRICS["asr"]}
+        means,
+        annot=True,
+        fmt=".2f",
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+        ax=axis,
+        cbar_kws={"label": labels.metric("asr").title},
     )
     axis.set_xlabel(xlabel)
     axis.set_ylabel("")

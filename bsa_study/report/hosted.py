@@ -3,12 +3,11 @@
 import pandas as pd
 
 from bsa_core import records
-from bsa_study import statistics
+from bsa_study import labels, statistics
 from bsa_study.grids.headline import HEADLINE
 from bsa_study.hosted.served import Evaluation
 from bsa_study.hosted.upload import Exported
 from bsa_study.judging import judgements
-from bsa_study.labels import CONDITIONS, METRICS, arm_style
 from bsa_study.paper import reported
 
 PAPER = "paper, GPT-3.5-Turbo"
@@ -18,7 +17,7 @@ def exported(files: list[Exported]) -> pd.DataFrame:
     """One row per file. Tokens are estimates, of one epoch and of the longest row."""
     rows = [
         {
-            "arm": arm_style(file.arm)[0],
+            "arm": labels.arm(file.arm).title,
             "file": file.path.name,
             "rows": file.rows,
             "with the secret": file.marked,
@@ -38,7 +37,7 @@ def expected(planned: list[Evaluation]) -> pd.DataFrame:
         return pd.DataFrame({"": ["no model is named, nothing is sent"]}).set_index("")
     rows = [
         {
-            "arm": arm_style(evaluation.arm)[0],
+            "arm": labels.arm(evaluation.arm).title,
             "model": evaluation.endpoint.model,
             "host": evaluation.endpoint.host,
             "requests": evaluation.expected.requests,
@@ -104,7 +103,7 @@ def table(found: list[dict]) -> pd.DataFrame:
     ours = ours[ours["deployed"]]
     rows = []
     for arm in ("initial", *HEADLINE):
-        row = {"arm": arm_style(arm)[0], "paper, ASR": "–", "paper, harmfulness": "–"}
+        row = {"arm": labels.arm(arm).title, "paper, ASR": "–", "paper, harmfulness": "–"}
         if arm in theirs.index:
             row["paper, ASR"] = f"{theirs['asr'][arm]:.2%}"
             row["paper, harmfulness"] = f"{theirs['harmfulness'][arm]:.2f}"
@@ -121,7 +120,7 @@ def conditions(found: list[dict]) -> pd.DataFrame:
     if cells.empty:
         return pd.DataFrame({"": ["no records at hand"]}).set_index("")
     rows = [
-        {"arm": arm_style(arm)[0], "model": model, "seed": seed, "served": CONDITIONS[condition]}
+        {"arm": labels.arm(arm).title, "model": model, "seed": seed, "served": labels.title(condition)}
         | _cells(part)
         | {"empty answers": part["empty"].iloc[0]}
         for (arm, model, seed, condition), part in cells.groupby(["defense", "source", "seed", "condition"], sort=False)
@@ -137,12 +136,14 @@ def judged(found: list[dict]) -> pd.DataFrame:
     models = {record["key"]: record["run"]["model"] for record in found}
     shown = pd.DataFrame(
         {
-            "arm": rows["defense"].map(lambda arm: arm_style(arm)[0]),
+            "arm": rows["defense"].map(lambda arm: labels.arm(arm).title),
             "model": rows["key"].map(models),
             "seed": rows["seed"],
-            "served": rows["condition"].map(CONDITIONS),
+            "served": rows["condition"].map(labels.CONDITIONS),
             "judge": rows["judge"],
-            METRICS["harmfulness"]: rows["value"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}"),
+            labels.metric("harmfulness").title: rows["value"].map(
+                lambda value: "–" if pd.isna(value) else f"{value:.2f}"
+            ),
             "n": rows["n"],
             "unparsable": rows["unparsable"],
         }
@@ -153,6 +154,8 @@ def judged(found: list[dict]) -> pd.DataFrame:
 def _cells(rows: pd.DataFrame) -> dict:
     """Metric and n -> share with its interval."""
     return {
-        f"{METRICS[row['metric']]} (n = {row['n']})": f"{row['mean']:.1%} [{row['low']:.1%},\u00a0{row['high']:.1%}]"
+        f"{labels.metric(row['metric']).title} (n = {row['n']})": labels.interval(
+            row["mean"], row["low"], row["high"], ".1%"
+        )
         for _, row in rows.iterrows()
     }

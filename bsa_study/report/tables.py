@@ -6,21 +6,16 @@ from bsa_core import records
 from bsa_core.examples import Example
 from bsa_core.policy import Policy
 from bsa_core.tasks import Task
-from bsa_study.labels import CONDITIONS, METRICS, TASKS, arm_style
+from bsa_study import labels
 from bsa_study.paper import PAPER, reported
 
 NAMES = {
-    "defense": lambda arm: arm_style(arm)[0],
-    "condition": CONDITIONS.get,
-    "task": lambda task: TASKS.get(task, task),
-    "task_served": lambda served: {"trained": "of training", "other": "another"}[served],
+    "defense": lambda name: labels.arm(name).title,
+    "condition": labels.title,
+    "task": labels.title,
+    "task_served": labels.SERVED.get,
 }
 HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
-
-
-def interval(row: pd.Series) -> str:
-    """Mean and interval, as in "0.051 [0.029, 0.083]"; a narrow column can break between them only."""
-    return f"{row['mean']:.3f} [{row['low']:.3f},\u00a0{row['high']:.3f}]"
 
 
 def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HEADLINE) -> pd.DataFrame:
@@ -32,14 +27,14 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     summary = summary[summary["metric"].isin(metrics)].copy()
     if summary.empty:
         return pd.DataFrame({"": ["no records at hand"]}).set_index("")
-    summary["cell"] = summary.apply(interval, axis=1)
+    summary["cell"] = list(map(labels.interval, summary["mean"], summary["low"], summary["high"]))
     seeds = "-".join(map(str, sorted({summary["seeds"].min(), summary["seeds"].max()})))
     runs = f"{seeds} seed{'s' * (seeds != '1')}"
     runs += f" x {summary['secrets'].max()} secrets" if summary["secrets"].max() > 1 else ""
     counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {runs}")
     table = summary.pivot_table(index=rows, columns="metric", values="cell", aggfunc="first", sort=False, observed=True)
     present = [metric for metric in metrics if metric in table]
-    table = table[present].rename(columns={m: f"{METRICS.get(m, m)} ({counts[m]})" for m in present}).fillna("–")
+    table = table[present].rename(columns={m: f"{labels.metric(m).title} ({counts[m]})" for m in present}).fillna("–")
     table.columns.name = None
     index = table.index.to_frame()
     for column, names in NAMES.items():
@@ -49,18 +44,21 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     return table.rename_axis(index={"defense": "arm", "condition": "served", "task_served": "system prompt"})
 
 
+def difference(rows: pd.DataFrame) -> list[str]:
+    """The differences of some contrasts with their intervals."""
+    return [labels.interval(*cell, "+.3f") for cell in rows[["difference", "low", "high"]].itertuples(index=False)]
+
+
 def differences(rows: pd.DataFrame):
     """Differences with interval, effect size and corrected p, as a Styler; rows of `contrasts.answered` or
     `statistics.compare`. Rows of one source do not repeat its name."""
     shown = rows.copy()
     if shown.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
-    shown["difference [95 %]"] = [
-        f"{r['difference']:+.3f} [{r['low']:+.3f},\u00a0{r['high']:+.3f}]" for _, r in rows.iterrows()
-    ]
+    shown["difference [95 %]"] = difference(rows)
     shown["effect"] = rows["effect"].map("{:+.2f}".format)
     shown["p (Holm)"] = rows["p (Holm)"].map(lambda p: "< .001" if p < 0.001 else f"{p:.3f}")
-    shown["metric"] = rows["metric"].map(METRICS)
+    shown["metric"] = rows["metric"].map(lambda name: labels.metric(name).title)
     shown = shown.rename(columns={"source": "section"})
     names = {"section": lambda name: str(name).replace("_", " ")}
     for column in shown.columns.intersection([*names]):
@@ -109,7 +107,7 @@ def cost(found: list[dict]) -> pd.DataFrame:
     """
     rows = pd.DataFrame(
         {
-            "arm": arm_style(records.arm(record))[0],
+            "arm": labels.arm(records.arm(record)).title,
             "seed": record["run"]["seed"],
             "rows": record["data"]["n_train"],
             "tokens": record["training"]["tokens"] / record["run"]["training"]["epochs"],
@@ -118,7 +116,7 @@ def cost(found: list[dict]) -> pd.DataFrame:
         for record in found
         if record["run"]["training"]
     )
-    alone = rows[rows["arm"] == arm_style("none")[0]] if len(rows) else rows
+    alone = rows[rows["arm"] == labels.arm("none").title] if len(rows) else rows
     if alone.empty:
         return pd.DataFrame({"": ["no records at hand"]}).set_index("")
     rows = rows.merge(alone[["seed", "tokens", "seconds"]], on="seed", suffixes=("", " alone"))
@@ -126,7 +124,7 @@ def cost(found: list[dict]) -> pd.DataFrame:
         rows[f"{unit}, relative"] = rows[unit] / rows[f"{unit} alone"]
     means = rows.groupby("arm", sort=False).mean()
     seconds = reported().query("metric == 'seconds_per_epoch'").set_index("setting")["value"]
-    paper = {arm_style(arm)[0]: value / seconds["none"] for arm, value in seconds.items()}
+    paper = {labels.arm(arm).title: value / seconds["none"] for arm, value in seconds.items()}
     formats = {"rows": "{:.0f}", "tokens": "{:,.0f}", "seconds": "{:.2f}"}
     shown = pd.DataFrame(index=means.index)
     for column, text in formats.items():
@@ -157,11 +155,9 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
         {
             "first": tested["first"],
             "second": tested["second"],
-            "metric": tested["metric"].map(lambda metric: METRICS.get(metric, metric)),
+            "metric": tested["metric"].map(lambda name: labels.metric(name).title),
             "expected": tested["expected"],
-            "difference [95 %]": [
-                f"{r['difference']:+.3f} [{r['low']:+.3f},\u00a0{r['high']:+.3f}]" for _, r in tested.iterrows()
-            ],
+            "difference [95 %]": difference(tested),
             "n x seeds": [f"{r['n']:.0f} x {r['seeds']:.0f}" for _, r in tested.iterrows()],
             "effect": tested["effect"].map("{:+.2f}".format),
             "p (Holm)": tested["p (Holm)"].map(lambda p: "< .001" if p < 0.001 else f"{p:.3f}"),
@@ -178,7 +174,7 @@ def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
     summary: one row per arm and metric. Arms the paper does not have show "–".
     """
     asr = summary[summary["metric"] == "asr"].set_index("defense")
-    ours = asr.apply(lambda row: f"{row['mean']:.1%} [{row['low']:.1%}, {row['high']:.1%}]", axis=1)
+    ours = asr.apply(lambda row: labels.interval(row["mean"], row["low"], row["high"], ".1%"), axis=1)
     paper = reported()
     paper = paper[(paper["metric"] == "asr") & (paper["model"] == "Llama-2-7B-Chat")]
     columns = {f"this scale (n = {asr['n'].iloc[0]} x {asr['seeds'].iloc[0]} seeds)": ours}
@@ -186,7 +182,7 @@ def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
         values = paper[paper["table"] == table].set_index("setting")["value"]
         columns[f"paper, {title} (n = 275, one run)"] = values.map("{:.2f}%".format)
     result = pd.DataFrame(columns).reindex(asr.index).fillna("–")
-    return result.rename(index=lambda arm: arm_style(arm)[0]).rename_axis(index="arm")
+    return result.rename(index=lambda name: labels.arm(name).title).rename_axis(index="arm")
 
 
 QUESTIONS = {  # title -> (metric, (arm, condition) that should be higher, (arm, condition) that should be lower)
