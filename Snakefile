@@ -149,13 +149,11 @@ for PLACE, NAME in enumerate(NOTEBOOKS):
             export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184
             export IPYTHONDIR="$PWD/_build/ipython/{params.name}" JUPYTER_PREFER_ENV_PATH=1
             echo "{params.name}: starting" >&2
-            {PYTHON} {input.tool:q} check {input.notebook:q} {params.values:q}
-            {PYTHON} -m papermill {input.notebook:q} {log.notebook:q} -k python3 -y {params.values:q} \
-                --no-progress-bar --log-output 2>&1 | tee {log.text:q} \
+            {PYTHON} {input.tool:q} {input.notebook:q} {log.notebook:q} {output:q} {params.values:q} \
+                2>&1 | tee {log.text:q} \
                 | while IFS= read -r line; do
                     case "$line" in *"[bsa]"*) echo "{params.name}: ${{line#*\\[bsa\\] }}" >&2 ;; esac
                 done \
                 || {{ tail -n 30 {log.text:q} >&2; echo "{params.name}: failed; as far as it came: {log.notebook}" >&2; exit 1; }}
-            {PYTHON} {input.tool:q} publish {log.notebook:q} {output:q}
             echo "{params.name}: done" >&2
             """

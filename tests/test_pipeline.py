@@ -195,7 +195,8 @@ def test_second_run_in_the_same_folder_stops_at_once(tmp_path):
 def test_check_takes_what_papermill_would(project):
     """The message lists the parameters that the notebook has."""
     path = project / "notebooks" / "00_testbed.ipynb"
-    check = [sys.executable, ROOT / "tools" / "execution.py", "check", path]
-    assert subprocess.run([*check, json.dumps({"seeds": [1]})]).returncode == 0
-    run = subprocess.run([*check, json.dumps({"sees": [1]})], capture_output=True, text=True)
+    execute = [sys.executable, ROOT / "tools" / "execution.py", path, project / "log.ipynb", project / "page.ipynb"]
+    assert subprocess.run([*execute, json.dumps({"seeds": [1]})]).returncode == 0
+    assert printed(project, "page.ipynb") == "tiny [1]\n"
+    run = subprocess.run([*execute, json.dumps({"sees": [1]})], capture_output=True, text=True)
     assert run.returncode != 0 and "has no parameter sees; its parameters are: profile, seeds" in run.stderr

@@ -1,26 +1,27 @@
-"""What stands around papermill: check the parameters before it, make the executed notebook a page after it.
+"""Execute a notebook with papermill and make a page of the book of it, in one process.
 
-    python tools/execution.py check NOTEBOOK PARAMETERS      (PARAMETERS: a JSON object)
-    python tools/execution.py publish EXECUTED PAGE
+    python tools/execution.py NOTEBOOK EXECUTED PAGE PARAMETERS      (PARAMETERS: a JSON object)
 
-papermill itself only warns of a parameter that the notebook does not know, and then runs the defaults.
+papermill itself only warns of a parameter that the notebook does not know, and then runs the defaults. EXECUTED is
+written while the notebook runs, so that a failed one can be read there; PAGE is written whole, at the end.
 """
 
 import json
+import logging
 import os
 import re
 import sys
 
 import nbformat
-from papermill import inspect_notebook
+from papermill import execute_notebook, inspect_notebook
 
 PROGRESS = re.compile(r"^.*\[bsa\].*\n?", flags=re.MULTILINE)
 
 
-def check(notebook: str, parameters: str) -> None:
+def check(notebook: str, parameters: dict) -> None:
     """Stop with a message if the notebook's parameters cell lacks one of `parameters`."""
     known = inspect_notebook(notebook)
-    unknown = sorted(set(json.loads(parameters)) - set(known))
+    unknown = sorted(set(parameters) - set(known))
     if unknown:
         found = ", ".join(known) or "none"
         sys.exit(f"{notebook} has no parameter {', '.join(unknown)}; its parameters are: {found}")
@@ -59,5 +60,13 @@ def without_progress(output):
     return output
 
 
+def main(notebook: str, executed: str, page: str, parameters: str) -> None:
+    given = json.loads(parameters)
+    check(notebook, given)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, as they print it
+    execute_notebook(notebook, executed, given, kernel_name="python3", log_output=True, progress_bar=False)
+    publish(executed, page)
+
+
 if __name__ == "__main__":
-    {"check": check, "publish": publish}[sys.argv[1]](*sys.argv[2:])
+    main(*sys.argv[1:])
