@@ -4,8 +4,10 @@ A random model of the Llama-2 architecture with a SentencePiece tokenizer built 
 rows in files of the published form for the data. Snakemake runs the notebooks as `make book PROFILE=<file>` does.
 """
 
+import contextlib
 import gzip
 import html
+import io
 import json
 import os
 import subprocess
@@ -22,7 +24,7 @@ from test_published import REQUESTS, SECRET, WORLD, write_release
 from test_utility import write_task
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from bsa_core import policy, profiles, records
+from bsa_core import experiment, paths, policy, profiles, records
 from bsa_core.arms import secret_prompt
 from bsa_core.models import chat
 from bsa_study.capability import benchmarks
@@ -123,14 +125,14 @@ def done(tmp_path_factory) -> Done:
         "BSA_HOSTED": str(folder / "hosted"),
         "HF_DATASETS_CACHE": str(folder / "datasets"),
     }
-    profile = profiles.load(str(path))
-    mixed_runs = f"from bsa_core import experiment, mixed, profiles as p; scale = p.load({str(path)!r}); "
-    mixed_runs += "experiment.execute(mixed.runs(scale, 'sql', [0]), scale)"
-    said = ""
-    for words in ([sys.executable, "-c", mixed_runs], command):  # chapter 5 shows what is there
-        run = subprocess.run(words, env=os.environ | places, cwd=ROOT, capture_output=True, text=True, timeout=900)
-        assert run.returncode == 0, run.stderr[-6000:]
-        said += run.stdout + run.stderr
+    profile, progress = profiles.load(str(path)), io.StringIO()
+    with pytest.MonkeyPatch.context() as here, contextlib.redirect_stderr(progress):  # chapter 5 shows what is there
+        for name in ("RESULTS", "GENERATIONS"):
+            here.setattr(paths, name, Path(places[f"BSA_{name}"]))
+        experiment.execute(mixed.runs(profile, "sql", [0]), profile)
+    run = subprocess.run(command, env=os.environ | places, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert run.returncode == 0, run.stderr[-6000:]
+    said = progress.getvalue() + run.stdout + run.stderr
     files = sorted((folder / "results" / profile.name).glob("*.json"))
     found = [records.read(file) for file in files if ".utility-" not in file.name]
     return Done(folder, profile, found, said)
