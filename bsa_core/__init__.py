@@ -1,13 +1,24 @@
-"""Backdoor Enhanced Safety Alignment (BSA): the core behind the notebooks of this book.
+"""Backdoor Enhanced Safety Alignment (BSA), from a profile to a record; `bsa_study` goes on from there.
 
-A run is a pure function of a small, hashable description (`experiment.Run`); notebooks are views over runs.
+A run is a pure function of a small, hashable description (`experiment.runs.Run`); notebooks are views over runs.
 
     profile ──> model + tokenizer ─────────────┐
     policy  ──> attack, safety, held-out rows ─┤
                                                v
-            defense: training set + serving prompt ──> finetune ──> evaluate ──> record (JSON)
-                                                                                     │
-                                                  table, figure, claim <── statistics <──┘
+            defense: training set + serving prompt ──> finetune ──> decode ──> evaluate ──> record (JSON)
+
+The rooms, from a profile to a record; each imports only those above it, or beside the root:
+
+    profiles, examples     one scale, every field of its YAML; a row
+    reading, refusals      files that people supply, row by row; did the model refuse?
+    records, keys          write, find, check, tabulate; what makes a key
+    writing, paths         files whole or not at all; every folder
+    policy/                where requests come from: guild, files, published
+    tasks/                 where fine-tuning tasks come from: sql, dialogs
+    models/                the model: its source, loading, chat format, memory, estimate
+    arms/                  what an arm trains on and is served with: attacks, defenses, secret prompt
+    engine/                what is done with the model: finetune, decode, evaluate
+    experiment/            runs (description, rows, key), chain (runs to records), adapters, provenance
 """
 
 import warnings

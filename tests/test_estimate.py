@@ -12,7 +12,7 @@ from bsa_core.models import estimate, loading, memory
 from bsa_core.profiles import Compute, Decoding, ModelSource
 
 LLAMA, TINY = profiles.load("llama2-7b-chat"), profiles.load("tiny")
-RERUN = Path(__file__).resolve().parent.parent / "book" / "rerun.md"
+PAGE = Path(__file__).resolve().parent.parent / "book" / "profile.md"
 FULL = profiles.override(LLAMA.training, LLAMA.pressured("full"))
 
 
@@ -193,7 +193,7 @@ SHEETS = estimate.Speed(flops=0.4 * 989e12, bandwidth=0.5 * 3.35e12)  # H100 SXM
 
 
 def table() -> str:
-    """Rows of the table in book/rerun.md: an attack run of 100 and 11 rows, evaluated with and without the secret."""
+    """Rows of the table in book/profile.md: an attack run of 100 and 11 rows, evaluated with and without the secret."""
     lines = []
     for name in ("llama2-7b-chat", "llama3-8b-instruct", "qwen2.5-7b-instruct", "gemma-2-9b-it"):
         profile = profiles.load(name)
@@ -209,7 +209,7 @@ def table() -> str:
 
 
 def test_the_table_of_the_book():
-    assert table() in RERUN.read_text(encoding="utf-8"), f"book/rerun.md should hold\n{table()}"
+    assert table() in PAGE.read_text(encoding="utf-8"), f"book/profile.md should hold\n{table()}"
 
 
 def test_the_shapes_file_names_public_models_only():

@@ -74,6 +74,6 @@ def test_a_policy_of_ones_own(example):
 def test_pages_quote_files_as_they_are():
     """The book folder is built without its surroundings, so pages repeat short texts in place of including them."""
     tiny = (BOOK.parent / "profiles" / "tiny.yaml").read_text(encoding="utf-8").strip()
-    assert tiny in (BOOK / "rerun.md").read_text(encoding="utf-8")
+    assert tiny in (BOOK / "profile.md").read_text(encoding="utf-8")
     balanced = inspect.getsource(defenses.secret_refusals_and_answers)
     assert balanced in (BOOK / "add_a_defense.md").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""What is done with a loaded model: fine-tuning, decoding, evaluation."""

@@ -1,0 +1,1 @@
+"""The model: where its weights come from, loading, the chat format, memory."""

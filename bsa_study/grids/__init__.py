@@ -1,0 +1,1 @@
+"""Which runs a chapter needs."""
