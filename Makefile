@@ -7,6 +7,7 @@ FULL ?=
 VENV ?= .venv
 
 BIN := $(VENV)/bin
+PARALLEL := -n $(CORES) --dist loadscope --no-loadscope-reorder
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 300
 # One thread per process: jobs run side by side, and a sum does not depend on how many cores a machine has.
 export OMP_NUM_THREADS ?= 1
@@ -14,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint lock notebook-clean clean
+.PHONY: help setup book test quick lint lock notebook-clean clean
 
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,10 +34,14 @@ book: ## execute the notebooks and build the book, doing only what changed
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: setup ## run all tests: notebooks, units, and the built book in a browser
-	@$(BIN)/python -m pytest $(NBVAL) notebooks tests
+	@$(BIN)/python -m pytest $(PARALLEL) $(NBVAL) notebooks tests
 
-lint: setup ## check the style of code and notebooks
+quick: setup ## run the tests that take seconds: no notebooks, no browser
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser" tests
+
+lint: setup ## check the style of code and notebooks, and who imports whom
 	@$(BIN)/python -m ruff check .
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/python -m nbstripout --verify --keep-count --keep-id $(STRIP) notebooks/*.ipynb
 
 notebook-clean: setup ## strip the outputs from the notebooks before a commit

@@ -1,7 +1,7 @@
 """Every test works on records of its own: the user's results folder is neither read nor written.
 
-The notebooks that nbval runs in the same session, and the book that test_book.py builds from them, share one
-temporary results folder, so that the book finds the records the notebooks have just made.
+The notebooks that nbval runs in the same session, and the book that test_book.py builds, share one temporary results
+folder, so that whichever comes second finds the records of the first; so do the processes that pytest-xdist starts.
 """
 
 import atexit
@@ -27,13 +27,24 @@ def session_results() -> Path:
     return folder
 
 
-# Set here, before anything imports bsa_core or torch, and inherited by every kernel and subprocess.
-SESSION_RESULTS = session_results()
+# Set here, before anything imports bsa_core or torch, and inherited by every kernel and subprocess. A worker of
+# pytest-xdist is a subprocess of the session and takes over its folder.
+SESSION_RESULTS = Path(os.environ["BSA_RESULTS"]) if "PYTEST_XDIST_WORKER" in os.environ else session_results()
 os.environ["BSA_RESULTS"] = str(SESSION_RESULTS)
 os.environ["BSA_GENERATIONS"] = f"{SESSION_RESULTS}-generations"
 os.environ["BSA_HOSTED"] = f"{SESSION_RESULTS}-hosted"
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Files that take a minute or two, which pytest-xdist (--dist loadscope) therefore hands out before all others.
+LONG = ("test_book", "test_paper_scale", "test_benchmarks", "test_pipeline", "test_experiment", "test_utility")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then the notebooks, so that no process ends with one while the others are idle."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG) + (item.path.suffix != ".ipynb")))
 
 
 @pytest.fixture(autouse=True)
