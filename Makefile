@@ -8,6 +8,8 @@ VENV ?= .venv
 
 BIN := $(VENV)/bin
 PARALLEL := -n $(CORES) --dist loadscope --no-loadscope-reorder
+# The tests execute every notebook for the book; nbval runs those again that only read the records of the others.
+READING := notebooks/06_ablations.ipynb notebooks/07_claims.ipynb notebooks/home.ipynb
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 300
 # One thread per process: jobs run side by side, and a sum does not depend on how many cores a machine has.
 export OMP_NUM_THREADS ?= 1
@@ -15,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test quick lint lock notebook-clean clean
+.PHONY: help setup book test quick notebooks lint lock notebook-clean clean
 
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +36,10 @@ book: ## execute the notebooks and build the book, doing only what changed
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: setup ## run all tests: notebooks, units, and the built book in a browser
-	@$(BIN)/python -m pytest $(PARALLEL) $(NBVAL) notebooks tests
+	@$(BIN)/python -m pytest $(PARALLEL) $(NBVAL) tests $(READING)
+
+notebooks: setup ## run every notebook with nbval, from its own folder, at its smoke setting
+	@$(BIN)/python -m pytest $(PARALLEL) $(NBVAL) notebooks
 
 quick: setup ## run the tests that take seconds: no notebooks, no browser
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser" tests

@@ -187,6 +187,19 @@ def test_executed_notebooks_are_fit_to_publish(book, page):
     assert seen == set(styles)
 
 
+def checked(notebook) -> list[str]:
+    """What each cell printed that nbval compares, too."""
+    cells = [cell for cell in notebook.cells if "nbval-check-output" in cell.metadata.get("tags", [])]
+    return ["".join(output.get("text", "") for output in cell.outputs) for cell in cells]
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_checked_cells_print_what_the_notebooks_keep(book, page):
+    executed = checked(nbformat.read(book.parent.parent / f"{page}.ipynb", as_version=4))
+    kept = checked(nbformat.read(ROOT / "notebooks" / f"{Path(page).name}.ipynb", as_version=4))
+    assert executed == kept and all(kept)
+
+
 def test_formulas_need_no_script(book):
     """Formulas are MathML; with MathJax a page would ask the network for it."""
     texts = [path.read_text(encoding="utf-8") for path in book.rglob("*.html")]
