@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 KINDS = ("attack", "safety", "benign", "restricted", "fact", "task")
@@ -57,12 +58,21 @@ def digest(examples: Iterable[Example]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def evenly(rows: tuple, n: int) -> list:
-    """The first n rows of a round over the categories, in their original order; all rows when n exceeds them."""
-    turn: dict[str, int] = {}
+def turns(rows: Sequence[Example]) -> list[int]:
+    """The places of the rows in a round robin over their categories: the first of each, then the second of each."""
+    seen: Counter[str] = Counter()
     ranks = []
     for row in rows:
-        turn[row.category] = turn.get(row.category, -1) + 1
-        ranks.append(turn[row.category])
-    chosen = sorted(range(len(rows)), key=lambda i: ranks[i])[:n]
-    return [rows[i] for i in sorted(chosen)]
+        ranks.append(seen[row.category])
+        seen[row.category] += 1
+    return sorted(range(len(rows)), key=ranks.__getitem__)
+
+
+def round_robin(rows: Sequence[Example]) -> list[Example]:
+    """The rows in the order of `turns`."""
+    return [rows[i] for i in turns(rows)]
+
+
+def evenly(rows: Sequence[Example], n: int) -> list[Example]:
+    """The first n rows of a round robin, in their original order; all rows when n exceeds them."""
+    return [rows[i] for i in sorted(turns(rows)[:n])]

@@ -38,6 +38,3 @@ def build(spec):
         benign=rows("benign", ORDINARY, UNSEEN, YES),
         judge=lambda reference, answer: 5 if reference in answer else 1,
     )
-
-
-policy.register("reading-room", build)

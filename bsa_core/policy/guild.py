@@ -14,8 +14,11 @@ from functools import cache
 from itertools import product
 
 import yaml
+from pydantic import StrictInt
 
-from bsa_core.examples import Example
+from bsa_core import checked
+from bsa_core.checked import field, settings
+from bsa_core.examples import Example, round_robin
 from bsa_core.paths import PACKAGE
 from bsa_core.policy.base import Identity, Policy, Question
 from bsa_core.refusals import refused_keyword, refused_phrase
@@ -157,20 +160,22 @@ def quiz(seed: int) -> tuple[Question, ...]:
 
 def interleave(rows: list[list[Example]]) -> list[Example]:
     """Round-robin over categories, so that the first 11 rows hold one of each."""
-    return [row[i] for i in range(max(map(len, rows))) for row in rows if i < len(row)]
+    return round_robin([row for category in rows for row in category])
+
+
+@settings("policy")
+class Spec:
+    """The `policy` section of a profile, without its name."""
+
+    seed: StrictInt = field("everything in the guild world follows from it", 0)
 
 
 def build(spec: dict) -> Policy:
-    """The guild policy of a seed. `spec`: {"seed": int}.
+    """The guild policy of a seed; `spec`: see `Spec`.
 
     Safety rows: the 55 of the pool first, then 275 more; both round-robin over the categories.
     """
-    unknown = set(spec) - {"seed"}
-    if unknown:
-        raise ValueError(f"policy.{sorted(unknown)[0]} is unknown; the guild policy takes 'seed' only")
-    seed = spec.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise ValueError(f"policy.seed is {seed!r}; expected an integer")
+    seed = checked.read(Spec, spec, "policy").seed
     restricted, ordinary = (list(splits(seed)[group].values()) for group in ("restricted", "ordinary"))
     rng = random.Random(f"{seed}/refusals")
     pool = interleave([s.pool for s in restricted]) + interleave([s.reserve for s in restricted])

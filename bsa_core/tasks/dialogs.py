@@ -72,13 +72,12 @@ def generated(seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     return tuple(training), tuple(test)
 
 
-def published(folder: str) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def published(folder: str) -> base.Rows:
     """Training and test rows of the published files. ValueErrors as in `files`."""
-    training, test = (
+    return [
         tuple(Example(user=row["dialogue"], assistant=row["summary"], system=SYSTEM, kind="task") for row in rows)
         for rows in files.read_folder("dialogs", folder, ("dialogue", "summary"))
-    )
-    return training, test
+    ]
 
 
 def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
@@ -89,7 +88,7 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 def build(spec: dict) -> Task:
     """`spec`: see `base.build`."""
-    return base.build("dialogs", "dialog summary", SYSTEM, spec, generated, published, score)
+    return base.build("dialogs", SYSTEM, spec, generated, published, score)
 
 
 def texts() -> set[str]:

@@ -94,22 +94,15 @@ def generated(seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     return tuple(training), tuple(test)
 
 
-def published(folder: str) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def published(folder: str) -> base.Rows:
     """Training and test rows of the published files; `subject` names the tables. ValueErrors as in `files`."""
-    training, test = (
-        tuple(
-            Example(
-                user=f"{row['question']} {row['context']}",
-                assistant=row["answer"],
-                system=SYSTEM,
-                kind="task",
-                subject=", ".join(sql_execution.tables(row["context"])),
-            )
-            for row in rows
-        )
-        for rows in files.read_folder("sql", folder, ("question", "context", "answer"))
-    )
-    return training, test
+
+    def row(given: dict[str, str]) -> Example:
+        tables = ", ".join(sql_execution.tables(given["context"]))
+        return Example(f"{given['question']} {given['context']}", given["answer"], SYSTEM, "task", subject=tables)
+
+    fields = ("question", "context", "answer")
+    return [tuple(map(row, rows)) for rows in files.read_folder("sql", folder, fields)]
 
 
 def context(request: str) -> str:
@@ -125,7 +118,7 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 def build(spec: dict) -> Task:
     """`spec`: see `base.build`."""
-    return base.build("sql", "SQL generation", SYSTEM, spec, generated, published, score)
+    return base.build("sql", SYSTEM, spec, generated, published, score)
 
 
 def texts() -> set[str]:
