@@ -176,7 +176,7 @@ def test_more_rows_than_the_policy_holds(world, n_attack, defense, n, found):
 
 
 def test_unknown_defense(world):
-    with pytest.raises(ValueError, match="defense 'bas' is unknown; expected one of none, safety-data, bsa"):
+    with pytest.raises(ValueError, match="defense is 'bas'; expected one of none, safety-data, bsa, .* or the dotted path of a Defense"):
         training_set(world, 10, "bas", 11, "category-wise", 0)
 
 

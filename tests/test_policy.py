@@ -227,11 +227,11 @@ def test_the_testbed_learns_to_refuse_restricted_requests_only():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({"name": "gild"}, "policy.name is 'gild'; expected one of files, guild, published"),
+        ({"name": "gild"}, "policy.name is 'gild'; expected one of guild, files, published, or the dotted path of a policy"),
         ({}, "policy.name is None"),
-        ({"name": "guild", "sed": 0}, "policy.sed is unknown; the guild policy takes 'seed' only"),
-        ({"name": "guild", "seed": "0"}, "policy.seed is '0'; expected an integer"),
-        ({"name": "guild", "seed": True}, "policy.seed is True; expected an integer"),
+        ({"name": "guild", "sed": 0}, "policy: unknown field 'sed'; expected seed$"),
+        ({"name": "guild", "seed": "0"}, "policy.seed is '0'; expected a whole number"),
+        ({"name": "guild", "seed": True}, "policy.seed is True; expected a whole number"),
     ],
 )
 def test_a_wrong_policy_section(spec, message):
@@ -470,12 +470,12 @@ def test_training_rows_need_an_answer(folder, answer):
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({}, "policy.folder is None; expected the path of a folder"),
+        ({}, "policy.folder is missing; expected text .the path of a folder"),
         ({"folder": 3}, "policy.folder is 3"),
         ({"folder": "/no/such/folder"}, "policy.folder: /no/such/folder is not a folder"),
         (
             {"folder": ".", "seed": 0},
-            "policy.seed is unknown; the files policy takes folder, system and harmless",
+            "policy: unknown field 'seed'; expected folder, system, harmless$",
         ),
         ({"folder": ".", "harmless": "yes"}, "policy.harmless is 'yes'; expected true or false"),
         ({"folder": ".", "system": 3}, "policy.system is 3; expected text"),

@@ -476,12 +476,12 @@ def test_rouge_by_hand(reference, answer, rouge1, longest):
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({"sed": 0}, r"tasks\.{}\.sed is unknown; expected 'seed' alone, or 'folder' and 'harmless'"),
-        ({"seed": 0, "harmless": True}, r"tasks\.{}\.harmless is unknown"),
-        ({"folder": "rows", "seed": 0}, r"tasks\.{}\.seed is unknown"),
-        ({"seed": "0"}, r"tasks\.{}\.seed is '0'; expected an integer"),
-        ({"seed": True}, r"tasks\.{}\.seed is True; expected an integer"),
-        ({"folder": 3}, r"tasks\.{}\.folder is 3; expected the path of a folder"),
+        ({"sed": 0}, r"tasks\.{}: unknown field 'sed'; expected seed$"),
+        ({"seed": 0, "harmless": True}, r"tasks\.{}: unknown field 'harmless'; expected seed$"),
+        ({"folder": "rows", "seed": 0}, r"tasks\.{}: unknown field 'seed'; expected folder, harmless$"),
+        ({"seed": "0"}, r"tasks\.{}\.seed is '0'; expected a whole number"),
+        ({"seed": True}, r"tasks\.{}\.seed is True; expected a whole number"),
+        ({"folder": 3}, r"tasks\.{}\.folder is 3; expected text \(the path of a folder"),
         ({"folder": "rows", "harmless": "yes"}, r"tasks\.{}\.harmless is 'yes'; expected true or false"),
         ({"folder": "no such"}, r"tasks\.{}\.folder: .*no such is not a folder"),
     ],
@@ -493,7 +493,7 @@ def test_a_wrong_section(name, spec, message):
 
 @pytest.mark.parametrize("name", ["sqll", None, ["sql"]])
 def test_an_unknown_task(name):
-    with pytest.raises(ValueError, match=re.escape(f"tasks.name is {name!r}; expected one of dialogs, sql")):
+    with pytest.raises(ValueError, match=re.escape(f"tasks.name is {name!r}; expected one of sql, dialogs, or the dotted path of a task of your own")):
         tasks.load({"name": name})
 
 
