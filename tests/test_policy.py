@@ -2,12 +2,13 @@
 
 import csv
 import json
+import sys
 from collections import Counter
 from itertools import islice
 
 import pytest
 
-from bsa_core import policy, reading, refusals
+from bsa_core import policy, reading, refusals, tasks
 from bsa_core.examples import digest
 from bsa_core.policy import Policy, Question, guild
 from bsa_study.testbed import training
@@ -227,7 +228,10 @@ def test_the_testbed_learns_to_refuse_restricted_requests_only():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({"name": "gild"}, "policy.name is 'gild'; expected one of guild, files, published, or the dotted path of a policy"),
+        (
+            {"name": "gild"},
+            "policy.name is 'gild'; expected one of guild, files, published, or the dotted path of a policy",
+        ),
         ({}, "policy.name is None"),
         ({"name": "guild", "sed": 0}, "policy: unknown field 'sed'; expected seed$"),
         ({"name": "guild", "seed": "0"}, "policy.seed is '0'; expected a whole number"),
@@ -248,6 +252,58 @@ def test_a_registered_policy_loads_under_its_name(monkeypatch):
     monkeypatch.setattr(policy, "BUILDERS", dict(policy.BUILDERS))
     policy.register("mine", lambda spec: spec)
     assert policy.load({"name": "mine", "field": 1}) == {"field": 1}
+
+
+MODULE = """
+def build(spec):
+    return spec | {"by": "build"}
+
+def other(spec):
+    return spec | {"by": "other"}
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of one's own in the working folder, on no path of modules yet; each test has a new name."""
+    name = f"own_{tmp_path.name}".replace("-", "_")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder not in ("", str(tmp_path))])
+    (tmp_path / name).mkdir()
+    for module, text in {
+        "rules": MODULE,
+        "broken": "import no_such_library\n",
+        "wrong": "1 / 0\n",
+        "empty": "\n",
+    }.items():
+        (tmp_path / name / f"{module}.py").write_text(text, encoding="utf-8")
+    return name
+
+
+@pytest.mark.parametrize("load", [policy.load, tasks.load])
+def test_a_dotted_path_names_a_module_with_build_or_a_function(package, load):
+    assert load({"name": f"{package}.rules", "field": 1}) == {"field": 1, "by": "build"}
+    assert load({"name": f"{package}.rules.other"}) == {"by": "other"}
+
+
+@pytest.mark.parametrize("load, field", [(policy.load, "policy.name"), (tasks.load, "tasks.name")])
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("nowhere", "AttributeError: module '{}' has no attribute 'nowhere' .searched: "),
+        ("nowhere.build", "ModuleNotFoundError: No module named '{}.nowhere' .searched: "),
+        ("rules.nothing", "AttributeError: module '{}.rules' has no attribute 'nothing'"),
+        ("broken", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("wrong", "ZeroDivisionError: division by zero"),
+        ("rules.NUMBER", "of type int; expected the dotted path of a (policy|task) of your own: a module with `build"),
+        ("empty", "of type module; expected the dotted path of a (policy|task) of your own: a module with `build"),
+    ],
+)
+def test_a_dotted_path_that_leads_nowhere(package, load, field, path, message):
+    with pytest.raises(ValueError, match=rf"^{field} is '{package}\.{path}'(;|,) {message.format(package)}"):
+        load({"name": f"{package}.{path}"})
 
 
 # policies from files

@@ -335,7 +335,10 @@ def test_a_file_that_is_there_twice(release):
         ({"folder": "/no/such/folder"}, r"policy\.folder: /no/such/folder is not a folder"),
         ({"benign": "/no/such/file.jsonl"}, r"/no/such/file\.jsonl: no such file"),
         ({"benign": "/no/such/file.txt"}, r"/no/such/file\.txt: expected a file that ends in \.jsonl or \.csv"),
-        ({"benign": ["a.jsonl"]}, r"policy\.benign is \['a\.jsonl'\]; expected text \(the path of a \.jsonl or \.csv file"),
+        (
+            {"benign": ["a.jsonl"]},
+            r"policy\.benign is \['a\.jsonl'\]; expected text \(the path of a \.jsonl or \.csv file",
+        ),
         ({"drop_leaked": "yes"}, r"policy\.drop_leaked is 'yes'; expected true or false"),
         ({"drop_leaked": 1}, r"policy\.drop_leaked is 1; expected true or false"),
         ({"system": 3}, r"policy\.system is 3; expected text"),

@@ -493,7 +493,12 @@ def test_a_wrong_section(name, spec, message):
 
 @pytest.mark.parametrize("name", ["sqll", None, ["sql"]])
 def test_an_unknown_task(name):
-    with pytest.raises(ValueError, match=re.escape(f"tasks.name is {name!r}; expected one of sql, dialogs, or the dotted path of a task of your own")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"tasks.name is {name!r}; expected one of sql, dialogs, or the dotted path of a task of your own"
+        ),
+    ):
         tasks.load({"name": name})
 
 
