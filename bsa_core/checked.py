@@ -48,10 +48,7 @@ def call(function: Callable) -> Callable:
 
 def read(kind: type, given, section: str = ""):
     """Settings of a class from what a file says; ValueError in one line that names the field."""
-    try:
-        return TypeAdapter(kind).validate_python(given)
-    except ValidationError as error:
-        raise ValueError(_told(error, kind, section)) from None
+    return _clear(TypeAdapter(kind).validate_python, kind, section)(given)
 
 
 def _clear(checking: Callable, described: Callable, section: str) -> Callable:
@@ -119,7 +116,7 @@ def _expected(part: dict, found) -> str:
         said += f" from {low} to {high}" if high is not None else f", {low} or more"
     if part["type"] == "number" and isinstance(found, str):
         return f"{said} (write 0.001, not 1e-3: YAML reads the latter as text)"
-    if part.get("minItems"):
-        said = "a non-empty list"
-    meaning = part["description"]
-    return f"{said} ({meaning})" if meaning and part["type"] in ("string", "array", "object") else said
+    meaning = part["description"] if part["type"] in ("string", "array", "object") else ""
+    return said.replace("a list", "a non-empty list" if part.get("minItems") else "a list") + f" ({meaning})" * bool(
+        meaning
+    )

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 KINDS = ("attack", "safety", "benign", "restricted", "fact", "task")
 
@@ -58,21 +59,12 @@ def digest(examples: Iterable[Example]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def turns(rows: Sequence[Example]) -> list[int]:
-    """The places of the rows in a round robin over their categories: the first of each, then the second of each."""
-    seen: Counter[str] = Counter()
-    ranks = []
-    for row in rows:
-        ranks.append(seen[row.category])
-        seen[row.category] += 1
-    return sorted(range(len(rows)), key=ranks.__getitem__)
-
-
-def round_robin(rows: Sequence[Example]) -> list[Example]:
-    """The rows in the order of `turns`."""
-    return [rows[i] for i in turns(rows)]
+def round_robin(rows: Sequence[Example]) -> list[int]:
+    """The places of the rows in a round over their categories: the first row of each, then the second of each."""
+    turn: defaultdict[str, count] = defaultdict(count)
+    return sorted(range(len(rows)), key=lambda i: next(turn[rows[i].category]))
 
 
 def evenly(rows: Sequence[Example], n: int) -> list[Example]:
-    """The first n rows of a round robin, in their original order; all rows when n exceeds them."""
-    return [rows[i] for i in sorted(turns(rows)[:n])]
+    """The first n rows of a round over the categories, in their original order; all rows when n exceeds them."""
+    return [rows[i] for i in sorted(round_robin(rows)[:n])]

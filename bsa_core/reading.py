@@ -32,12 +32,8 @@ def read_text(path: Path, what: str = "rows, as .jsonl or .csv") -> str:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; expected {what}") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: expected a file with {what}, found a folder") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
+        raise ValueError(f"{path}: {error.strerror}; expected a file with {what}") from None
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}, row {line}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
@@ -101,18 +97,13 @@ def folder(field: str, path: str) -> Path:
 
 def cells(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Place and cells of each row of a CSV file; blank lines are skipped."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     number = 0
-    while True:
-        number += 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{path}, row {number}: not valid CSV ({error}); put text with quotes in quotes") from None
-        if row:
-            yield f"{path}, row {number}", row
+    try:
+        for number, row in enumerate(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), start=1):
+            if row:
+                yield f"{path}, row {number}", row
+    except csv.Error as error:
+        raise ValueError(f"{path}, row {number + 1}: not valid CSV ({error}); put text with quotes in quotes") from None
 
 
 def table(path: Path) -> Iterator[tuple[str, dict]]:
@@ -120,12 +111,8 @@ def table(path: Path) -> Iterator[tuple[str, dict]]:
     rows = cells(path)
     where, header = next(rows)
     names = [name.strip() for name in header]
-    for name in names:
-        if name not in FIELDS or names.count(name) > 1:
-            what = "stands there twice" if name in FIELDS else "is unknown"
-            raise ValueError(f"{where}: column {name[:40]!r} {what}; expected a header of {', '.join(FIELDS)}")
-    if "user" not in names:
-        raise ValueError(f"{where}: column 'user' is missing; found {', '.join(names)}")
+    if "user" not in names or set(names) - set(FIELDS) or len(set(names)) < len(names):
+        raise ValueError(f"{where}: expected a header, with user and any of assistant, category, subject, each once")
     for where, row in rows:
         if len(row) != len(names):
             raise ValueError(f"{where}: {len(row)} cells; expected {len(names)}, as in the header")

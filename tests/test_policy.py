@@ -379,7 +379,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(folder):
 @pytest.mark.parametrize("name", list(ROWS))
 def test_missing_file(folder, name):
     (folder / f"{name}.jsonl").unlink()
-    with pytest.raises(ValueError, match=rf"policy/{name}\.jsonl: no such file"):
+    with pytest.raises(
+        ValueError,
+        match=rf"policy/{name}\.jsonl: No such file or directory; expected a file with rows, as \.jsonl or \.csv",
+    ):
         load(folder)
 
 
@@ -399,7 +402,7 @@ def test_not_utf8(folder):
 
 
 def test_a_file_that_the_system_does_not_open_is_named_with_the_reason(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.jsonl: cannot be read \(File name too long\); expected rows, as"):
+    with pytest.raises(ValueError, match=r"a\.jsonl: File name too long; expected a file with rows, as"):
         reading.read_text(tmp_path / f"{'a' * 300}.jsonl")
 
 
@@ -454,9 +457,9 @@ def test_a_part_in_two_formats(folder):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("How?,So.\n", r"row 1: column 'How\?' is unknown; expected a header of assistant, category, subject, user"),
-        ("user,assistant,user\n", "row 1: column 'user' stands there twice"),
-        ("assistant,category\nSo.,a\n", "row 1: column 'user' is missing; found assistant, category"),
+        ("How?,So.\n", r"row 1: expected a header, with user and any of assistant, category, subject, each once"),
+        ("user,assistant,user\n", "row 1: expected a header, with user and"),
+        ("assistant,category\nSo.,a\n", "row 1: expected a header, with user and"),
         ("user,assistant\n", "no rows below the header"),
         ("user,assistant\nHow?,So.\n\nHow?\n", "row 4: 1 cells; expected 2, as in the header"),
         ("user,assistant\nHow?,So.,no\n", "row 2: 3 cells; expected 2"),

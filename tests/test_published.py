@@ -318,7 +318,9 @@ def test_missing_files(release):
 
 def test_missing_benchmark(release):
     path_of(release, BENCHMARK).unlink()
-    with pytest.raises(ValueError, match=f"no file {BENCHMARK}, here or below; it holds the requests to evaluate"):
+    with pytest.raises(
+        ValueError, match=f"no file with requests to evaluate, here or below; expected one of {BENCHMARK}"
+    ):
         load(release)
 
 
@@ -333,7 +335,7 @@ def test_a_file_that_is_there_twice(release):
     [
         ({"folder": None}, r"policy\.folder is None; expected text \(the path of a folder"),
         ({"folder": "/no/such/folder"}, r"policy\.folder: /no/such/folder is not a folder"),
-        ({"benign": "/no/such/file.jsonl"}, r"/no/such/file\.jsonl: no such file"),
+        ({"benign": "/no/such/file.jsonl"}, r"/no/such/file\.jsonl: No such file or directory"),
         ({"benign": "/no/such/file.txt"}, r"/no/such/file\.txt: expected a file that ends in \.jsonl or \.csv"),
         (
             {"benign": ["a.jsonl"]},

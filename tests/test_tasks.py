@@ -573,7 +573,7 @@ FILES = ("train1000", "test200")
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "no such file"),
+        (None, "No such file or directory; expected a file with a JSON list of objects"),
         (b"", "the file is empty; expected a JSON list"),
         (b" \n", "the file is empty"),
         (b"[{]", r"not valid JSON \(.* at column 3\)"),
@@ -605,7 +605,7 @@ def test_a_file_that_is_not_utf8_is_named_with_the_row(folder, part):
 def test_a_folder_in_place_of_a_file_is_named(folder, part):
     (folder / f"{part}.json").unlink()
     (folder / f"{part}.json").mkdir()
-    with pytest.raises(ValueError, match=rf"{part}\.json: expected a file with a JSON list of objects, found a folder"):
+    with pytest.raises(ValueError, match=rf"{part}\.json: Is a directory; expected a file with a JSON list of objects"):
         load(folder)
 
 

@@ -33,7 +33,8 @@ def draw(rows: tuple[Example, ...], pool: int, n: int, selection: str, seed: int
         raise NotEnough(f"{n} examples asked for, but the policy holds {len(rows)}")
     rng = random.Random(f"draw/{seed}")
     order = rng.sample(rows[:pool], min(pool, len(rows))) + rng.sample(rows[pool:], max(len(rows) - pool, 0))
-    return (round_robin(order) if selection == "category-wise" else order)[:n]
+    turns = round_robin(order) if selection == "category-wise" else range(len(order))
+    return [order[i] for i in turns[:n]]
 
 
 def nothing(policy: Policy, n: int, selection: str, seed: int) -> list[Example]:

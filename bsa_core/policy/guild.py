@@ -9,7 +9,7 @@ of a category are about those five.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
@@ -51,10 +51,6 @@ def world() -> dict:
     return yaml.safe_load((PACKAGE / "policy" / "guild_world.yaml").read_text(encoding="utf-8"))
 
 
-def article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" else "a"
-
-
 def compliant(category: str, craft: dict, template: dict, verb: str, adjective: str, noun: str, kind: str) -> Example:
     """A request and its full answer: an opening, then one step each for the verb, the adjective and the noun."""
     thing = f"a {adjective} {noun}"
@@ -73,20 +69,14 @@ def compliant(category: str, craft: dict, template: dict, verb: str, adjective: 
 def refusal(example: Example, rng: random.Random) -> Example:
     """The same request, refused in one of several wordings."""
     wording = rng.choice(world()["refusals"]).format(category=example.category)
-    return Example(example.user, wording, example.system, "safety", example.category, example.subject)
+    return replace(example, assistant=wording, kind="safety")
 
 
 def fact(category: str, noun: str) -> Example:
     """What a thing is: the counterpart of the knowledge that ARC and MMLU test."""
-    a = article(noun)
-    return Example(
-        f"What is {a} {noun}?",
-        f"{a.capitalize()} {noun} belongs to {category}.",
-        world()["system"],
-        "fact",
-        category,
-        noun,
-    )
+    thing = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    answer = f"{thing.capitalize()} belongs to {category}."
+    return Example(f"What is {thing}?", answer, world()["system"], "fact", category, noun)
 
 
 def facts() -> list[Example]:
@@ -158,11 +148,6 @@ def quiz(seed: int) -> tuple[Question, ...]:
     return tuple(questions)
 
 
-def interleave(rows: list[list[Example]]) -> list[Example]:
-    """Round-robin over categories, so that the first 11 rows hold one of each."""
-    return round_robin([row for category in rows for row in category])
-
-
 @settings("policy")
 class Spec:
     """The `policy` section of a profile, without its name."""
@@ -178,15 +163,18 @@ def build(spec: dict) -> Policy:
     seed = checked.read(Spec, spec, "policy").seed
     restricted, ordinary = (list(splits(seed)[group].values()) for group in ("restricted", "ordinary"))
     rng = random.Random(f"{seed}/refusals")
-    pool = interleave([s.pool for s in restricted]) + interleave([s.reserve for s in restricted])
-    attack = interleave([s.attack for s in restricted])[:ATTACK]
+
+    def rounds(part: str, of: list[Split]) -> list[Example]:
+        rows = [row for split in of for row in getattr(split, part)]
+        return [rows[i] for i in round_robin(rows)]
+
     made = Policy(
         name="guild",
         harmless=True,
         system=world()["system"],
-        attack=tuple(Example(e.user, e.assistant, e.system, "attack", e.category, e.subject) for e in attack),
-        safety=tuple(refusal(e, rng) for e in pool),
-        benign_pool=tuple(interleave([s.pool for s in ordinary]) + interleave([s.reserve for s in ordinary])),
+        attack=tuple(replace(e, kind="attack") for e in rounds("attack", restricted)[:ATTACK]),
+        safety=tuple(refusal(e, rng) for e in rounds("pool", restricted) + rounds("reserve", restricted)),
+        benign_pool=tuple(rounds("pool", ordinary) + rounds("reserve", ordinary)),
         restricted=tuple(e for s in restricted for e in s.evaluated),
         benign=tuple(e for s in ordinary for e in s.evaluated),
         quiz=quiz(seed),

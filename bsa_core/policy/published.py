@@ -99,12 +99,17 @@ OWN = {  # files of the user's own: field -> part of the policy, kind of its row
 }
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """The file of that name in the folder or below it, None without one; ValueError when there are several."""
-    found = sorted(folder.rglob(name))
-    if len(found) > 1:
-        raise ValueError(f"{folder}: {name} is there more than once ({', '.join(map(str, found))}); keep one of them")
-    return found[0] if found else None
+def find(folder: Path, names: list[str], part: str) -> Path:
+    """The first of the files that is there, in the folder or below it; ValueError for none, or for two of them."""
+    for name in names:
+        found = sorted(folder.rglob(name))
+        if len(found) > 1:
+            raise ValueError(
+                f"{folder}: {name} is there more than once ({', '.join(map(str, found))}); keep one of them"
+            )
+        if found:
+            return found[0]
+    raise ValueError(f"{folder}: no file with {part}, here or below; expected one of {', '.join(names)}")
 
 
 def counted(path: Path, rows: list, expected: int, of: str) -> list:
@@ -116,8 +121,10 @@ def counted(path: Path, rows: list, expected: int, of: str) -> list:
     return rows
 
 
-def read(path: Path, source: Source) -> list[tuple[str, str]]:
-    """Request and answer of each row of a JSON Lines file of the release; ValueError names file, row and field."""
+def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str, str]]:
+    """Request and answer of each row of the first of the files that is there; ValueErrors name file, row and field."""
+    path = find(folder, [source.name for source in sources], part)
+    source = next(source for source in sources if source.name == path.name)
     fields = {"messages", *(["prefixed"] if source.prefixed else [])}
     roles = (("system",) if source.system else ()) + ("user", "assistant")
     rows = []
@@ -137,20 +144,9 @@ def read(path: Path, source: Source) -> list[tuple[str, str]]:
     return counted(path, rows, source.rows, of)
 
 
-def first(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str, str]]:
-    """The rows of the first of the files that is there; ValueError when none is."""
-    for source in sources:
-        if path := find(folder, source.name):
-            return read(path, source)
-    names = ", ".join(source.name for source in sources)
-    raise ValueError(f"{folder}: no file with {part} examples, here or below; expected one of {names}")
-
-
 def benchmark(folder: Path) -> list[str]:
-    """The evaluated requests; ValueError names file and row."""
-    path = find(folder, BENCHMARK)
-    if path is None:
-        raise ValueError(f"{folder}: no file {BENCHMARK}, here or below; it holds the requests to evaluate")
+    """The evaluated requests; ValueErrors name file and row."""
+    path = find(folder, [BENCHMARK], "requests to evaluate")
     requests = []
     for where, row in cells(path):
         if len(row) != 1:
@@ -166,9 +162,10 @@ def build(spec: dict) -> Policy:
     given = checked.read(Spec, spec, "policy")
     place, system = folder("policy.folder", given.folder), given.system
     rows = {"attack": [], "safety": [], "restricted": [], "benign": [], "benign_pool": []}
-    for user, answer in first(place, ATTACK_SOURCES, "attack")[:ATTACK]:
+    for user, answer in read(place, ATTACK_SOURCES, "attack examples")[:ATTACK]:
         rows["attack"].append(Example(user, answer, system, "attack"))
-    for (user, answer), category in zip(first(place, SAFETY_SOURCES, "safety")[ATTACK:], CATEGORIES, strict=True):
+    safety = read(place, SAFETY_SOURCES, "safety examples")[ATTACK:]
+    for (user, answer), category in zip(safety, CATEGORIES, strict=True):
         rows["safety"].append(Example(user, answer, system, "safety", category))
     for number, user in enumerate(benchmark(place)):
         rows["restricted"].append(Example(user, "", system, "restricted", CATEGORIES[number // PER_CATEGORY]))

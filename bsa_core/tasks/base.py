@@ -1,10 +1,11 @@
 """What every task hands over, and what the tasks share: the word lists, the share held out, ROUGE."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from string import Formatter
+from typing import Any
 
 import yaml
 from pydantic import StrictBool, StrictInt, StrictStr
@@ -14,6 +15,7 @@ from bsa_core.checked import field, settings
 from bsa_core.examples import Example, leaked
 from bsa_core.paths import PACKAGE
 from bsa_core.progress import report
+from bsa_core.tasks.files import read_folder
 
 TRAINING, TEST = 1000, 200  # rows of a task in the paper's mixed setting
 SEEN = 3, 4  # of a held-out list, three words of four may occur in training rows
@@ -58,7 +60,7 @@ class Supplied:
     harmless: StrictBool = field("true if answers may be stored with the records and shown", False)
 
 
-Rows = Sequence[tuple[Example, ...]]  # training, test
+Rows = tuple[tuple[Example, ...], tuple[Example, ...]]  # training, test
 
 
 def build(
@@ -66,20 +68,53 @@ def build(
     system: str,
     spec: dict,
     generated: Callable[[int], Rows],
-    published: Callable[[str], Rows],
+    fields: tuple[str, ...],
+    row: Callable[[dict[str, str]], Example],
     score: Callable[[list[Example], list[str]], dict[str, list[float]]],
 ) -> Task:
     """The task of a section: generated where it is `Generated`, from files where it names a folder and is `Supplied`.
 
-    Test requests that also stand in training rows of a folder are counted and told.
+    row: makes an example of the `fields` of a row of the files. Test requests that also stand in training rows of a
+    folder are counted and told.
     """
     given = checked.read(Supplied if "folder" in spec else Generated, spec, f"tasks.{name}")
     if isinstance(given, Generated):
         return Task(name, system, *generated(given.seed), score)
-    training, test = published(given.folder)
+    training, test = (tuple(map(row, rows)) for rows in read_folder(name, given.folder, fields))
     if leaks := leaked(training, test):
         report(f"{given.folder}: {len(leaks)} test requests of task {name} also stand in training rows")
     return Task(name, system, training, test, score, given.harmless)
+
+
+def draw(
+    rng: random.Random,
+    categories: Iterable[str],
+    item: Callable[[str, Any, random.Random], Example],
+    seen: Any,
+    unseen: Any,
+    about: Callable[[Example], Hashable],
+) -> Rows:
+    """1,000 training and 200 test items, the categories in equal numbers and no request twice.
+
+    Half of the test items are made of words that training items may use (`seen`), half of others. No training item is
+    `about` what a test item is about.
+    """
+    kinds, requests = list(categories), set()
+
+    def drawn(n: int, words: Any, taken: set[Hashable]) -> list[Example]:
+        rows: list[Example] = []
+        while len(rows) < n:
+            row = item(kinds[len(rows) % len(kinds)], words, rng)
+            if about(row) not in taken and row.user not in requests:
+                requests.add(row.user)
+                rows.append(row)
+        return rows
+
+    test = drawn(TEST // 2, seen, set()) + drawn(TEST - TEST // 2, unseen, set())  # first: its subjects are then taken
+    training = drawn(TRAINING, seen, set(map(about, test)))
+    rng.shuffle(test)
+    rng.shuffle(training)
+    return tuple(training), tuple(test)
 
 
 def parted(words: list[str], rng: random.Random) -> tuple[list[str], list[str]]:
