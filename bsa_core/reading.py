@@ -23,6 +23,7 @@ FIELDS = ("assistant", "category", "subject", "user")
 CHAT_FIELDS = ("category", "messages", "subject")
 ROLES = (("user",), ("user", "assistant"), ("system", "user"), ("system", "user", "assistant"))
 SUFFIXES = (".jsonl", ".csv")
+csv.field_size_limit(2**31 - 1)  # a cell is as long as its text; the library's limit is 131,072 characters
 
 
 def read_text(path: Path, what: str = "rows, as .jsonl or .csv") -> str:
@@ -87,7 +88,7 @@ def text_of(where: str, row: dict, field: str, needed: bool = True) -> str:
     raise ValueError(f"{where}: field {field!r} is {found}; expected {'non-empty ' if needed else ''}text")
 
 
-def folder(field: str, path: str) -> Path:
+def folder_of(field: str, path: str) -> Path:
     """The folder that a field names, found from wherever the program runs; ValueError when there is none."""
     found = paths.given(path)
     if not found.is_dir():

@@ -448,6 +448,12 @@ def test_text_in_a_csv_file_may_hold_commas_quotes_and_lines(folder):
     assert [(row.user, row.assistant) for row in load(folder).benign] == [(user, "")]
 
 
+def test_a_cell_may_be_long(folder):
+    (folder / "benign.jsonl").unlink()
+    write_csv(folder / "benign.csv", ["user"], ["word " * 30_000])
+    assert len(load(folder).benign[0].user) == 150_000
+
+
 def test_a_part_in_two_formats(folder):
     write_csv(folder / "benign.csv", ["user"], ["How?"])
     with pytest.raises(ValueError, match=r"policy: benign\.jsonl and benign\.csv are both there; remove one"):

@@ -18,7 +18,7 @@ from bsa_core import checked
 from bsa_core.checked import field, settings
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.progress import report
-from bsa_core.reading import SUFFIXES, folder, read_rows
+from bsa_core.reading import SUFFIXES, folder_of, read_rows
 
 TRAINING = {"attack": "attack", "safety": "safety", "benign_pool": "benign"}
 EVALUATION = {"restricted": "restricted", "benign": "benign"}
@@ -44,7 +44,7 @@ class Spec:
 def build(spec: dict) -> Policy:
     """The policy of a folder; `spec`: see `Spec`. Raises ValueError that names the field, or file and row."""
     given = checked.read(Spec, spec, "policy")
-    place = folder("policy.folder", given.folder)
+    place = folder_of("policy.folder", given.folder)
     parts = {
         name: read_rows(path, kind, given.system, name in TRAINING)
         for name, kind in {**TRAINING, **EVALUATION}.items()

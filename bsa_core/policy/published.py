@@ -35,7 +35,7 @@ from bsa_core.checked import field, settings
 from bsa_core.examples import Example, leaked, words
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.progress import report
-from bsa_core.reading import cells, folder, objects, read_rows, turns
+from bsa_core.reading import cells, folder_of, objects, read_rows, turns
 
 CATEGORIES = (
     "Illegal Activity",
@@ -160,7 +160,7 @@ def benchmark(folder: Path) -> list[str]:
 def build(spec: dict) -> Policy:
     """The policy of the release; `spec`: see `Spec`. Raises ValueError that names the field, or file and row."""
     given = checked.read(Spec, spec, "policy")
-    place, system = folder("policy.folder", given.folder), given.system
+    place, system = folder_of("policy.folder", given.folder), given.system
     rows = {"attack": [], "safety": [], "restricted": [], "benign": [], "benign_pool": []}
     for user, answer in read(place, ATTACK_SOURCES, "attack examples")[:ATTACK]:
         rows["attack"].append(Example(user, answer, system, "attack"))
