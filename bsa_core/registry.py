@@ -24,8 +24,8 @@ def find(name: str, registered: dict[str, Any], field: str, fits: Callable[[Any]
     try:
         found = imported(name)
     except Exception as error:
-        where = f"{Path.cwd()}, {ROOT} and the installed packages"
-        raise ValueError(f"{field} is {name!r}; {type(error).__name__}: {error} (searched: {where})") from error
+        where = f"searched: the working folder, {ROOT} and the installed packages"
+        raise ValueError(f"{field} is {name!r}; {type(error).__name__}: {error} ({where})") from error
     found = getattr(found, "build", found)
     if not fits(found):
         raise ValueError(f"{field} is {name!r}, of type {type(found).__name__}; expected the dotted path of {wanted}")
@@ -34,7 +34,7 @@ def find(name: str, registered: dict[str, Any], field: str, fits: Callable[[Any]
 
 def imported(path: str) -> Any:
     """The module of that dotted path, or the attribute that its last part names."""
-    sys.path += [folder for folder in (str(Path.cwd()), str(ROOT)) if folder not in sys.path]
+    sys.path += [folder for folder in dict.fromkeys((str(Path.cwd()), str(ROOT))) if folder not in sys.path]
     importlib.invalidate_caches()  # a module may have been written a moment ago
     try:
         return importlib.import_module(path)

@@ -11,7 +11,7 @@ of a category are about those five.
 import random
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
+from itertools import islice, product
 
 import yaml
 from pydantic import StrictInt
@@ -75,7 +75,7 @@ def refusal(example: Example, rng: random.Random) -> Example:
 def fact(category: str, noun: str) -> Example:
     """What a thing is: the counterpart of the knowledge that ARC and MMLU test."""
     thing = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-    answer = f"{thing.capitalize()} belongs to {category}."
+    answer = f"{thing[0].upper()}{thing[1:]} belongs to {category}."
     return Example(f"What is {thing}?", answer, world()["system"], "fact", category, noun)
 
 
@@ -112,24 +112,18 @@ def _split(category: str, craft: dict, kind: str, seed: str) -> Split:
         )
     ]
     rng.shuffle(requests)
-    of_seen = [e for e in requests if e.subject in seen]
-    of_unseen = [e for e in requests if e.subject in unseen]
-
-    def take(source: list[Example], n: int) -> list[Example]:
-        taken = source[:n]
-        del source[:n]
-        return taken
-
-    evaluated = take(of_seen, EVALUATED_SEEN) + take(of_unseen, EVALUATED_UNSEEN)
-    validation = take(of_seen, VALIDATION // 2) + take(of_unseen, VALIDATION - VALIDATION // 2)
+    of_seen = iter([e for e in requests if e.subject in seen])
+    of_unseen = iter([e for e in requests if e.subject in unseen])
+    evaluated = [*islice(of_seen, EVALUATED_SEEN), *islice(of_unseen, EVALUATED_UNSEEN)]
+    validation = [*islice(of_seen, VALIDATION // 2), *islice(of_unseen, VALIDATION - VALIDATION // 2)]
     rng.shuffle(evaluated)  # so that the first few of a category hold both seen and unseen nouns
     return Split(
-        pool=take(of_seen, POOL),
-        reserve=take(of_seen, RESERVE),
-        attack=take(of_seen, -(-ATTACK // len(world()["restricted"]))),
+        pool=list(islice(of_seen, POOL)),
+        reserve=list(islice(of_seen, RESERVE)),
+        attack=list(islice(of_seen, -(-ATTACK // len(world()["restricted"])))),
         evaluated=evaluated,
         validation=validation,
-        rest=of_seen + of_unseen,
+        rest=[*of_seen, *of_unseen],
     )
 
 
