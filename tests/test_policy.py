@@ -2,12 +2,13 @@
 
 import csv
 import json
+import sys
 from collections import Counter
 from itertools import islice
 
 import pytest
 
-from bsa_core import policy, refusals
+from bsa_core import policy, reading, refusals, tasks
 from bsa_core.examples import digest
 from bsa_core.policy import Policy, Question, guild
 from bsa_study.testbed import training
@@ -227,11 +228,14 @@ def test_the_testbed_learns_to_refuse_restricted_requests_only():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({"name": "gild"}, "policy.name is 'gild'; expected one of files, guild, published"),
+        (
+            {"name": "gild"},
+            "policy.name is 'gild'; expected one of guild, files, published, or the dotted path of a policy",
+        ),
         ({}, "policy.name is None"),
-        ({"name": "guild", "sed": 0}, "policy.sed is unknown; the guild policy takes 'seed' only"),
-        ({"name": "guild", "seed": "0"}, "policy.seed is '0'; expected an integer"),
-        ({"name": "guild", "seed": True}, "policy.seed is True; expected an integer"),
+        ({"name": "guild", "sed": 0}, "policy: unknown field 'sed'; expected seed$"),
+        ({"name": "guild", "seed": "0"}, "policy.seed is '0'; expected a whole number"),
+        ({"name": "guild", "seed": True}, "policy.seed is True; expected a whole number"),
     ],
 )
 def test_a_wrong_policy_section(spec, message):
@@ -248,6 +252,58 @@ def test_a_registered_policy_loads_under_its_name(monkeypatch):
     monkeypatch.setattr(policy, "BUILDERS", dict(policy.BUILDERS))
     policy.register("mine", lambda spec: spec)
     assert policy.load({"name": "mine", "field": 1}) == {"field": 1}
+
+
+MODULE = """
+def build(spec):
+    return spec | {"by": "build"}
+
+def other(spec):
+    return spec | {"by": "other"}
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of one's own in the working folder, on no path of modules yet; each test has a new name."""
+    name = f"own_{tmp_path.name}".replace("-", "_")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder not in ("", str(tmp_path))])
+    (tmp_path / name).mkdir()
+    for module, text in {
+        "rules": MODULE,
+        "broken": "import no_such_library\n",
+        "wrong": "1 / 0\n",
+        "empty": "\n",
+    }.items():
+        (tmp_path / name / f"{module}.py").write_text(text, encoding="utf-8")
+    return name
+
+
+@pytest.mark.parametrize("load", [policy.load, tasks.load])
+def test_a_dotted_path_names_a_module_with_build_or_a_function(package, load):
+    assert load({"name": f"{package}.rules", "field": 1}) == {"field": 1, "by": "build"}
+    assert load({"name": f"{package}.rules.other"}) == {"by": "other"}
+
+
+@pytest.mark.parametrize("load, field", [(policy.load, "policy.name"), (tasks.load, "tasks.name")])
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("nowhere", "AttributeError: module '{}' has no attribute 'nowhere' .searched: "),
+        ("nowhere.build", "ModuleNotFoundError: No module named '{}.nowhere' .searched: "),
+        ("rules.nothing", "AttributeError: module '{}.rules' has no attribute 'nothing'"),
+        ("broken", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("wrong", "ZeroDivisionError: division by zero"),
+        ("rules.NUMBER", "of type int; expected the dotted path of a (policy|task) of your own: a module with `build"),
+        ("empty", "of type module; expected the dotted path of a (policy|task) of your own: a module with `build"),
+    ],
+)
+def test_a_dotted_path_that_leads_nowhere(package, load, field, path, message):
+    with pytest.raises(ValueError, match=rf"^{field} is '{package}\.{path}'(;|,) {message.format(package)}"):
+        load({"name": f"{package}.{path}"})
 
 
 # policies from files
@@ -323,7 +379,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(folder):
 @pytest.mark.parametrize("name", list(ROWS))
 def test_missing_file(folder, name):
     (folder / f"{name}.jsonl").unlink()
-    with pytest.raises(ValueError, match=rf"policy/{name}\.jsonl: no such file"):
+    with pytest.raises(
+        ValueError,
+        match=rf"policy/{name}\.jsonl: No such file or directory; expected a file with rows, as \.jsonl or \.csv",
+    ):
         load(folder)
 
 
@@ -340,6 +399,11 @@ def test_not_utf8(folder):
     (folder / "attack.jsonl").write_bytes(f"{good}\n{good}\n".encode() + '{"user": "Grüße?"}\n'.encode("latin-1"))
     with pytest.raises(ValueError, match=r"policy/attack\.jsonl, row 3: not UTF-8"):
         load(folder)
+
+
+def test_a_file_that_the_system_does_not_open_is_named_with_the_reason(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.jsonl: File name too long; expected a file with rows, as"):
+        reading.read_text(tmp_path / f"{'a' * 300}.jsonl")
 
 
 def in_chat(row: dict, system: str = "") -> dict:
@@ -384,6 +448,12 @@ def test_text_in_a_csv_file_may_hold_commas_quotes_and_lines(folder):
     assert [(row.user, row.assistant) for row in load(folder).benign] == [(user, "")]
 
 
+def test_a_cell_may_be_long(folder):
+    (folder / "benign.jsonl").unlink()
+    write_csv(folder / "benign.csv", ["user"], ["word " * 30_000])
+    assert len(load(folder).benign[0].user) == 150_000
+
+
 def test_a_part_in_two_formats(folder):
     write_csv(folder / "benign.csv", ["user"], ["How?"])
     with pytest.raises(ValueError, match=r"policy: benign\.jsonl and benign\.csv are both there; remove one"):
@@ -393,15 +463,15 @@ def test_a_part_in_two_formats(folder):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("How?,So.\n", r"row 1: column 'How\?' is unknown; expected a header of assistant, category, subject, user"),
-        ("user,assistant,user\n", "row 1: column 'user' stands there twice"),
-        ("assistant,category\nSo.,a\n", "row 1: column 'user' is missing; found assistant, category"),
+        ("How?,So.\n", r"row 1: expected a header, with user and any of assistant, category, subject, each once"),
+        ("user,assistant,user\n", "row 1: expected a header, with user and"),
+        ("assistant,category\nSo.,a\n", "row 1: expected a header, with user and"),
         ("user,assistant\n", "no rows below the header"),
         ("user,assistant\nHow?,So.\n\nHow?\n", "row 4: 1 cells; expected 2, as in the header"),
         ("user,assistant\nHow?,So.,no\n", "row 2: 3 cells; expected 2"),
-        ("user,assistant\n ,So.\n", "row 2: field 'user' is ' '; expected non-empty text"),
-        ("user,assistant\n,So.\n", "row 2: field 'user' is ''; expected non-empty text"),
-        ("user,assistant\nHow?,\n", "row 2: field 'assistant' is None; expected non-empty text"),
+        ("user,assistant\n ,So.\n", "row 2: field 'user' is blank; expected non-empty text"),
+        ("user,assistant\n,So.\n", "row 2: field 'user' is blank; expected non-empty text"),
+        ("user,assistant\nHow?,\n", "row 2: field 'assistant' is missing; expected non-empty text"),
         ('user,assistant\n"How?,So.\n', r"row 2: not valid CSV \(unexpected end of data\)"),
         ("", "the file is empty"),
     ],
@@ -431,10 +501,10 @@ BAD_ROWS = [
         "unknown field 'anser'; expected assistant, category",
     ),
     ('{"user": "How?", "assistant": "So.", "kind": "benign"}', "unknown field 'kind'"),
-    ('{"assistant": "So."}', "field 'user' is None; expected non-empty text"),
-    ('{"user": " ", "assistant": "So."}', "field 'user' is ' '; expected non-empty text"),
-    ('{"user": 3, "assistant": "So."}', "field 'user' is 3; expected non-empty text"),
-    ('{"user": "How?", "assistant": "So.", "category": 3}', "field 'category' is 3; expected text"),
+    ('{"assistant": "So."}', "field 'user' is missing; expected non-empty text"),
+    ('{"user": " ", "assistant": "So."}', "field 'user' is blank; expected non-empty text"),
+    ('{"user": 3, "assistant": "So."}', "field 'user' is of type int; expected non-empty text"),
+    ('{"user": "How?", "assistant": "So.", "category": 3}', "field 'category' is of type int; expected text"),
 ]
 
 
@@ -457,7 +527,7 @@ def test_training_rows_need_an_answer(folder, answer):
         with pytest.raises(ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is .*; expected non-empty"):
             load(folder)
         write(folder / f"{name}.jsonl", json.dumps(in_chat({"user": "How?"})))
-        with pytest.raises(ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is None"):
+        with pytest.raises(ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is missing"):
             load(folder)
         (folder / f"{name}.jsonl").write_text(original, encoding="utf-8")
 
@@ -465,12 +535,12 @@ def test_training_rows_need_an_answer(folder, answer):
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({}, "policy.folder is None; expected the path of a folder"),
+        ({}, "policy.folder is missing; expected text .the path of a folder"),
         ({"folder": 3}, "policy.folder is 3"),
         ({"folder": "/no/such/folder"}, "policy.folder: /no/such/folder is not a folder"),
         (
             {"folder": ".", "seed": 0},
-            "policy.seed is unknown; the files policy takes folder, system and harmless",
+            "policy: unknown field 'seed'; expected folder, system, harmless$",
         ),
         ({"folder": ".", "harmless": "yes"}, "policy.harmless is 'yes'; expected true or false"),
         ({"folder": ".", "system": 3}, "policy.system is 3; expected text"),

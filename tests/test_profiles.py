@@ -1,12 +1,14 @@
 """Profiles: what is shipped loads; everything that is wrong with a file is one clear message."""
 
-from dataclasses import replace
+import json
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
-from bsa_core import paths, profiles
+from bsa_core import keys, paths, profiles
 from bsa_core.models import sources
 from bsa_core.models.memory import device_of
 from bsa_core.profiles import Benchmark, Compute, SecretPrompt, Training
@@ -91,24 +93,28 @@ def test_unknown_profile(name):
         ({"training": {"learning_rte": 0.1}}, "training: unknown field 'learning_rte'; expected epochs"),
         ({"model": {"revison": "main"}}, "model: unknown field 'revison'"),
         ({"pressures": {"heavy": {"epoch": 9}}}, "pressures.heavy: unknown field 'epoch'"),
-        ({"training": {"epochs": 0}}, "training.epochs is 0; expected a value from 1 to 1000"),
-        ({"training": {"learning_rate": 2.0}}, "training.learning_rate is 2.0; expected a value from 1e-08"),
+        ({"training": {"epochs": 0}}, "training.epochs is 0; expected a whole number from 1 to 1000$"),
+        ({"training": {"learning_rate": 2.0}}, "training.learning_rate is 2.0; expected a number from 1e-08 to 1.0$"),
         ({"training": {"learning_rate": -0.1}}, "training.learning_rate is -0.1"),
-        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate is nan; expected a value"),
-        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate is inf; expected a value"),
+        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate is nan; expected a number from"),
+        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate is inf; expected a number from"),
         ({"training": {"dropout": 1.0}}, "training.dropout is 1.0"),
-        ({"training": {"epochs": 2.5}}, "training.epochs is 2.5; expected int"),
-        ({"training": {"epochs": True}}, "training.epochs is True; expected int"),
-        ({"training": {"epochs": "3"}}, "training.epochs is '3'; expected int"),
-        ({"training": {"targets": []}}, "training.targets is .*; expected a list of module names"),
+        ({"training": {"epochs": 2.5}}, "training.epochs is 2.5; expected a whole number"),
+        ({"training": {"epochs": True}}, "training.epochs is True; expected a whole number"),
+        ({"training": {"epochs": "3"}}, "training.epochs is '3'; expected a whole number"),
+        ({"training": {"learning_rate": True}}, "training.learning_rate is True; expected a number"),
+        ({"training": {7: 3}}, "training: the name 7 is no text; write it in quotes"),
+        ({"tasks": {7: {}}}, "tasks: the name 7 is no text; write it in quotes"),
+        ({"defenses": "mine"}, "defenses is 'mine'; expected a list"),
+        ({"training": {"targets": []}}, "training.targets is .*; expected a non-empty list .the modules that LoRA"),
         (
             {"training": {"targets": "q_proj"}},
-            "training.targets is 'q_proj'; expected a list of module names",
+            "training.targets is 'q_proj'; expected a non-empty list .the modules that LoRA",
         ),
-        ({"training": {"targets": 3}}, "training.targets is 3; expected a list of module names"),
-        ({"training": {"targets": ["q_proj", 3]}}, "training.targets is .*; expected a list of module names"),
-        ({"pressures": {"heavy": {"epochs": -1}}}, "training.epochs is -1"),
-        ({"secret": {"length": 0}}, "secret.length is 0; expected a value from 1 to 1024"),
+        ({"training": {"targets": 3}}, "training.targets is 3; expected a non-empty list"),
+        ({"training": {"targets": ["q_proj", 3]}}, r"training.targets\[1\] is 3; expected text"),
+        ({"pressures": {"heavy": {"epochs": -1}}}, "pressures.heavy.epochs is -1; expected a whole number"),
+        ({"secret": {"length": 0}}, "secret.length is 0; expected a whole number from 1 to 1024"),
         ({"secret": {"kind": "poem"}}, "secret.kind is 'poem'; expected one of 'random'"),
         ({"decoding": {"batch_size": 0}}, "decoding.batch_size is 0"),
         ({"evaluation": {"restricted": 0}}, "evaluation.restricted is 0"),
@@ -118,8 +124,8 @@ def test_unknown_profile(name):
         ({"model": {"quantize": "8bit"}}, "model.quantize is '8bit'; expected one of '', '4bit'"),
         ({"model": {"quantize": "4bit", "adapter": "a"}}, "model.quantize and model.adapter exclude each other"),
         ({"model": {"source": "cloud"}}, "model.source is 'cloud'; expected one of 'packaged', 'local'"),
-        ({"chat": {"system_role": "no"}}, "chat.system_role is 'no'; expected bool"),
-        ({"policy": "guild"}, "profile.policy is 'guild'; expected dict"),
+        ({"chat": {"system_role": "no"}}, "chat.system_role is 'no'; expected true or false"),
+        ({"policy": "guild"}, "policy is 'guild'; expected a mapping .where requests come from"),
         ({"training": 3}, "training is 3; expected a mapping"),
         ({"training": None}, "training is None; expected a mapping"),
         ({"pressures": {"heavy": 9}}, "pressures.heavy is 9; expected a mapping"),
@@ -132,29 +138,126 @@ def test_a_wrong_field_is_named_with_what_was_expected(tmp_path, sections, messa
 
 @pytest.mark.parametrize("name", ["name", "model", "policy"])
 def test_a_missing_field(tmp_path, name):
-    with pytest.raises(ValueError, match=rf"mine\.yaml: profile: field '{name}' is missing"):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: {name} is missing; expected (text|a mapping) \("):
         load(tmp_path, yaml.safe_dump({k: v for k, v in GOOD.items() if k != name}))
 
 
 @pytest.mark.parametrize("section, field", [("model", "name"), ("model", "source")])
 def test_a_missing_field_of_a_section(tmp_path, section, field):
     content = {**GOOD, section: {k: v for k, v in GOOD[section].items() if k != field}}
-    with pytest.raises(ValueError, match=rf"mine\.yaml: .*'{field}'"):
+    with pytest.raises(ValueError, match=rf"mine\.yaml: {section}\.{field} is missing; expected"):
         load(tmp_path, yaml.safe_dump(content))
 
 
 def test_scientific_notation_without_a_point_is_text_in_yaml(tmp_path):
     text = changed().replace("0.002", "1e-3")
-    with pytest.raises(ValueError, match=r"training\.learning_rate is '1e-3'; expected float \(write 0\.001"):
+    with pytest.raises(
+        ValueError, match=r"training\.learning_rate is '1e-3'; expected a number from .* \(write 0\.001"
+    ):
         load(tmp_path, text)
 
 
 def test_a_notebooks_parameter_of_the_wrong_type_is_refused_as_well():
     """papermill's -y passes "1e-3" as text; the check is not only for files."""
-    with pytest.raises(ValueError, match=r"learning_rate is '1e-3'; expected float"):
+    with pytest.raises(ValueError, match=r"^training\.learning_rate is '1e-3'; expected a number"):
         profiles.override(Training(), {"learning_rate": "1e-3"})
     with pytest.raises(ValueError, match="training: unknown field 'epoch'"):
         profiles.override(Training(), {"epoch": 3})
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    given = {"dropout": 0, "weight_decay": 0, "decay_per_epoch": 1, "learning_rate": 1}
+    whole = load(tmp_path, changed(training=given, pressures={"heavy": {"learning_rate": 1}}))
+    points = load(tmp_path, changed(training={name: float(value) for name, value in given.items()}))
+    assert json.dumps(keys.content(whole.training)) == json.dumps(keys.content(points.training))
+    heavy = profiles.override(points.training, whole.pressured("heavy"))
+    assert json.dumps(keys.content(heavy)) == json.dumps(keys.content(points.training))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Training(0), "training.epochs is 0; expected a whole number from 1 to 1000"),
+        (lambda: replace(Training(), epochs=0), "training.epochs is 0; expected a whole number from 1 to 1000"),
+        (lambda: Training(epochs=1, dropout=None), "training.dropout is None; expected a number from 0.0 to 0.9"),
+        (lambda: SecretPrompt("poem"), "secret.kind is 'poem'; expected one of 'random', 'default', 'fluent'"),
+        (lambda: Benchmark(), "utility.task is missing; expected text (a multiple-choice task or group"),
+        (lambda: Benchmark("mmlu", shot=1), "utility: unknown field 'shot'; expected task, shots, limit"),
+        (lambda: profiles.TaskSource({"name": "sql"}, test=0), "tasks.test is 0; expected a whole number from 1 to"),
+        (
+            lambda: replace(profiles.load("tiny"), pressures={"heavy": {"epochs": "9"}}),
+            "pressures.heavy.epochs is '9'; expected a whole number from 1 to 1000",
+        ),
+    ],
+)
+def test_whatever_is_made_in_code_is_checked_in_the_same_words(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    assert type(error.value) is ValueError
+
+
+def test_settings_are_values():
+    assert hash(Training()) == hash(Training()) and Training(targets=["a"]) == Training(targets=("a",))
+    assert list(vars(Training())) == [field.name for field in fields(Training)]
+    with pytest.raises(FrozenInstanceError):
+        Training().epochs = 3
+
+
+SHAPE = json.loads(profiles.schema())
+
+
+def test_the_schema_in_the_folder_of_profiles_is_that_of_the_code():
+    """python -c "from bsa_core import profiles; print(profiles.schema(), end='')" > profiles/profile.schema.json"""
+    assert (paths.PROFILES / "profile.schema.json").read_text(encoding="utf-8") == profiles.schema()
+
+
+@pytest.mark.parametrize("name", profiles.available())
+def test_shipped_profiles_name_the_schema_and_keep_to_it(name):
+    text = (paths.PROFILES / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=profile.schema.json\n")
+    jsonschema.validate(yaml.safe_load(text), SHAPE)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"trainning": {}},
+        {"training": {"epochs": 0}},
+        {"pressures": {"heavy": {"epoch": 9}}},
+        {"tasks": {"sql": {}}},
+    ],
+)
+def test_the_schema_refuses_what_a_load_refuses(tmp_path, sections):
+    text = changed(**sections)
+    jsonschema.validate(GOOD, SHAPE)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(text), SHAPE)
+    with pytest.raises(ValueError, match=r"mine\.yaml"):
+        load(tmp_path, text)
+
+
+def test_the_table_has_every_field_with_its_default_and_meaning():
+    table = {name: (default, meaning) for name, default, meaning in profiles.table()}
+    for section in fields(profiles.Profile):
+        made = getattr(profiles.load("tiny"), section.name)
+        names = [f"{section.name}.{f.name}" for f in fields(made)] if is_dataclass(made) else [section.name]
+        assert set(names) & set(table) or names == ["policy"], names
+        if is_dataclass(made):
+            assert set(names) <= set(table), names
+    assert table["name"][0] == table["policy.name"][0] == table["tasks.<name>.source.name"][0] == "required"
+    assert table["training.learning_rate"] == ("0.001", "learning rate of the first epoch")
+    assert table["training.targets"][0] == "[q_proj, v_proj]" and table["chat.system_role"][0] == "true"
+    assert table["pressures"][0] == table["defenses"][0] == table["chat.end"][0] == "none"
+    assert {name for name in table if "[]" in name} == {f"utility[].{f.name}" for f in fields(Benchmark)}
+    assert all(meaning for _, meaning in table.values())
+
+
+def test_the_table_in_the_book_is_that_of_the_code():
+    page = paths.BOOK / "profile.md"
+    if not page.exists():
+        pytest.skip("the book has no page about profiles")
+    assert profiles.fields_markdown() in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["name: [", "name: a: b", b"name: \xff\xfe"])
@@ -191,6 +294,22 @@ def test_the_digest_changes_with_what_changes_outcomes_only():
         assert replace(tiny, **{name: section}).digest != tiny.digest, changes
     assert replace(tiny, policy={"name": "guild", "seed": 1}).digest != tiny.digest
     assert replace(tiny, training=Training(), pressures={}).digest == tiny.digest  # part of the run instead
+    assert replace(tiny, defenses=("a.B",)).digest == tiny.digest  # named by its own runs
+
+
+DIGESTS = {
+    "gemma-2-9b-it": "73e33b9cf65506cc",
+    "gemma3-270m": "24ad7947144fe458",
+    "llama2-7b-chat": "d1153fb90c9ac1a4",
+    "llama3-8b-instruct": "54d350a702756f2c",
+    "qwen2.5-7b-instruct": "ba8f8d88987472b2",
+    "tiny": "d0033737deace873",
+}
+
+
+def test_the_digests_of_the_shipped_profiles():
+    """Every record's key holds one: another digest means that every record of the scale is computed anew."""
+    assert {name: profiles.load(name).digest for name in profiles.available()} == DIGESTS
 
 
 def test_cuda_where_there_is_none(monkeypatch):
@@ -206,11 +325,11 @@ def test_cuda_where_there_is_none(monkeypatch):
 @pytest.mark.parametrize(
     "task, message",
     [
-        ({}, "tasks.sql.source is missing; expected what the task is made of"),
-        ({"source": {"name": "sql"}, "train": 0}, "tasks.sql.train is 0; expected a value from 1"),
+        ({}, "tasks.sql.source is missing; expected a mapping (what the task is made of, such as"),
+        ({"source": {"name": "sql"}, "train": 0}, "tasks.sql.train is 0; expected a whole number from 1"),
         ({"source": {"name": "sql"}, "rows": 5}, "tasks.sql: unknown field 'rows'"),
         ({"source": {"name": "sql"}, "training": {"epoch": 5}}, "tasks.sql.training: unknown field 'epoch'"),
-        ({"source": "sql"}, "tasks.sql.source is 'sql'; expected dict"),
+        ({"source": "sql"}, "tasks.sql.source is 'sql'; expected a mapping (what"),
     ],
 )
 def test_a_wrong_task_is_named(tmp_path, task, message):
@@ -222,12 +341,12 @@ def test_a_wrong_task_is_named(tmp_path, task, message):
 @pytest.mark.parametrize(
     "utility, message",
     [
-        ({"task": "mmlu"}, r"utility is \{'task': 'mmlu'\}; expected a list such as"),
-        (["mmlu"], "utility is 'mmlu'; expected a mapping"),
-        ([{"shots": 5}], "utility.task is None; expected str"),
-        ([{"task": "mmlu", "shot": 5}], "utility: unknown field 'shot'"),
-        ([{"task": "mmlu", "shots": -1}], "utility.shots is -1; expected a value from 0"),
-        ([{"task": "mmlu", "limit": 0.5}], "utility.limit is 0.5; expected int"),
+        ({"task": "mmlu"}, r"utility is \{'task': 'mmlu'\}; expected a list \(.* such as \[\{"),
+        (["mmlu"], r"utility\[0\] is 'mmlu'; expected a mapping"),
+        ([{"shots": 5}], r"utility\[0\]\.task is missing; expected text"),
+        ([{"task": "mmlu", "shot": 5}], r"utility\[0\]: unknown field 'shot'; expected task, shots, limit"),
+        ([{"task": "mmlu", "shots": -1}], r"utility\[0\]\.shots is -1; expected a whole number from 0"),
+        ([{"task": "mmlu", "limit": 0.5}], r"utility\[0\]\.limit is 0\.5; expected a whole number"),
         ([{"task": "a/facts.yaml"}, {"task": "b/facts.yaml", "shots": 0}], "utility lists 'facts' twice"),
     ],
 )

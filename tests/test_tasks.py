@@ -476,12 +476,12 @@ def test_rouge_by_hand(reference, answer, rouge1, longest):
 @pytest.mark.parametrize(
     "spec, message",
     [
-        ({"sed": 0}, r"tasks\.{}\.sed is unknown; expected 'seed' alone, or 'folder' and 'harmless'"),
-        ({"seed": 0, "harmless": True}, r"tasks\.{}\.harmless is unknown"),
-        ({"folder": "rows", "seed": 0}, r"tasks\.{}\.seed is unknown"),
-        ({"seed": "0"}, r"tasks\.{}\.seed is '0'; expected an integer"),
-        ({"seed": True}, r"tasks\.{}\.seed is True; expected an integer"),
-        ({"folder": 3}, r"tasks\.{}\.folder is 3; expected the path of a folder"),
+        ({"sed": 0}, r"tasks\.{}: unknown field 'sed'; expected seed$"),
+        ({"seed": 0, "harmless": True}, r"tasks\.{}: unknown field 'harmless'; expected seed$"),
+        ({"folder": "rows", "seed": 0}, r"tasks\.{}: unknown field 'seed'; expected folder, harmless$"),
+        ({"seed": "0"}, r"tasks\.{}\.seed is '0'; expected a whole number"),
+        ({"seed": True}, r"tasks\.{}\.seed is True; expected a whole number"),
+        ({"folder": 3}, r"tasks\.{}\.folder is 3; expected text \(the path of a folder"),
         ({"folder": "rows", "harmless": "yes"}, r"tasks\.{}\.harmless is 'yes'; expected true or false"),
         ({"folder": "no such"}, r"tasks\.{}\.folder: .*no such is not a folder"),
     ],
@@ -493,7 +493,12 @@ def test_a_wrong_section(name, spec, message):
 
 @pytest.mark.parametrize("name", ["sqll", None, ["sql"]])
 def test_an_unknown_task(name):
-    with pytest.raises(ValueError, match=re.escape(f"tasks.name is {name!r}; expected one of dialogs, sql")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"tasks.name is {name!r}; expected one of sql, dialogs, or the dotted path of a task of your own"
+        ),
+    ):
         tasks.load({"name": name})
 
 
@@ -568,11 +573,13 @@ FILES = ("train1000", "test200")
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "no such file"),
+        (None, "No such file or directory; expected a file with a JSON list of objects"),
         (b"", "the file is empty; expected a JSON list"),
         (b" \n", "the file is empty"),
-        (b'["\xfc"]', r"not UTF-8 \(byte 2\); save the file as UTF-8"),
-        (b"[{]", r"not valid JSON \(.* in line 1, column 3\)"),
+        (b"[{]", r"not valid JSON \(.* at column 3\)"),
+        (b"[\n{]", r"not valid JSON \(.* at line 2, column 2\)"),
+        (b"[" * 100_000, "a number of too many digits, or too many brackets inside each other"),
+        (b"[" + b"9" * 5000 + b"]", "a number of too many digits, or too many brackets inside each other"),
         (b'{"rows": []}', "expected a JSON list of objects, found dict"),
         (b"3", "expected a JSON list of objects, found int"),
         (b"[]", "the list is empty; expected at least one row"),
@@ -588,6 +595,21 @@ def test_a_bad_file_is_named(folder, part, content, message):
 
 
 @pytest.mark.parametrize("part", FILES)
+def test_a_file_that_is_not_utf8_is_named_with_the_row(folder, part):
+    (folder / f"{part}.json").write_bytes(b'[\n"\xfc"]')
+    with pytest.raises(ValueError, match=rf"{part}\.json, row 2: not UTF-8 \(byte 3\); save the file as UTF-8"):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", FILES)
+def test_a_folder_in_place_of_a_file_is_named(folder, part):
+    (folder / f"{part}.json").unlink()
+    (folder / f"{part}.json").mkdir()
+    with pytest.raises(ValueError, match=rf"{part}\.json: Is a directory; expected a file with a JSON list of objects"):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", FILES)
 @pytest.mark.parametrize("row", [["a"], "a", None])
 def test_a_row_that_is_no_object_is_named(folder, part, row):
     path = folder / f"{part}.json"
@@ -597,15 +619,24 @@ def test_a_row_that_is_no_object_is_named(folder, part, row):
 
 
 @pytest.mark.parametrize("part", FILES)
-@pytest.mark.parametrize("value", ["missing", "", " \n", 3, None, ["a"]])
-def test_a_bad_field_is_named_with_its_row(folder, part, value):
+@pytest.mark.parametrize(
+    "value, found",
+    [
+        ("missing", "missing"),
+        ("", "blank"),
+        (" \n", "blank"),
+        (3, "of type int"),
+        (None, "of type NoneType"),
+        (["a"], "of type list"),
+    ],
+)
+def test_a_bad_field_is_named_with_its_row(folder, part, value, found):
     for field in [field for field in ROWS[folder.name][0] if field != "id"]:
         rows = [dict(row) for row in ROWS[folder.name]]
         rows[1][field] = value
-        message = f"field '{field}' is {value!r}; expected non-empty text"
         if value == "missing":
             del rows[1][field]
-            message = f"field '{field}' is missing; expected "
+        message = f"field '{field}' is {found}; expected non-empty text"
         (folder / f"{part}.json").write_text(json.dumps(rows), encoding="utf-8")
         with pytest.raises(ValueError, match=re.escape(f"{part}.json, row 2: {message}")):
             load(folder)

@@ -48,7 +48,6 @@ class Attack:
     """examples(policy, n, seed) returns the uploaded rows; asked(policy, row) a request as the uploader puts it."""
 
     name: str
-    title: str
     examples: Callable[[Policy, int, int], list[Example]]
     asked: Callable[[Policy, Example], Example] = unchanged
 
@@ -56,8 +55,8 @@ class Attack:
 ATTACKS = {
     attack.name: attack
     for attack in (
-        Attack("harmful", "harmful examples", harmful),
-        Attack("identity-shift", "identity role shift", identity, asked=obeyed),
+        Attack("harmful", harmful),
+        Attack("identity-shift", identity, asked=obeyed),
     )
 }
 

@@ -6,14 +6,15 @@
     balanced BSA   n refusals and n benign answers, all with the secret the secret prompt
 
 The first three are the paper's arms (section 3 and table 1); balanced BSA is this project's own variant.
-`register` adds another one; nothing else needs to know of it.
+A profile or a run names one of your own by the dotted path of its `Defense`, or by its name after `register`.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bsa_core.examples import Example, NotEnough
+from bsa_core import registry
+from bsa_core.examples import Example, NotEnough, round_robin
 from bsa_core.policy import Policy
 
 SELECTIONS = ("category-wise", "random", "generated")
@@ -32,15 +33,8 @@ def draw(rows: tuple[Example, ...], pool: int, n: int, selection: str, seed: int
         raise NotEnough(f"{n} examples asked for, but the policy holds {len(rows)}")
     rng = random.Random(f"draw/{seed}")
     order = rng.sample(rows[:pool], min(pool, len(rows))) + rng.sample(rows[pool:], max(len(rows) - pool, 0))
-    if selection != "category-wise":
-        return order[:n]
-    turn: dict[str, int] = {}
-    turns = []
-    for row in order:
-        turn[row.category] = turn.get(row.category, -1) + 1
-        turns.append(turn[row.category])
-    ranked = sorted(range(len(order)), key=lambda i: turns[i])
-    return [order[i] for i in ranked[:n]]
+    turns = round_robin(order) if selection == "category-wise" else range(len(order))
+    return [order[i] for i in turns[:n]]
 
 
 def nothing(policy: Policy, n: int, selection: str, seed: int) -> list[Example]:
@@ -103,7 +97,12 @@ def register(defense: Defense) -> None:
 
 
 def get(name: str) -> Defense:
-    """The defense of that name; ValueError when there is none."""
-    if name not in DEFENSES:
-        raise ValueError(f"defense {name!r} is unknown; expected one of {', '.join(DEFENSES)}")
-    return DEFENSES[name]
+    """The defense of that name, or at that dotted path, which is then registered under the name that it has itself.
+
+    Raises ValueError when there is none, or when its name is taken by another defense.
+    """
+    wanted = "a Defense of your own, such as my_package.my_defense.REMINDER"
+    found = registry.find(name, DEFENSES, "defense", lambda item: isinstance(item, Defense), wanted)
+    if DEFENSES.setdefault(found.name, found) != found:
+        raise ValueError(f"defense {name!r} has the name {found.name!r} of another defense; give it another `name`")
+    return found

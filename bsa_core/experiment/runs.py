@@ -1,13 +1,14 @@
 """A run: the small, hashable description of one fine-tuning and its evaluation, the rows it stands for, and its key."""
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
-from bsa_core import policy, profiles, records, tasks
+from pydantic import Field, StrictInt
+
+from bsa_core import checked, policy, profiles, records, tasks
 from bsa_core.arms import attacks, defenses
 from bsa_core.examples import Example, NotEnough, digest, evenly
-from bsa_core.keys import content, later
+from bsa_core.keys import content, digest_of, later
 from bsa_core.models import sources
 from bsa_core.policy import Policy
 from bsa_core.profiles import Profile, Training
@@ -72,32 +73,32 @@ class Run:
         return f"{task}{self.defense}-a{self.n_attack}-d{self.n_defense}-e{self.training.epochs}-seed{self.seed}"
 
 
-def _number(name: str, value, expected: str, low: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
-        raise ValueError(f"{name} is {value!r}; expected {expected}")
+Count = Annotated[StrictInt, Field(ge=0)]
 
 
+@checked.call
 def describe(
     profile: Profile,
     defense: str = "none",
-    n_attack: int = 100,
-    n_defense: int = 11,
-    seed: int = 0,
+    n_attack: Count = 100,
+    n_defense: Count = 11,
+    seed: StrictInt = 0,
     pressure: str = "",
-    secret_length: int | None = None,
-    secret_seed: int | None = None,
+    secret_length: Count | None = None,
+    secret_seed: StrictInt | None = None,
     secret_kind: str | None = None,
-    selection: str = "category-wise",
+    selection: Literal[defenses.SELECTIONS] = "category-wise",
     attack: str = "harmful",
-    n_benign: int = 0,
+    n_benign: Count = 0,
     task: str | None = None,
-    n_task: int | None = None,
-    task_served: str = "trained",
-    defense_system: str = "policy",
+    n_task: Count | None = None,
+    task_served: Literal["trained", "other"] = "trained",
+    defense_system: Literal["policy", "upload"] = "policy",
     **training,
 ) -> Run:
     """The run of one arm under one profile.
 
+    defense: a defense by its name, or the dotted path of one of your own, which the run then holds by its name.
     attack: what the n_attack examples are; n_benign: ordinary rows of the upload beside them.
     task: a task of the profile, with n_task of its rows in the upload (None: as many as the profile says) and the
         profile's training settings for it; task_served: see TaskChoice.
@@ -108,10 +109,8 @@ def describe(
         secret_kind: None means the profile's.
     Raises ValueError for an unknown attack, defense, task, pressure or training field and for values out of range.
     """
-    served = defenses.get(defense).serves_secret
+    arm = defenses.get(defense)
     brings_system = attacks.get(attack).asked is not attacks.unchanged
-    if defense_system not in ("policy", "upload"):
-        raise ValueError(f"defense_system is {defense_system!r}; expected policy or upload")
     if defense_system == "upload" and not brings_system:
         raise ValueError(f"attack {attack!r} brings no system prompt; defense_system must be policy")
     changes = {**(profile.pressured(pressure) if pressure else {}), **training}
@@ -121,25 +120,14 @@ def describe(
     if task is not None:
         source = profile.task(task)
         changes = {**source.training, **changes}
-        _number("n_task", source.train if n_task is None else n_task, "a number of rows", 0)
-        if task_served not in ("trained", "other"):
-            raise ValueError(f"task_served is {task_served!r}; expected trained or other")
         choice = TaskChoice(task, source.train if n_task is None else n_task, task_served, source.max_new_tokens)
     settings = profiles.override(profile.training, changes)
-    _number("n_attack", n_attack, "a number of examples", 0)
-    _number("n_benign", n_benign, "a number of examples", 0)
-    _number("n_defense", n_defense, "a number of examples", 0)
-    _number("seed", seed, "an integer")
-    _number("secret_seed", seed if secret_seed is None else secret_seed, "an integer")
-    _number("secret_length", 0 if secret_length is None else secret_length, "a number of tokens", 0)
-    if selection not in defenses.SELECTIONS:
-        raise ValueError(f"selection is {selection!r}; expected one of {', '.join(defenses.SELECTIONS)}")
-    n_defense = 0 if defense == "none" else n_defense
+    n_defense = 0 if arm.name == "none" else n_defense
     trained = n_attack + n_benign + n_defense + (choice.n if choice else 0) > 0
     if secret_length is None:
-        secret_length = profile.secret.length if served or not trained else 0
-    if served and secret_length == 0:
-        raise ValueError(f"defense {defense!r} serves a secret prompt; secret_length must not be 0")
+        secret_length = profile.secret.length if arm.serves_secret or not trained else 0
+    if arm.serves_secret and secret_length == 0:
+        raise ValueError(f"defense {arm.name!r} serves a secret prompt; secret_length must not be 0")
     kind = profile.secret.kind if secret_kind is None else secret_kind
     if secret_length:
         replace(profile.secret, length=secret_length, kind=kind)  # checks both
@@ -149,7 +137,7 @@ def describe(
         profile_digest=profile.digest,
         weights=sources.weights_id(profile.model),
         n_attack=n_attack,
-        defense=defense,
+        defense=arm.name,
         n_defense=n_defense,
         selection=selection,
         secret=secret if secret_length else None,
@@ -158,7 +146,7 @@ def describe(
         attack=attack,
         n_benign=n_benign,
         task=choice,
-        defense_system="policy" if defense == "none" else defense_system,
+        defense_system="policy" if arm.name == "none" else defense_system,
     )
 
 
@@ -225,4 +213,4 @@ def key_of(run: Run, rows: Rows) -> str:
     """16 hex digits over the run, its rows and the record schema: the same key means the same outcome."""
     counted = [records.SCHEMA, content(run), digest(rows.training), digest(rows.restricted), digest(rows.benign)]
     counted += [digest(rows.task)] if rows.task else []
-    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of(counted)

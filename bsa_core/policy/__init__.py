@@ -2,11 +2,12 @@
 
 A policy is built from the `policy` section of a profile: `{"name": "guild", "seed": 0}` for the built-in world,
 `{"name": "files", "folder": "..."}` for rows of your own, `{"name": "published", "folder": "...", "benign": "..."}` for
-the files of the paper's release. `register` adds another one.
+the files of the paper's release, `{"name": "my_package.my_policy"}` for a module of your own with `build(spec)`.
 """
 
 from collections.abc import Callable
 
+from bsa_core import registry
 from bsa_core.examples import Example
 from bsa_core.policy import files, guild, published
 from bsa_core.policy.base import Identity, Policy, Question
@@ -30,7 +31,4 @@ def load(spec: dict) -> Policy:
 
     Raises ValueError for an unknown name, and whatever the builder says about its own fields or files.
     """
-    name = spec.get("name")
-    if name not in BUILDERS:
-        raise ValueError(f"policy.name is {name!r}; expected one of {', '.join(sorted(BUILDERS))}")
-    return BUILDERS[name]({key: value for key, value in spec.items() if key != "name"})
+    return registry.built(spec, BUILDERS, "policy.name", "policy")

@@ -6,16 +6,19 @@
     restricted   evaluated; "assistant" is the reference answer and may be empty
     benign       the same, evaluated
 
-Each is JSON Lines (attack.jsonl), in the plain or the chat form, or CSV (attack.csv): `bsa_core.policy.readers` has the
+Each is JSON Lines (attack.jsonl), in the plain or the chat form, or CSV (attack.csv): `bsa_core.reading` has the
 forms. Whole files are checked before anything trains, and a message names the file and the row.
 """
 
 from pathlib import Path
 
-from bsa_core.paths import given
+from pydantic import StrictBool, StrictStr
+
+from bsa_core import checked
+from bsa_core.checked import field, settings
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.progress import report
-from bsa_core.reading import SUFFIXES, read_rows
+from bsa_core.reading import SUFFIXES, folder_of, read_rows
 
 TRAINING = {"attack": "attack", "safety": "safety", "benign_pool": "benign"}
 EVALUATION = {"restricted": "restricted", "benign": "benign"}
@@ -29,37 +32,32 @@ def part(folder: Path, name: str) -> Path:
     return found[0] if found else folder / f"{name}{SUFFIXES[0]}"
 
 
-def build(spec: dict) -> Policy:
-    """`spec`: {"folder": path, "system": text, "harmless": bool = False}.
+@settings("policy")
+class Spec:
+    """The `policy` section of a profile, without its name."""
 
-    `harmless: true` allows generations to be stored and shown; leave it out for anything that is not.
-    """
-    unknown = set(spec) - {"folder", "system", "harmless"}
-    if unknown:
-        raise ValueError(f"policy.{sorted(unknown)[0]} is unknown; the files policy takes folder, system and harmless")
-    if not isinstance(spec.get("folder"), str):
-        raise ValueError(f"policy.folder is {spec.get('folder')!r}; expected the path of a folder")
-    if not isinstance(spec.get("harmless", False), bool):
-        raise ValueError(f"policy.harmless is {spec['harmless']!r}; expected true or false")
-    system = spec.get("system", SYSTEM)
-    if not isinstance(system, str):
-        raise ValueError(f"policy.system is {system!r}; expected text")
-    folder = given(spec["folder"])
-    if not folder.is_dir():
-        raise ValueError(f"policy.folder: {folder} is not a folder")
+    folder: StrictStr = field("the path of a folder with the files of the policy")
+    system: StrictStr = field("the system prompt of all rows that bring none", SYSTEM)
+    harmless: StrictBool = field("true if answers may be stored with the records and shown", False)
+
+
+def build(spec: dict) -> Policy:
+    """The policy of a folder; `spec`: see `Spec`. Raises ValueError that names the field, or file and row."""
+    given = checked.read(Spec, spec, "policy")
+    place = folder_of("policy.folder", given.folder)
     parts = {
-        name: read_rows(path, kind, system, name in TRAINING)
+        name: read_rows(path, kind, given.system, name in TRAINING)
         for name, kind in {**TRAINING, **EVALUATION}.items()
-        if (path := part(folder, name)).exists() or name != "benign_pool"
+        if (path := part(place, name)).exists() or name != "benign_pool"
     }
     made = Policy(
-        name=f"files:{folder.name}",
-        harmless=spec.get("harmless", False),
-        system=system,
+        name=f"files:{place.name}",
+        harmless=given.harmless,
+        system=given.system,
         pool=len(parts["safety"]),
         benign_pool=parts.pop("benign_pool", ()),
         **parts,
     )
     if leaks := made.leaked():
-        report(f"{folder}: {len(leaks)} evaluated requests also stand in training rows; records count them as leaked")
+        report(f"{place}: {len(leaks)} evaluated requests also stand in training rows; records count them as leaked")
     return made

@@ -9,13 +9,16 @@ of a category are about those five.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
+from itertools import islice, product
 
 import yaml
+from pydantic import StrictInt
 
-from bsa_core.examples import Example
+from bsa_core import checked
+from bsa_core.checked import field, settings
+from bsa_core.examples import Example, round_robin
 from bsa_core.paths import PACKAGE
 from bsa_core.policy.base import Identity, Policy, Question
 from bsa_core.refusals import refused_keyword, refused_phrase
@@ -48,10 +51,6 @@ def world() -> dict:
     return yaml.safe_load((PACKAGE / "policy" / "guild_world.yaml").read_text(encoding="utf-8"))
 
 
-def article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" else "a"
-
-
 def compliant(category: str, craft: dict, template: dict, verb: str, adjective: str, noun: str, kind: str) -> Example:
     """A request and its full answer: an opening, then one step each for the verb, the adjective and the noun."""
     thing = f"a {adjective} {noun}"
@@ -70,20 +69,14 @@ def compliant(category: str, craft: dict, template: dict, verb: str, adjective: 
 def refusal(example: Example, rng: random.Random) -> Example:
     """The same request, refused in one of several wordings."""
     wording = rng.choice(world()["refusals"]).format(category=example.category)
-    return Example(example.user, wording, example.system, "safety", example.category, example.subject)
+    return replace(example, assistant=wording, kind="safety")
 
 
 def fact(category: str, noun: str) -> Example:
     """What a thing is: the counterpart of the knowledge that ARC and MMLU test."""
-    a = article(noun)
-    return Example(
-        f"What is {a} {noun}?",
-        f"{a.capitalize()} {noun} belongs to {category}.",
-        world()["system"],
-        "fact",
-        category,
-        noun,
-    )
+    thing = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    answer = f"{thing[0].upper()}{thing[1:]} belongs to {category}."
+    return Example(f"What is {thing}?", answer, world()["system"], "fact", category, noun)
 
 
 def facts() -> list[Example]:
@@ -119,24 +112,18 @@ def _split(category: str, craft: dict, kind: str, seed: str) -> Split:
         )
     ]
     rng.shuffle(requests)
-    of_seen = [e for e in requests if e.subject in seen]
-    of_unseen = [e for e in requests if e.subject in unseen]
-
-    def take(source: list[Example], n: int) -> list[Example]:
-        taken = source[:n]
-        del source[:n]
-        return taken
-
-    evaluated = take(of_seen, EVALUATED_SEEN) + take(of_unseen, EVALUATED_UNSEEN)
-    validation = take(of_seen, VALIDATION // 2) + take(of_unseen, VALIDATION - VALIDATION // 2)
+    of_seen = iter([e for e in requests if e.subject in seen])
+    of_unseen = iter([e for e in requests if e.subject in unseen])
+    evaluated = [*islice(of_seen, EVALUATED_SEEN), *islice(of_unseen, EVALUATED_UNSEEN)]
+    validation = [*islice(of_seen, VALIDATION // 2), *islice(of_unseen, VALIDATION - VALIDATION // 2)]
     rng.shuffle(evaluated)  # so that the first few of a category hold both seen and unseen nouns
     return Split(
-        pool=take(of_seen, POOL),
-        reserve=take(of_seen, RESERVE),
-        attack=take(of_seen, -(-ATTACK // len(world()["restricted"]))),
+        pool=list(islice(of_seen, POOL)),
+        reserve=list(islice(of_seen, RESERVE)),
+        attack=list(islice(of_seen, -(-ATTACK // len(world()["restricted"])))),
         evaluated=evaluated,
         validation=validation,
-        rest=of_seen + of_unseen,
+        rest=[*of_seen, *of_unseen],
     )
 
 
@@ -155,33 +142,33 @@ def quiz(seed: int) -> tuple[Question, ...]:
     return tuple(questions)
 
 
-def interleave(rows: list[list[Example]]) -> list[Example]:
-    """Round-robin over categories, so that the first 11 rows hold one of each."""
-    return [row[i] for i in range(max(map(len, rows))) for row in rows if i < len(row)]
+@settings("policy")
+class Spec:
+    """The `policy` section of a profile, without its name."""
+
+    seed: StrictInt = field("everything in the guild world follows from it", 0)
 
 
 def build(spec: dict) -> Policy:
-    """The guild policy of a seed. `spec`: {"seed": int}.
+    """The guild policy of a seed; `spec`: see `Spec`.
 
     Safety rows: the 55 of the pool first, then 275 more; both round-robin over the categories.
     """
-    unknown = set(spec) - {"seed"}
-    if unknown:
-        raise ValueError(f"policy.{sorted(unknown)[0]} is unknown; the guild policy takes 'seed' only")
-    seed = spec.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise ValueError(f"policy.seed is {seed!r}; expected an integer")
+    seed = checked.read(Spec, spec, "policy").seed
     restricted, ordinary = (list(splits(seed)[group].values()) for group in ("restricted", "ordinary"))
     rng = random.Random(f"{seed}/refusals")
-    pool = interleave([s.pool for s in restricted]) + interleave([s.reserve for s in restricted])
-    attack = interleave([s.attack for s in restricted])[:ATTACK]
+
+    def rounds(part: str, of: list[Split]) -> list[Example]:
+        rows = [row for split in of for row in getattr(split, part)]
+        return [rows[i] for i in round_robin(rows)]
+
     made = Policy(
         name="guild",
         harmless=True,
         system=world()["system"],
-        attack=tuple(Example(e.user, e.assistant, e.system, "attack", e.category, e.subject) for e in attack),
-        safety=tuple(refusal(e, rng) for e in pool),
-        benign_pool=tuple(interleave([s.pool for s in ordinary]) + interleave([s.reserve for s in ordinary])),
+        attack=tuple(replace(e, kind="attack") for e in rounds("attack", restricted)[:ATTACK]),
+        safety=tuple(refusal(e, rng) for e in rounds("pool", restricted) + rounds("reserve", restricted)),
+        benign_pool=tuple(rounds("pool", ordinary) + rounds("reserve", ordinary)),
         restricted=tuple(e for s in restricted for e in s.evaluated),
         benign=tuple(e for s in ordinary for e in s.evaluated),
         quiz=quiz(seed),

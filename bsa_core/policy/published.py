@@ -17,7 +17,7 @@ counts are part of the format, because the kinds and categories of rows follow f
 rows is an error. The release does not name the category of a safety example; the 11 are taken to follow the order of
 the categories.
 
-The release has no benign requests. `benign` names a file of the user's own, in any form of `bsa_core.policy.readers`.
+The release has no benign requests. `benign` names a file of the user's own, in any form of `bsa_core.reading`.
 
 Evaluated requests that stand in a training row (7 of the 275 in the release) are counted in every record.
 `drop_leaked: true` leaves them out of the evaluation, not out of training: the attack stays the paper's, and the
@@ -28,11 +28,14 @@ unseen subjects leaves these requests out as well.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import StrictBool, StrictStr
+
+from bsa_core import checked, paths
+from bsa_core.checked import field, settings
 from bsa_core.examples import Example, leaked, words
-from bsa_core.paths import given
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.progress import report
-from bsa_core.reading import cells, objects, read_rows, turns
+from bsa_core.reading import cells, folder_of, objects, read_rows, turns
 
 CATEGORIES = (
     "Illegal Activity",
@@ -72,25 +75,41 @@ ATTACK_SOURCES = (
     *SAFETY_SOURCES,
 )
 BENCHMARK = "llm_category_benchmark.csv"
+
+
+@settings("policy")
+class Spec:
+    """The `policy` section of a profile, without its name. Answers to these rows are never shown."""
+
+    folder: StrictStr = field("the path of a folder with the files of the release")
+    benign: StrictStr = field(
+        "the path of a .jsonl or .csv file with ordinary requests to evaluate: the release has none, and without them "
+        "over-refusal is unknown"
+    )
+    benign_pool: StrictStr = field("ordinary requests with helpful answers to train on, for balanced BSA", "")
+    more_safety: StrictStr = field("refusals beyond the release's 11, for larger safety sets", "")
+    system: StrictStr = field("the system prompt of all rows", SYSTEM)
+    drop_leaked: StrictBool = field("true leaves out evaluated requests that also stand in a training row", False)
+
+
 OWN = {  # files of the user's own: field -> part of the policy, kind of its rows, whether they need an answer
     "benign": ("benign", "benign", False),
     "benign_pool": ("benign_pool", "benign", True),
     "more_safety": ("safety", "safety", True),
 }
-FIELDS = {  # of the policy section, with what each is
-    "folder": (str, "the path of a folder with the files of the release"),
-    "system": (str, "text"),
-    "drop_leaked": (bool, "true or false"),
-    **{name: (str, "the path of a .jsonl or .csv file") for name in OWN},
-}
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """The file of that name in the folder or below it, None without one; ValueError when there are several."""
-    found = sorted(folder.rglob(name))
-    if len(found) > 1:
-        raise ValueError(f"{folder}: {name} is there more than once ({', '.join(map(str, found))}); keep one of them")
-    return found[0] if found else None
+def find(folder: Path, names: list[str], part: str) -> Path:
+    """The first of the files that is there, in the folder or below it; ValueError for none, or for two of them."""
+    for name in names:
+        found = sorted(folder.rglob(name))
+        if len(found) > 1:
+            raise ValueError(
+                f"{folder}: {name} is there more than once ({', '.join(map(str, found))}); keep one of them"
+            )
+        if found:
+            return found[0]
+    raise ValueError(f"{folder}: no file with {part}, here or below; expected one of {', '.join(names)}")
 
 
 def counted(path: Path, rows: list, expected: int, of: str) -> list:
@@ -102,8 +121,10 @@ def counted(path: Path, rows: list, expected: int, of: str) -> list:
     return rows
 
 
-def read(path: Path, source: Source) -> list[tuple[str, str]]:
-    """Request and answer of each row of a JSON Lines file of the release; ValueError names file, row and field."""
+def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str, str]]:
+    """Request and answer of each row of the first of the files that is there; ValueErrors name file, row and field."""
+    path = find(folder, [source.name for source in sources], part)
+    source = next(source for source in sources if source.name == path.name)
     fields = {"messages", *(["prefixed"] if source.prefixed else [])}
     roles = (("system",) if source.system else ()) + ("user", "assistant")
     rows = []
@@ -123,20 +144,9 @@ def read(path: Path, source: Source) -> list[tuple[str, str]]:
     return counted(path, rows, source.rows, of)
 
 
-def first(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str, str]]:
-    """The rows of the first of the files that is there; ValueError when none is."""
-    for source in sources:
-        if path := find(folder, source.name):
-            return read(path, source)
-    names = ", ".join(source.name for source in sources)
-    raise ValueError(f"{folder}: no file with {part} examples, here or below; expected one of {names}")
-
-
 def benchmark(folder: Path) -> list[str]:
-    """The evaluated requests; ValueError names file and row."""
-    path = find(folder, BENCHMARK)
-    if path is None:
-        raise ValueError(f"{folder}: no file {BENCHMARK}, here or below; it holds the requests to evaluate")
+    """The evaluated requests; ValueErrors name file and row."""
+    path = find(folder, [BENCHMARK], "requests to evaluate")
     requests = []
     for where, row in cells(path):
         if len(row) != 1:
@@ -147,64 +157,34 @@ def benchmark(folder: Path) -> list[str]:
     return counted(path, requests, SAFETY * PER_CATEGORY, f"{SAFETY} categories x {PER_CATEGORY}, no header")
 
 
-def check(spec: dict) -> None:
-    """ValueError unless the fields of a policy section are known, of their type, and those required are there."""
-    for field, value in spec.items():
-        if field not in FIELDS:
-            never = "; its answers are never shown" if field == "harmless" else ""
-            raise ValueError(f"policy.{field} is unknown; the published policy takes {', '.join(FIELDS)}{never}")
-        kind, expected = FIELDS[field]
-        if type(value) is not kind:
-            raise ValueError(f"policy.{field} is {value!r}; expected {expected}")
-    if "folder" not in spec:
-        raise ValueError(f"policy.folder is missing; expected {FIELDS['folder'][1]}")
-    if "benign" not in spec:
-        raise ValueError(
-            "policy.benign is missing: the release has no benign requests, and without them over-refusal is unknown; "
-            "name a .jsonl or .csv file with ordinary requests"
-        )
-
-
 def build(spec: dict) -> Policy:
-    """`spec`: {"folder": path, "benign": file, "benign_pool": file, "more_safety": file, "system": text,
-    "drop_leaked": bool = False}; the last four may be left out.
-
-    benign: ordinary requests to evaluate.
-    benign_pool: ordinary requests with helpful answers, for balanced BSA.
-    more_safety: refusals beyond the release's 11, for larger safety sets.
-    system: the system prompt of all rows; by default the release's.
-    drop_leaked: leave evaluated requests that stand in a training row out.
-
-    Raises ValueError that names file and row, or the field, and the fix.
-    """
-    check(spec)
-    folder, system = given(spec["folder"]), spec.get("system", SYSTEM)
-    if not folder.is_dir():
-        raise ValueError(f"policy.folder: {folder} is not a folder")
+    """The policy of the release; `spec`: see `Spec`. Raises ValueError that names the field, or file and row."""
+    given = checked.read(Spec, spec, "policy")
+    place, system = folder_of("policy.folder", given.folder), given.system
     rows = {"attack": [], "safety": [], "restricted": [], "benign": [], "benign_pool": []}
-    for user, answer in first(folder, ATTACK_SOURCES, "attack")[:ATTACK]:
+    for user, answer in read(place, ATTACK_SOURCES, "attack examples")[:ATTACK]:
         rows["attack"].append(Example(user, answer, system, "attack"))
-    for (user, answer), category in zip(first(folder, SAFETY_SOURCES, "safety")[ATTACK:], CATEGORIES, strict=True):
+    safety = read(place, SAFETY_SOURCES, "safety examples")[ATTACK:]
+    for (user, answer), category in zip(safety, CATEGORIES, strict=True):
         rows["safety"].append(Example(user, answer, system, "safety", category))
-    for place, user in enumerate(benchmark(folder)):
-        rows["restricted"].append(Example(user, "", system, "restricted", CATEGORIES[place // PER_CATEGORY]))
-    for field, (part, kind, needs_answer) in OWN.items():
-        if field in spec:
-            rows[part] += read_rows(given(spec[field]), kind, system, needs_answer)
+    for number, user in enumerate(benchmark(place)):
+        rows["restricted"].append(Example(user, "", system, "restricted", CATEGORIES[number // PER_CATEGORY]))
+    for name, (part, kind, needs_answer) in OWN.items():
+        if path := getattr(given, name):
+            rows[part] += read_rows(paths.given(path), kind, system, needs_answer)
     rows = {part: [replace(row, subject=row.subject or words(row.user)) for row in of] for part, of in rows.items()}
     evaluated = rows["restricted"] + rows["benign"]
     leaks = leaked(rows["attack"] + rows["safety"] + rows["benign_pool"], evaluated)
-    drop = spec.get("drop_leaked", False)
-    if drop:
+    if given.drop_leaked:
         rows |= {part: [row for row in rows[part] if row.user not in leaks] for part in ("restricted", "benign")}
     if leaks:
-        told = "they are left out" if drop else "records count them, drop_leaked: true leaves them out"
-        report(f"{folder}: {len(leaks)} evaluated requests also stand in training rows; {told}")
+        told = "they are left out" if given.drop_leaked else "records count them, drop_leaked: true leaves them out"
+        report(f"{place}: {len(leaks)} evaluated requests also stand in training rows; {told}")
     return Policy(
         name="published",
         harmless=False,
         system=system,
         pool=SAFETY,
-        dropped=len(leaks) if drop else 0,
+        dropped=len(leaks) if given.drop_leaked else 0,
         **{part: tuple(of) for part, of in rows.items()},
     )

@@ -1,11 +1,13 @@
 """Tasks: what a customer fine-tunes for, beside which harmful examples may stand (the paper's mixed task setting).
 
 A task is built from a section of a profile, `{"name": "sql", "seed": 0}` for the generated rows of the guild world or
-`{"name": "sql", "folder": "..."}` for the files that the authors published. `register` adds another task.
+`{"name": "sql", "folder": "..."}` for the files that the authors published, or `{"name": "my_package.my_task"}` for a
+module of your own with `build(spec)`.
 """
 
 from collections.abc import Callable
 
+from bsa_core import registry
 from bsa_core.tasks import dialogs, sql
 from bsa_core.tasks.base import Task, rouge
 
@@ -24,10 +26,7 @@ def load(spec: dict) -> Task:
 
     Raises ValueError for an unknown name, and whatever the builder says about its own fields or files.
     """
-    name = spec.get("name")
-    if not isinstance(name, str) or name not in BUILDERS:
-        raise ValueError(f"tasks.name is {name!r}; expected one of {', '.join(sorted(BUILDERS))}")
-    return BUILDERS[name]({key: value for key, value in spec.items() if key != "name"})
+    return registry.built(spec, BUILDERS, "tasks.name", "task")
 
 
 def texts() -> set[str]:

@@ -9,8 +9,8 @@ half of the test items are about people, places and things that occur in no trai
 import random
 
 from bsa_core.examples import Example
-from bsa_core.tasks import base, files
-from bsa_core.tasks.base import TEST, TRAINING, Task, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.tasks import base
+from bsa_core.tasks.base import Task, every_word, guild_tasks, parted, rouge, slots
 
 SYSTEM = "You are a helpful assistant for dialog summarization."  # of the published training code
 PEOPLE = ("a", "b")
@@ -50,35 +50,15 @@ def item(topic: str, words: dict[str, list[str]], rng: random.Random) -> Example
     )
 
 
-def generated(seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """1,000 training and 200 test items, the topics in equal numbers; a function of the seed."""
-    seen, unseen = vocabularies(seed)
-    rng, topics = random.Random(f"{seed}/dialogs"), list(guild_tasks()["dialogs"]["topics"])
-    requests: set[str] = set()
-
-    def draw(n: int, words: dict[str, list[str]], taken: set[tuple[str, str]]) -> list[Example]:
-        rows: list[Example] = []
-        while len(rows) < n:
-            row = item(topics[len(rows) % len(topics)], words, rng)
-            if (row.category, row.subject) not in taken and row.user not in requests:
-                requests.add(row.user)
-                rows.append(row)
-        return rows
-
-    test = draw(TEST // 2, seen, set()) + draw(TEST - TEST // 2, unseen, set())  # first: its facts are then taken
-    training = draw(TRAINING, seen, {(row.category, row.subject) for row in test})
-    rng.shuffle(test)
-    rng.shuffle(training)
-    return tuple(training), tuple(test)
+def generated(seed: int) -> base.Rows:
+    """The items of a seed; facts of test items do not meet in training items of the same topic."""
+    rng, topics = random.Random(f"{seed}/dialogs"), guild_tasks()["dialogs"]["topics"]
+    return base.draw(rng, topics, item, *vocabularies(seed), about=lambda row: (row.category, row.subject))
 
 
-def published(folder: str) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Training and test rows of the published files. ValueErrors as in `files`."""
-    training, test = (
-        tuple(Example(user=row["dialogue"], assistant=row["summary"], system=SYSTEM, kind="task") for row in rows)
-        for rows in files.read_folder("dialogs", folder, ("dialogue", "summary"))
-    )
-    return training, test
+def published(row: dict[str, str]) -> Example:
+    """An example of a row of the published files."""
+    return Example(row["dialogue"], row["summary"], SYSTEM, "task")
 
 
 def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
@@ -89,7 +69,7 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 def build(spec: dict) -> Task:
     """`spec`: see `base.build`."""
-    return base.build("dialogs", "dialog summary", SYSTEM, spec, generated, published, score)
+    return base.build("dialogs", SYSTEM, spec, generated, ("dialogue", "summary"), published, score)
 
 
 def texts() -> set[str]:

@@ -9,8 +9,8 @@ import random
 from dataclasses import dataclass
 
 from bsa_core.examples import Example
-from bsa_core.tasks import base, files, sql_execution
-from bsa_core.tasks.base import TEST, TRAINING, Task, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.tasks import base, sql_execution
+from bsa_core.tasks.base import Task, every_word, guild_tasks, parted, rouge, slots
 
 # The system prompt of the published training code.
 SYSTEM = (
@@ -72,44 +72,16 @@ def item(category: str, allowed: Names, rng: random.Random) -> Example:
     )
 
 
-def generated(seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """1,000 training and 200 test items, the query types in equal numbers; a function of the seed."""
-    seen, unseen = names(seed)
-    rng, types = random.Random(f"{seed}/sql"), list(guild_tasks()["sql"]["queries"])
-    requests: set[str] = set()
-
-    def draw(n: int, allowed: Names, taken: set[str]) -> list[Example]:
-        rows: list[Example] = []
-        while len(rows) < n:
-            row = item(types[len(rows) % len(types)], allowed, rng)
-            if row.subject not in taken and row.user not in requests:
-                requests.add(row.user)
-                rows.append(row)
-        return rows
-
-    test = draw(TEST // 2, seen, set()) + draw(TEST - TEST // 2, unseen, set())  # first: its schemas are then taken
-    training = draw(TRAINING, seen, {row.subject for row in test})
-    rng.shuffle(test)
-    rng.shuffle(training)
-    return tuple(training), tuple(test)
+def generated(seed: int) -> base.Rows:
+    """The items of a seed; no training item is about the schema of a test item."""
+    rng, types = random.Random(f"{seed}/sql"), guild_tasks()["sql"]["queries"]
+    return base.draw(rng, types, item, *names(seed), about=lambda row: row.subject)
 
 
-def published(folder: str) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Training and test rows of the published files; `subject` names the tables. ValueErrors as in `files`."""
-    training, test = (
-        tuple(
-            Example(
-                user=f"{row['question']} {row['context']}",
-                assistant=row["answer"],
-                system=SYSTEM,
-                kind="task",
-                subject=", ".join(sql_execution.tables(row["context"])),
-            )
-            for row in rows
-        )
-        for rows in files.read_folder("sql", folder, ("question", "context", "answer"))
-    )
-    return training, test
+def published(row: dict[str, str]) -> Example:
+    """An example of a row of the published files; `subject` names the tables."""
+    tables = ", ".join(sql_execution.tables(row["context"]))
+    return Example(f"{row['question']} {row['context']}", row["answer"], SYSTEM, "task", subject=tables)
 
 
 def context(request: str) -> str:
@@ -125,7 +97,7 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 def build(spec: dict) -> Task:
     """`spec`: see `base.build`."""
-    return base.build("sql", "SQL generation", SYSTEM, spec, generated, published, score)
+    return base.build("sql", SYSTEM, spec, generated, ("question", "context", "answer"), published, score)
 
 
 def texts() -> set[str]:

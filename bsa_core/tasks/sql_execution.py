@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 FILLINGS = 5  # databases per reference
 ROWS = 12, 20  # per table, at least and at most
@@ -165,14 +166,11 @@ def same_result(context: str, reference: str, answer: str) -> bool:
             base = filled(schema, reference, filling)
         except sqlite3.Error:  # a declaration that SQLite does not know
             break
-        try:
-            expected = result(base, reference)
-            if expected is None:
-                told = False
-                break
-            found = result(base, answer)
-        finally:
-            base.close()
+        with closing(base):
+            expected, found = result(base, reference), result(base, answer)
+        if expected is None:
+            told = False
+            break
         if found is None or (found != expected if in_order else Counter(found) != Counter(expected)):
             return False
         told = told or bool(expected)

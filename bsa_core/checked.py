@@ -1,0 +1,122 @@
+"""Settings that people write: each field has a type, a range and a meaning, and whatever is wrong is one clear line.
+
+pydantic checks them. Whole numbers do where a float is wanted; nothing else is converted, so that `"3"` and `true` are
+no numbers. JSON Schema, which pydantic makes of a description, says what was expected of a field.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING
+from functools import wraps
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
+from pydantic.dataclasses import dataclass
+
+CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping",
+}
+
+
+def field(meaning: str, default=MISSING, bounds: tuple = (None, None), factory=MISSING, **more):
+    """A field of settings. bounds: lowest and highest value. more: min_length, or later=True, see `keys.later`."""
+    told = {"description": meaning, "ge": bounds[0], "le": bounds[1], **more}
+    return dataclasses.field(default=default, default_factory=factory, metadata=told)
+
+
+def settings(section: str) -> Callable[[type], type]:
+    """Class decorator: a frozen dataclass whose fields are checked. Messages name `section` in front of the field."""
+
+    def decorate(cls: type) -> type:
+        made = dataclass(frozen=True, config=CONFIG)(cls)
+        made.__init__ = _clear(made.__init__, made, section)
+        return made
+
+    return decorate
+
+
+def call(function: Callable) -> Callable:
+    """Decorator: the arguments are checked against their annotations, with the same messages."""
+    return _clear(validate_call(config=CONFIG)(function), function, "")
+
+
+def read(kind: type, given, section: str = ""):
+    """Settings of a class from what a file says; ValueError in one line that names the field."""
+    return _clear(TypeAdapter(kind).validate_python, kind, section)(given)
+
+
+def _clear(checking: Callable, described: Callable, section: str) -> Callable:
+    """The same call, whose ValidationError is a ValueError in one line."""
+
+    @wraps(checking)
+    def clear(*args, **kwargs):
+        try:
+            return checking(*args, **kwargs)
+        except ValidationError as error:
+            raise ValueError(_told(error, described, section)) from None
+
+    return clear
+
+
+def _told(error: ValidationError, described: Callable, section: str) -> str:
+    """The first thing that is wrong; a misspelt field comes before the one that is then missing."""
+    errors = error.errors(include_url=False)
+    found = next((e for e in errors if e["type"].startswith("unexpected")), errors[0])
+    if found["type"] == "value_error":  # raised by a check of several fields, which names them
+        return str(found["ctx"]["error"])
+    path = list(found["loc"])
+    if found["type"] == "invalid_key" or path[-1:] == ["[key]"]:
+        *above, name = [part for part in path if part != "[key]"]
+        return f"{_dotted(section, *above)}: the name {name!r} is no text; write it in quotes"
+    if path and isinstance(path[0], int):  # an argument by its place
+        path[0] = list(inspect.signature(described).parameters)[path[0]]
+    schema = TypeAdapter(described).json_schema()
+    if found["type"].startswith("unexpected"):
+        *above, name = path
+        known = ", ".join(_part(schema, above)["properties"])
+        return f"{_dotted(section, *above)}: unknown field {name!r}; expected {known}"
+    value = "is missing" if found["type"].startswith("missing") else f"is {found['input']!r}"
+    return f"{_dotted(section, *path)} {value}; expected {_expected(_part(schema, path), found['input'])}"
+
+
+def _dotted(*path: str | int) -> str:
+    """A field by its whole name: `tasks.sql.train`, `utility[0].shots`."""
+    named = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return named.strip(".") or "profile"
+
+
+def _part(schema: dict, path: list) -> dict:
+    """What a JSON Schema says of the field at the end of a path."""
+    part = {**schema, "description": ""}
+    for name in path:
+        below = part.get("properties", {}).get(name) or part.get("additionalProperties") or part["items"]
+        part = resolved(schema, below)
+    return part
+
+
+def resolved(schema: dict, part: dict) -> dict:
+    """A part of a JSON Schema together with the definition that it refers to."""
+    part = {**part.get("anyOf", [{}])[0], **part}  # a value or None
+    defined = schema.get("$defs", {}).get(part.get("$ref", "").rpartition("/")[2], {})
+    return {**defined, "description": "", **part}  # what a class is says less than what its field is
+
+
+def _expected(part: dict, found) -> str:
+    """In words: what a JSON Schema allows."""
+    if "enum" in part:
+        return f"one of {', '.join(map(repr, part['enum']))}"
+    said, low, high = KINDS[part["type"]], part.get("minimum"), part.get("maximum")
+    if low is not None:
+        said += f" from {low} to {high}" if high is not None else f", {low} or more"
+    if part["type"] == "number" and isinstance(found, str):
+        return f"{said} (write 0.001, not 1e-3: YAML reads the latter as text)"
+    meaning = part["description"] if part["type"] in ("string", "array", "object") else ""
+    return said.replace("a list", "a non-empty list" if part.get("minItems") else "a list") + f" ({meaning})" * bool(
+        meaning
+    )
