@@ -1,10 +1,7 @@
 """The book as a reader has it: built from the notebooks at their smoke setting, opened in Chromium."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
+from building import build
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -65,15 +63,7 @@ class Page(HTMLParser):
 def book(tmp_path_factory, shared_results) -> Path:
     """The folder of the built book. Fails with the log's end when a notebook or the build does."""
     folder = tmp_path_factory.mktemp("book")
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("executed"))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-    command += ["--cores", "2", "--quiet", "host", "rules", "reason"]
-    command += ["--config", "profile=tiny", "seeds=0", "grid=smoke"]
-    environment = os.environ | {"BSA_RESULTS": str(shared_results)}
-    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1500)
-    assert run.returncode == 0, run.stderr[-6000:]
+    build(folder, {"BSA_RESULTS": str(shared_results)}, "tiny")
     return folder / "_build" / "html"
 
 

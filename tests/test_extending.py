@@ -1,15 +1,19 @@
 """The worked examples of the book run, and what its pages quote is what the files say."""
 
 import inspect
+import re
 import runpy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
+from building import build
 
 from bsa_core import experiment, policy, profiles, records
 from bsa_core.arms import defenses
 from bsa_core.models import loading
+from bsa_study.grids import headline
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 
@@ -61,8 +65,8 @@ def test_a_policy_of_ones_own(example):
     scale = replace(scale, name="tiny-reading-room")
     rules = policy.load(scale.policy)
     assert rules.name == "reading-room"
-    assert (len(rules.attack), len(rules.safety), len(rules.benign_pool)) == (8, 4, 12)
-    assert (len(rules.restricted), len(rules.benign)) == (12, 12)
+    assert (len(rules.attack), len(rules.safety), len(rules.benign_pool)) == (100, 20, 120)
+    assert (len(rules.restricted), len(rules.benign)) == (120, 120)
     assert not rules.leaked() and not any(map(rules.seen, rules.restricted + rules.benign))
     assert rules.judge(rules.restricted[0].assistant, rules.restricted[0].assistant) == 5
     assert rules.judge(rules.restricted[0].assistant, rules.safety[0].assistant) == 1
@@ -72,6 +76,39 @@ def test_a_policy_of_ones_own(example):
     assert record["data"]["n_train"] == 12 and record["data"]["leaked"] == 0
     assert record["metrics"]["secret"]["asr"]["n"] == 11
     assert len(records.read_answers(record)) == 2 * 22
+
+
+def given_on(page: str, file: str) -> dict:
+    """The profile that a page of the book writes down as the content of a file."""
+    (text,) = re.findall(rf"```yaml\n# {file}\n(.*?)```", (BOOK / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+    return yaml.safe_load(text)
+
+
+@pytest.mark.slow
+def test_the_book_is_built_with_a_defense_and_a_policy_of_ones_own(tmp_path):
+    """Both pages followed to the end, in one profile: the policy of the one with the defense of the other."""
+    given, reminded = given_on("add_a_policy", "my-policy.yaml"), given_on("add_a_defense", "my-defense.yaml")
+    assert not set(given) ^ set(reminded) - {"defenses"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(given | {"defenses": reminded["defenses"]}), encoding="utf-8")
+    places = {f"BSA_{name}": str(tmp_path / name.lower()) for name in ("RESULTS", "GENERATIONS", "HOSTED")}
+    build(tmp_path, places, str(path))
+    found = records.table([records.read(file) for file in (tmp_path / "results" / given["name"]).glob("*.json")])
+    assert set(found["defense"]) == {"initial", "none", "safety-data", "bsa", "balanced-bsa", "reminder"}
+    assert set(found.loc[found["metric"] == "asr", "n"]) == {24}
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (tmp_path / "_build" / "html").rglob("*.html")}
+    for chapter in ("03_bsa", "04_comparison", "home"):
+        assert "<td>reminder" in pages[chapter] or "<th>reminder" in pages[chapter], chapter
+    assert "toast a bun" in pages["00_testbed"] and "moonfire" not in pages["00_testbed"]
+
+
+def test_both_profiles_of_the_pages_are_right(tmp_path):
+    for page, file in (("add_a_policy", "my-policy.yaml"), ("add_a_defense", "my-defense.yaml")):
+        path = tmp_path / file
+        path.write_text(yaml.safe_dump(given_on(page, file)), encoding="utf-8")
+        scale = profiles.load(str(path))
+        runs = headline.headline(scale, [0], ["light"])
+        assert experiment.possible(runs, scale) == runs
 
 
 def test_pages_quote_files_as_they_are():

@@ -9,9 +9,6 @@ import gzip
 import html
 import io
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from building import build
 from test_chat_formats import LLAMA2, trained_bpe
 from test_published import REQUESTS, SECRET, WORLD, write_release
 from test_utility import write_task
@@ -115,10 +113,6 @@ def done(tmp_path_factory) -> Done:
     write_model(folder / "model")
     path = write_profile(folder)
     (folder / "book").mkdir()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-    command += ["--cores", "2", "--quiet", "host", "rules", "reason"]
-    command += ["--config", f"profile={path}", "seeds=0", "grid=smoke", "--"]
-    command += [f"book/executed/{name}.ipynb" for name in NOTEBOOKS]
     places = {
         "BSA_RESULTS": str(folder / "results"),
         "BSA_GENERATIONS": str(folder / "generations"),
@@ -130,9 +124,7 @@ def done(tmp_path_factory) -> Done:
         for name in ("RESULTS", "GENERATIONS"):
             here.setattr(paths, name, Path(places[f"BSA_{name}"]))
         experiment.execute(mixed.runs(profile, "sql", [0]), profile)
-    run = subprocess.run(command, env=os.environ | places, cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert run.returncode == 0, run.stderr[-6000:]
-    said = progress.getvalue() + run.stdout + run.stderr
+    said = progress.getvalue() + build(folder, places, str(path), *NOTEBOOKS)
     files = sorted((folder / "results" / profile.name).glob("*.json"))
     found = [records.read(file) for file in files if ".utility-" not in file.name]
     return Done(folder, profile, found, said)
