@@ -3,6 +3,7 @@
 import pandas as pd
 
 from bsa_core import keys, profiles, records
+from bsa_core.arms import defenses
 from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import Profile
 from bsa_study.grids import variants
@@ -47,10 +48,12 @@ HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
 
 
 def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
-    """The arms of the main table: the initial model, and every defense under every pressure (100 attack examples)."""
+    """The arms of the main table, and the profile's own defenses: the initial model, and every defense under every
+    pressure (100 attack examples)."""
+    arms = dict.fromkeys([*HEADLINE, *(defenses.get(name).name for name in profile.defenses)])
     return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
         describe(profile, defense, seed=seed, pressure=pressure)
         for seed in seeds
-        for defense in HEADLINE
+        for defense in arms
         for pressure in pressures
     ]
