@@ -9,11 +9,12 @@ from bsa_core import paths, policy, profiles
 from bsa_core.arms import defenses
 from bsa_core.examples import NotEnough
 from bsa_core.experiment import runs
-from bsa_study import questions
+from bsa_study import contrasts
 from bsa_study.grids import ablations, headline, variants
 
 TINY = profiles.load("tiny")
 SEEDS = [0, 1]
+QUESTIONS = contrasts.load("06_ablations")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,7 @@ def balanced_name(defense: str) -> str:
     return "balanced-bsa" if defense in variants.VARIANTS else defense
 
 
-@pytest.mark.parametrize(
-    "question", questions.QUESTIONS, ids=lambda question: f"{question.source}: {question.statement}"[:60]
-)
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: f"{question.source}: {question.statement}"[:60])
 def test_every_question_names_cells_that_its_section_has(question):
     pairs = ablations.grid(question.source, TINY, SEEDS)
     for cell in (question.first, question.second):
@@ -65,7 +64,7 @@ def test_every_question_names_cells_that_its_section_has(question):
 
 def test_the_questions_ask_about_cells_with_one_variant():
     """Without a variant, a cell of a section with several would mix them."""
-    for question in questions.QUESTIONS:
+    for question in QUESTIONS:
         variants = {variant for variant, _ in ablations.grid(question.source, TINY, [0])}
         cells = (question.first, question.second)
         assert len(variants) == 1 or all("variant" in cell for cell in cells), question.source
