@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 import yaml
+from statsmodels.stats.multitest import multipletests
 
 from bsa_core import paths, tasks
 from bsa_core.arms import defenses
@@ -141,10 +142,12 @@ def measure(table: pd.DataFrame, contrast: Contrast) -> pd.Series | None:
 
 
 def with_holm(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column "p (Holm)", corrected over those that have a p."""
+    """The rows with a column "p (Holm)": corrected for the number of those that have a p, so that any false finding is
+    as rare as the level says (Holm 1979).
+    """
     rows = rows.assign(**{"p (Holm)": np.nan})
     if "p" in rows and (tested := rows["p"].notna()).any():
-        rows.loc[tested, "p (Holm)"] = statistics.holm(rows.loc[tested, "p"].astype(float))
+        rows.loc[tested, "p (Holm)"] = multipletests(rows.loc[tested, "p"].astype(float), method="holm")[1]
     return rows
 
 
@@ -184,4 +187,6 @@ def lines(answers: pd.DataFrame, *columns: str) -> str:
     behind the values of the `columns`."""
     marks = answers["difference"].map(lambda mean: "0" if abs(mean) < 0.02 else "+" if mean > 0 else "-")
     texts = answers[[*columns, "statement"]].agg(": ".join, axis=1) if len(answers) else ()
-    return "\n".join(f"{verdict:13} {mark} {text}" for verdict, mark, text in zip(answers["verdict"], marks, texts, strict=True))
+    return "\n".join(
+        f"{verdict:13} {mark} {text}" for verdict, mark, text in zip(answers["verdict"], marks, texts, strict=True)
+    )

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 from scipy.stats import binomtest
-from statsmodels.stats.multitest import multipletests
 
 from bsa_study.labels import SCALES, SHARE
 
@@ -189,11 +188,6 @@ def t_test(
     return _interval(outcomes, _half_width(outcomes, level), scale, level), float(p)
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number, so that any false finding is as rare as the level says (Holm 1979)."""
-    return multipletests(p_values, method="holm")[1] if len(p_values) else np.array([])
-
-
 def difference(first: np.ndarray, second: np.ndarray | float, scale: tuple[float, float] = SHARE) -> pd.Series:
     """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second, by `t_test`.
 
@@ -242,6 +236,7 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     secret and seed twice, or seeds repeat and some pair is missing.
     """
     keys = [*by, "metric"]
+    table = table if len(table) else pd.DataFrame(columns=keys)
     rows = []
     for names, part in table.groupby(keys, sort=False):
         outcomes = _stack(_runs(part, f"{names} of {keys}"), f"{names} of {keys}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import paths, policy, profiles
+from bsa_core import keys, paths, policy, profiles
 from bsa_core.arms import defenses
 from bsa_core.examples import NotEnough
 from bsa_core.experiment import runs
@@ -142,3 +142,26 @@ def test_a_policy_of_files_has_no_identity_and_no_facts(world):
     run = runs.describe(TINY, attack="identity-shift", n_attack=276)
     assert experiment.found([run], TINY) == [None]
     assert experiment.gather([run], TINY, compute=True) == [None]
+
+
+def test_the_main_table_shows_a_profile_s_own_defenses(monkeypatch):
+    """Also one that is a variant of the ablations, which the main table leaves out otherwise."""
+    own = defenses.Defense("mine", "my defense", defenses.nothing, reminder="Keep to the policy.")
+    monkeypatch.setitem(defenses.DEFENSES, "mine", own)
+    profile = replace(TINY, defenses=("mine", variants.SOURCES["facts"], "bsa"))
+    assert headline.arms(profile) == [*headline.HEADLINE, "mine", variants.SOURCES["facts"]]
+    described = headline.headline(profile, [0], ["light"])
+    assert [run.defense for run in described if run.training] == headline.arms(profile)
+    found = [
+        {
+            "key": run.label,
+            "run": keys.content(run),
+            "deployed": "plain" if run.secret is None or run.training is None else "secret",
+            "outcomes": {"plain": {"asr": "01"}, "secret": {"asr": "01"}},
+            "metrics": {served: {"asr": {"value": 0.5, "n": 2}} for served in ("plain", "secret")},
+        }
+        for run in described
+    ]
+    shown = list(dict.fromkeys(headline.by_pressure(found, profile)["defense"]))
+    assert shown == ["initial", *headline.arms(profile)]
+    assert variants.SOURCES["facts"] not in set(headline.by_pressure(found, TINY)["defense"])

@@ -45,6 +45,14 @@ def test_one_question_among_twenty_needs_a_smaller_p():
     assert set(contrasts.answered([ask("none", "bsa")] * 20, {"main": rows})["verdict"]) == {"undecided"}
 
 
+def test_holm_steps_down():
+    """By hand: 4 x .005, 3 x .01, 2 x .03, and .04 no less than that; what has no p does not count."""
+    rows = contrasts.with_holm(pd.DataFrame({"p": [0.01, 0.04, None, 0.03, 0.005]}))
+    assert rows["p (Holm)"].dropna().tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert contrasts.with_holm(pd.DataFrame({"p": [0.7, 0.8]}))["p (Holm)"].tolist() == [1.0, 1.0]
+    assert contrasts.with_holm(pd.DataFrame({"p": [None]}))["p (Holm)"].isna().all()
+
+
 def test_fewer_than_three_seeds_show_a_difference_and_no_verdict():
     rows = contrasts.answered([ask("none", "bsa"), ask("none", 0.5)], {"main": table(seeds=2)})
     assert list(rows["verdict"]) == ["too few seeds"] * 2 and rows[["p", "p (Holm)"]].isna().all(axis=None)
@@ -147,6 +155,19 @@ def test_a_question_that_lacks_a_field_or_is_none(tmp_path, monkeypatch):
     written(tmp_path, monkeypatch, "mine: [")
     with pytest.raises(ValueError, match=r"questions\.yaml: not readable as YAML"):
         contrasts.load("mine")
+
+
+def test_lines_tell_verdict_side_and_statement():
+    rows = table().assign(pressure="light")
+    answers = contrasts.answered(
+        [ask("none", "bsa"), ask("bsa", "none"), ask("bsa", "bsa")], {"main": rows}, "pressure"
+    )
+    assert contrasts.lines(answers, "pressure").splitlines() == [
+        "yes           + light: none above bsa",
+        "no            - light: bsa above none",
+        "undecided     0 light: bsa above bsa",
+    ]
+    assert contrasts.lines(answers.iloc[:0]) == ""
 
 
 def test_gates_bound_the_means_of_every_condition():

@@ -9,6 +9,13 @@ from bsa_core.profiles import Profile
 from bsa_study.grids import variants
 from bsa_study.labels import ARMS
 
+HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
+
+
+def arms(profile: Profile) -> list[str]:
+    """The defenses of the main table, then the profile's own."""
+    return list(dict.fromkeys([*HEADLINE, *(defenses.get(name).name for name in profile.defenses)]))
+
 
 def main_arm(record: dict, profile: Profile) -> bool:
     """Whether a record belongs to an arm of the main table: eleven examples, the plain attack, the profile's secret.
@@ -23,7 +30,7 @@ def main_arm(record: dict, profile: Profile) -> bool:
         and run["n_attack"] == (100 if run["training"] else 0)
         and run["n_defense"] in (0, 11)
         and run["selection"] == "category-wise"
-        and run["defense"] not in variants.VARIANTS
+        and (run["defense"] not in variants.VARIANTS or run["defense"] in arms(profile))
         and bool(run["secret"]) == has_secret
         and secret == {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
     )
@@ -44,16 +51,11 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
-
-
 def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
-    """The arms of the main table, and the profile's own defenses: the initial model, and every defense under every
-    pressure (100 attack examples)."""
-    arms = dict.fromkeys([*HEADLINE, *(defenses.get(name).name for name in profile.defenses)])
+    """The arms of the main table: the initial model, and every defense under every pressure (100 attack examples)."""
     return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
         describe(profile, defense, seed=seed, pressure=pressure)
         for seed in seeds
-        for defense in arms
+        for defense in arms(profile)
         for pressure in pressures
     ]

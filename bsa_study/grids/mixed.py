@@ -70,8 +70,7 @@ def trained_prompt(table: pd.DataFrame) -> pd.DataFrame:
 
 def summary(table: pd.DataFrame, by: tuple[str, ...] = ("task", "defense", "condition", "deployed")) -> pd.DataFrame:
     """Mean and interval of every cell of a table of `measured`."""
-    by = list(by)
-    return statistics.summarize(table if len(table) else pd.DataFrame(columns=[*by, "metric"]), by)
+    return statistics.summarize(table, list(by))
 
 
 def prompts(table: pd.DataFrame) -> pd.DataFrame:
