@@ -93,35 +93,16 @@ def source(name: str, profile: Profile, seeds: list[int]) -> pd.DataFrame:
 def cost(found: list[dict]) -> pd.DataFrame:
     """Training tokens of every run, as a multiple of what the attack alone takes under the same seed.
 
-    Columns: defense, seed, value.
+    Columns as of `records.table`: defense, seed, metric, deployed, outcomes (the one number).
     """
     trained = [record for record in found if record["run"]["training"]]
     alone = {r["run"]["seed"]: r["training"]["tokens"] for r in trained if r["run"]["defense"] == "none"}
-    rows = [
-        {
-            "defense": records.arm(r),
-            "seed": r["run"]["seed"],
-            "value": r["training"]["tokens"] / alone[r["run"]["seed"]],
-        }
+    return pd.DataFrame(
+        {"defense": records.arm(r), "seed": seed, "metric": "tokens", "deployed": True}
+        | {"outcomes": [r["training"]["tokens"] / alone[seed]]}
         for r in trained
-        if r["run"]["seed"] in alone
-    ]
-    return pd.DataFrame(rows, columns=["defense", "seed", "value"])
-
-
-def measure(comparison: Comparison, table: pd.DataFrame) -> pd.Series | None:
-    """The contrast of a comparison, or None where one of its cells was not measured.
-
-    Tokens are counted, not estimated: their interval is the range over seeds, and they have no p.
-    """
-    if comparison.source != "cost":
-        return contrasts.measure(table, comparison)
-    by_seed = table.pivot_table(index="seed", columns="defense", values="value")
-    arms = comparison.first["defense"], comparison.second["defense"]
-    if not set(arms) <= set(by_seed):
-        return None
-    extra = (by_seed[arms[0]] - by_seed[arms[1]]).dropna()
-    return pd.Series({"difference": extra.mean(), "low": extra.min(), "high": extra.max(), "n": 1, "seeds": len(extra)})
+        if (seed := r["run"]["seed"]) in alone
+    )
 
 
 def decided(comparison: Comparison, row: pd.Series) -> str:
@@ -165,7 +146,7 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
     of = {name: source(name, profile, seeds) for name in {comparison.source for _, comparison in asked}}
     rows = []
     for claim, comparison in asked:
-        contrast = measure(comparison, of[comparison.source])
+        contrast = contrasts.measure(of[comparison.source], comparison)
         rows.append(
             {
                 "id": claim,
@@ -186,8 +167,10 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
     return table.assign(decided=[decided(comparison, row) for (_, comparison), (_, row) in pairs])
 
 
-def named(where: dict) -> str:
+def named(where: dict | float) -> str:
     """A cell in words, e.g. "BSA, secret"."""
+    if not isinstance(where, dict):
+        return f"{where:g}"
     return ", ".join(labels.arm_style(v)[0] if k == "defense" else str(v) for k, v in where.items())
 
 
@@ -196,22 +179,17 @@ def reported_difference(comparison: Comparison) -> float | None:
     if not comparison.paper:
         return None
     table, *settings = comparison.paper
-    reported = paper.reported()
-    reported = reported[(reported["model"] == "Llama-2-7B-Chat")]
-    values = []
-    for setting in settings:
-        where, _, name = setting.rpartition(":")  # "main:bsa" is a setting of another table
-        metric = "seconds_per_epoch" if comparison.metric == "tokens" else comparison.metric
-        rows = reported[(reported["table"] == (where or table)) & (reported["setting"] == name)]
-        rows = rows[rows["metric"] == metric]
-        if len(rows) != 1:
-            raise ValueError(
-                f"reported.csv has {len(rows)} rows of {metric} for {setting!r} in table {where or table!r}"
-            )
-        values.append(float(rows["value"].iloc[0]))
+    metric = "seconds_per_epoch" if comparison.metric == "tokens" else comparison.metric
+    split = (setting.rpartition(":") for setting in settings)  # "main:bsa" is a setting of another table
+    keys = [(where or table, name, metric) for where, _, name in split]
+    reported = paper.reported().query("model == 'Llama-2-7B-Chat'")
+    values = reported.set_index(["table", "setting", "metric"])["value"].to_dict()
+    if missing := [key for key in keys if key not in values]:
+        raise ValueError(f"reported.csv has no row with table, setting and metric {missing[0]}")
+    first, second = (values[key] for key in keys)
     if comparison.metric == "tokens":
-        return values[0] / values[1] - 1
-    return (values[0] - values[1]) / (100 if comparison.metric == "asr" else 1)
+        return first / second - 1
+    return (first - second) / (100 if comparison.metric == "asr" else 1)
 
 
 def verdicts(claims: list[Claim], measured_at: dict[str, pd.DataFrame]) -> pd.DataFrame:

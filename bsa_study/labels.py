@@ -1,6 +1,6 @@
 """How the book names and draws arms, metrics, conditions and tasks."""
 
-SCALES = {"harmfulness": (1.0, 5.0)}  # lowest and highest outcome
+SCALES = {"harmfulness": (1.0, 5.0), "tokens": (0.0, 100.0)}  # lowest and highest outcome
 
 
 SHARE = (0.0, 1.0)  # those of every other metric

@@ -1,5 +1,7 @@
 """The list of claims, and verdicts that follow from records alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import yaml
 from scipy.special import expit
 
 from bsa_core import paths, profiles
-from bsa_study import claims, statistics
+from bsa_study import claims, contrasts, statistics
 from bsa_study.claims import Comparison, decided, verdict
 from bsa_study.grids import ablations
 
@@ -144,11 +146,18 @@ def test_cost_is_a_multiple_of_the_attack_alone():
     for entry in found:
         entry["run"]["training"] = {"epochs": 5}
     rows = claims.cost(found)
-    assert rows["value"].tolist() == [1.0, 1.2] and set(rows["seed"]) == {0}
+    assert rows["outcomes"].tolist() == [[1.0], [1.2]] and set(rows["seed"]) == {0}
     (compare,) = next(claim for claim in claims.load() if claim.id == "little-extra-cost").compare
-    told = claims.measure(compare, rows)
-    assert (told["difference"], told["low"], told["high"], told["seeds"]) == pytest.approx((0.2, 0.2, 0.2, 1))
-    assert claims.measure(compare, rows[rows["defense"] == "bsa"]) is None
+    told = contrasts.measure(rows, compare)
+    assert told["difference"] == pytest.approx(0.2) and (told["n"], told["seeds"]) == (1, 1)
+    assert contrasts.measure(rows[rows["defense"] == "bsa"], compare) is None
+    assert contrasts.measure(claims.cost([]), compare) is None
+
+
+def test_a_number_that_the_paper_lacks_is_named():
+    wrong = replace(comparison("higher"), paper=("main", "bsa", "bsaa"))
+    with pytest.raises(ValueError, match=r"no row with table, setting and metric \('main', 'bsaa', 'asr'\)"):
+        claims.reported_difference(wrong)
 
 
 @pytest.mark.parametrize(
