@@ -183,9 +183,9 @@ def answered(questions: list[Contrast], tables: dict[str, pd.DataFrame], by: str
 
 
 def lines(answers: pd.DataFrame, *columns: str) -> str:
-    """One line per answer: its verdict, + or - for the side of the mean difference (0 within 0.02), and its statement
+    """One line per answer: its verdict, + or - for the side of the mean difference (0 within 0.1), and its statement
     behind the values of the `columns`."""
-    marks = answers["difference"].map(lambda mean: "0" if abs(mean) < 0.02 else "+" if mean > 0 else "-")
+    marks = answers["difference"].map(lambda mean: "0" if abs(mean) < 0.1 else "+" if mean > 0 else "-")
     texts = answers[[*columns, "statement"]].agg(": ".join, axis=1) if len(answers) else ()
     return "\n".join(
         f"{verdict:13} {mark} {text}" for verdict, mark, text in zip(answers["verdict"], marks, texts, strict=True)
