@@ -6,22 +6,18 @@ from pathlib import Path
 
 from bsa_core import experiment, paths
 from bsa_core.profiles import Profile
-from bsa_study import statistics
+from bsa_study import contrasts, statistics
 from bsa_study.grids import headline
-from bsa_study.report import tables
 
 BY = ["pressure", "defense", "condition", "deployed"]
 
 
-def summary(found: list[dict], profile: Profile, pressures: list[str]):
-    table = headline.by_pressure(found, profile)
-    return statistics.summarize(table[table["pressure"].isin(pressures)], BY)
-
-
 def compared(committed: list[dict], here: list[dict], profile: Profile, pressures: list[str]) -> dict:
-    """Every metric of every arm, here minus committed, and whether it lies in the committed interval; and the verdicts
-    of the book's last comparison on either side. The two lists hold records of the same runs."""
-    old, new = (summary(found, profile, pressures) for found in (committed, here))
+    """Every metric of every arm, here minus committed, and whether it lies in the committed interval; and the answers
+    to the questions of chapter 04 on either side. The two lists hold records of the same runs."""
+    rows = [headline.by_pressure(found, profile) for found in (committed, here)]
+    rows = [table[table["pressure"].isin(pressures)] for table in rows]
+    old, new = (statistics.summarize(table, BY) for table in rows)
     both = old.merge(new, on=[*BY, "metric"], suffixes=("_committed", "_here"), validate="one_to_one")
     metrics = [
         {
@@ -34,13 +30,14 @@ def compared(committed: list[dict], here: list[dict], profile: Profile, pressure
         }
         for row in both.to_dict("records")
     ]
-    words = [tables.agreement({"": part}) for part in (old, new)]
-    verdicts = [
-        {"pressure": column.removeprefix(", "), "question": question, "committed": words[0].loc[question, column]}
-        | {"here": words[1].loc[question, column]}
-        for column in words[0]
-        for question in words[0].index
+    questions = contrasts.load("04_comparison")
+    answers = [
+        contrasts.answered(questions, {"headline": table}, by="pressure")[["pressure", "statement", "verdict"]]
+        for table in rows
     ]
+    verdicts = answers[0].merge(answers[1], on=["pressure", "statement"], validate="one_to_one")
+    verdicts.columns = ["pressure", "question", "committed", "here"]
+    verdicts = verdicts.to_dict("records")
     return {
         "metrics": metrics,
         "inside": sum(row["inside"] for row in metrics),

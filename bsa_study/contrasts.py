@@ -1,65 +1,192 @@
-"""Questions of the form "is this cell's metric higher than that one's?", asked of tables and answered by intervals."""
+"""Questions of the form "does this cell's metric lie above that one's?", read from book/questions.yaml and answered.
 
-from dataclasses import dataclass
+One rule decides everywhere, in the chapters and in the claims. Two cells are compared by their paired difference, with
+the interval and the p-value of `statistics.t_test`. The p-values are corrected (Holm) over all questions of a chapter.
+
+    yes             the corrected p is below 0.05, and the difference lies above zero
+    no              the corrected p is below 0.05, and the difference lies below zero: the opposite is established
+    undecided       neither
+    too few seeds   fewer than three: their spread says nothing about other seeds
+"""
+
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
+import yaml
+from statsmodels.stats.multitest import multipletests
 
-from bsa_study import statistics
+from bsa_core import paths, tasks
+from bsa_core.arms import defenses
+from bsa_study import labels, statistics
+from bsa_study.labels import ARMS, CONDITIONS, METRICS
 
 LEVEL = 0.05  # of the corrected p
+SEEDS = 3  # the fewest that a verdict rests on
+COLUMNS = ("defense", "condition", "task", "variant", "n_attack", "n_defense")  # that select a cell
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A statement that the metric of the first cell lies above that of the second, in the table called `source`.
+    """The difference first - second of a metric between two cells of the table called `source`.
 
-    first, second: column -> value. Cells are as deployed, unless they name a condition.
+    first, second: column -> value. Cells are as deployed, unless they name a condition. `second` may be a number: what
+    the mean of the first is held against. statement: what a positive difference says.
     """
 
     source: str
-    statement: str
     metric: str
     first: dict
-    second: dict
+    second: dict | float
+    statement: str = ""
+
+    def __post_init__(self):
+        metrics = ("tokens",) if self.source == "cost" else METRICS
+        if self.metric not in metrics:
+            raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(metrics)}")
+        _check_cell("first", self.first)
+        if isinstance(self.second, dict):
+            _check_cell("second", self.second)
+            return
+        low, high = labels.metric(self.metric).scale
+        if not (isinstance(self.second, float | int) and low < self.second < high):
+            raise ValueError(f"second is {self.second!r}; expected a cell or a number between {low:g} and {high:g}")
 
 
-def measure(table: pd.DataFrame, metric: str, first: dict, second: dict) -> pd.Series | None:
-    """`statistics.contrast` of two cells, or None where one of them was not measured."""
+def _check_cell(name: str, cell) -> None:
+    if not isinstance(cell, dict) or not cell:
+        raise ValueError(f"{name} is {cell!r}; expected an arm, [arm, variant], or values of {', '.join(COLUMNS)}")
+    if unknown := sorted(set(cell) - set(COLUMNS)):
+        raise ValueError(f"{name}: column {unknown[0]!r} is unknown; expected {', '.join(COLUMNS)}")
+    known = {"defense": {**ARMS, **defenses.DEFENSES}, "condition": CONDITIONS, "task": tasks.BUILDERS}
+    for column, values in known.items():
+        if column in cell and cell[column] not in values:
+            raise ValueError(f"{name}: {column} is {cell[column]!r}; expected one of {', '.join(values)}")
+
+
+def build(kind: type[Contrast], entry, where: str):
+    """A contrast from an entry of a YAML file, in which a cell may be short: `bsa`, or [bsa, variant].
+
+    ValueError says `where`, and which field is wrong.
+    """
+    known = [field.name for field in fields(kind)]
+    try:
+        if not isinstance(entry, dict):
+            raise ValueError(f"found {entry!r}; expected the fields {', '.join(known)}")
+        if unknown := [name for name in entry if name not in known]:
+            raise ValueError(f"field {unknown[0]!r} is unknown; expected {', '.join(known)}")
+        if missing := [name for name in ("source", "metric", "first", "second") if name not in entry]:
+            raise ValueError(f"field {missing[0]!r} is missing")
+        return kind(**{**entry, "first": _cell(entry["first"]), "second": _cell(entry["second"])})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _cell(given):
+    if isinstance(given, str):
+        return {"defense": given}
+    if isinstance(given, list) and len(given) == 2:
+        return dict(zip(("defense", "variant"), given, strict=True))
+    return given
+
+
+def read(name: str):
+    """What a YAML file of the book holds; ValueError where it is no YAML."""
+    path = paths.BOOK / name
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from None
+
+
+def load(chapter: str) -> list[Contrast]:
+    """The questions of a chapter in book/questions.yaml; ValueError names file, chapter, number of the question and
+    field.
+    """
+    chapters, path = read("questions.yaml"), paths.BOOK / "questions.yaml"
+    if chapter not in chapters:
+        raise ValueError(f"{path}: no chapter {chapter!r}; its chapters are {', '.join(chapters)}")
+    entries = enumerate(chapters[chapter], start=1)
+    return [build(Contrast, entry, f"{path}, {chapter}, question {number}") for number, entry in entries]
+
+
+def gates(summary: pd.DataFrame, models: str) -> dict[str, bool]:
+    """Whether the means of a summary with a column `model` keep to the bounds of book/questions.yaml, by statement.
+
+    models: "packaged" or "other". A gate holds if all rows of its model and metric, i.e. all conditions, keep to it.
+    """
+    held = {}
+    for gate in read("questions.yaml")["gates"][models]:
+        rows = summary[(summary["model"] == gate["model"]) & (summary["metric"] == gate["metric"])]
+        side, sign = ("at_most", 1) if "at_most" in gate else ("at_least", -1)
+        statement = f"{gate['model']}: {labels.metric(gate['metric']).title} {side.replace('_', ' ')} {gate[side]:.0%}"
+        held[statement] = len(rows) > 0 and bool((sign * rows["mean"] <= sign * gate[side]).all())
+    return held
+
+
+def measure(table: pd.DataFrame, contrast: Contrast) -> pd.Series | None:
+    """`statistics.contrast` of two cells, or None where one of them was not measured. p is missing below 3 seeds."""
     if table.empty:
         return None
-    cells = [where if "condition" in where else {**where, "deployed": True} for where in (first, second)]
+    cells = [
+        where if not isinstance(where, dict) or "condition" in where else {**where, "deployed": True}
+        for where in (contrast.first, contrast.second)
+    ]
     try:
-        return statistics.contrast(table, *cells, metric)
+        measured = statistics.contrast(table, *cells, contrast.metric)
     except statistics.Unpaired:
         return None
-
-
-def side(contrast: pd.Series) -> str:
-    """ "yes" where the whole interval lies above zero, "no" where it lies below, else "open"."""
-    return "yes" if contrast["low"] > 0 else "no" if contrast["high"] < 0 else "open"
+    if measured["seeds"] < SEEDS:
+        measured["p"] = np.nan
+    return measured
 
 
 def with_holm(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column "p (Holm)", corrected over those that have a p."""
+    """The rows with a column "p (Holm)": corrected for the number of those that have a p, so that any false finding is
+    as rare as the level says (Holm 1979).
+    """
     rows = rows.assign(**{"p (Holm)": np.nan})
     if "p" in rows and (tested := rows["p"].notna()).any():
-        rows.loc[tested, "p (Holm)"] = statistics.holm(rows.loc[tested, "p"].astype(float))
+        rows.loc[tested, "p (Holm)"] = multipletests(rows.loc[tested, "p"].astype(float), method="holm")[1]
     return rows
 
 
-def answered(questions: list[Contrast], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per question that can be answered. Columns: source, statement, metric, difference, low, high, n, seeds,
-    secrets, effect, p, p (Holm) over all rows, and `holds`: "yes" or "no" where the whole interval lies on one side of
-    zero and the corrected p is below 0.05, else "open".
+def verdict(row: pd.Series) -> str:
+    """What a row with difference, seeds and "p (Holm)" says, see above."""
+    if row["seeds"] < SEEDS:
+        return "too few seeds"
+    return "undecided" if row["p (Holm)"] >= LEVEL else "yes" if row["difference"] > 0 else "no"
+
+
+def answered(questions: list[Contrast], tables: dict[str, pd.DataFrame], by: str | None = None) -> pd.DataFrame:
+    """One row per question that can be answered, asked of its table, or of the rows of each value of the column `by`.
+
+    Columns: source, `by`, statement, metric, difference, low, high, n, seeds, secrets, p, p (Holm) over all rows, and
+    `verdict`. ValueError where a question's table is not among those given.
     """
-    rows = []
     for question in questions:
-        contrast = measure(tables[question.source], question.metric, question.first, question.second)
-        if contrast is not None:
-            told = {"source": question.source, "statement": question.statement, "metric": question.metric}
-            rows.append({**told, **contrast, "holds": side(contrast)})
-    columns = ["source", "statement", "metric", "difference", "low", "high", "n", "seeds", "secrets", "effect", "p"]
-    answers = with_holm(pd.DataFrame(rows, columns=[*columns, "holds"]))
-    answers.loc[answers["p (Holm)"] >= LEVEL, "holds"] = "open"
-    return answers
+        if question.source not in tables:
+            asked = f"{question.statement!r} is asked of {question.source!r}"
+            raise ValueError(f"{asked}; expected one of {', '.join(tables)}")
+    values = [None] if by is None else dict.fromkeys(value for table in tables.values() for value in table.get(by, ()))
+    rows = []
+    for value in values:
+        parts = tables if by is None else {name: table[table[by] == value] for name, table in tables.items()}
+        for question in questions:
+            measured = measure(parts[question.source], question)
+            if measured is not None:
+                told = {"source": question.source, by: value, "statement": question.statement}
+                rows.append({**told, "metric": question.metric, **measured})
+    columns = ["source", *([by] if by else []), "statement", "metric", "difference", "low", "high", "n", "seeds"]
+    answers = with_holm(pd.DataFrame(rows, columns=[*columns, "secrets", "p"]))
+    return answers.assign(verdict=[verdict(row) for _, row in answers.iterrows()])
+
+
+def lines(answers: pd.DataFrame, *columns: str) -> str:
+    """One line per answer: its verdict, + or - for the side of the mean difference (0 within 0.1), and its statement
+    behind the values of the `columns`."""
+    marks = answers["difference"].map(lambda mean: "0" if abs(mean) < 0.1 else "+" if mean > 0 else "-")
+    texts = answers[[*columns, "statement"]].agg(": ".join, axis=1) if len(answers) else ()
+    return "\n".join(
+        f"{verdict:13} {mark} {text}" for verdict, mark, text in zip(answers["verdict"], marks, texts, strict=True)
+    )

@@ -52,6 +52,7 @@ METRICS = {
     "arc_challenge_norm": Metric("ARC-Challenge, by likelihood per character"),
     "mmlu": Metric("MMLU"),
     "mt_bench": Metric("MT-Bench (1-10)", (1.0, 10.0)),
+    "tokens": Metric("training tokens, relative", (0.0, 100.0)),
 }
 CONDITIONS = {"plain": "without secret", "secret": "with secret"}
 TASKS = {"sql": "SQL generation", "dialogs": "dialog summary"}

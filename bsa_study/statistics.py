@@ -1,26 +1,24 @@
-"""Intervals, tests and effect sizes: plain functions of outcomes.
+"""Intervals and tests: plain functions of outcomes.
 
 Outcomes are arrays of shape (seeds, prompts), or (secrets, seeds, prompts) where every secret prompt was trained with
 every seed. A seed is one fine-tuning run; all runs answer the same prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations, product
 from math import prod, sqrt
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, ndtri, stdtrit
-from scipy.stats import binomtest, permutation_test
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_effectsize
+from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
+from scipy.stats import binomtest
 
 from bsa_study import labels
 
 NO_SECRET = -1  # `secret_seed` of a run without a secret prompt
-SINGLE = 2 / 3  # see _half_width
+SINGLE = 2 / 3  # see _errors
 
 
 class Unpaired(ValueError):
@@ -65,12 +63,13 @@ def _draws(n: int, resamples: int, seed: int, axis: int) -> np.ndarray:
     return shares
 
 
-def _half_width(outcomes: np.ndarray, level: float) -> float:
-    """Half the length of the t interval of the mean, from the analysis of variance of crossed random effects.
+def _errors(outcomes: np.ndarray) -> list[tuple[float, float]]:
+    """Degrees of freedom and standard error of the mean, from the analysis of variance of crossed random effects.
 
-    The mean square of an axis (secrets, seeds or prompts) measures its own effect and every interaction with it;
-    adding those of the axes counts interactions more than once, and inclusion-exclusion takes them out again. The
-    degrees of freedom of the sum are Satterthwaite's.
+    Several pairs: the interval is the longest that any of them gives, and the p-value the largest. The mean square of
+    an axis (secrets, seeds or prompts) measures its own effect and every interaction with it; adding those of the axes
+    counts interactions more than once, and inclusion-exclusion takes them out again. The degrees of freedom of the sum
+    are Satterthwaite's.
     """
     axes = [axis for axis, size in enumerate(outcomes.shape) if size > 1]
     squares = {}  # crossed axes -> mean square of their effect and its degrees of freedom
@@ -83,15 +82,47 @@ def _half_width(outcomes: np.ndarray, level: float) -> float:
     main = [squares[(axis,)] for axis in axes]
     total = sum((-1) ** (len(crossed) + 1) * square for crossed, (square, _) in squares.items())
     total = min(total, sum(square for square, _ in main))  # what holds for the variances need not for the estimates
-    tail = (1 + level) / 2
     # A few runs can agree by luck, and the sum come out near or below 0. The interval is therefore no shorter than
     # SINGLE times what any one effect alone asks for: with the whole of it, 98 % of the intervals would hold the mean
     # where seeds do not differ, and with none 89 % (3 x 66) or 79 % (5 x 5 x 275).
-    halves = [SINGLE * stdtrit(freedom, tail) * sqrt(square) for square, freedom in squares.values()]
+    errors = [(freedom, SINGLE * sqrt(square / outcomes.size)) for square, freedom in squares.values() if square > 0]
     if total > 0:
         satterthwaite = total**2 / sum(square**2 / freedom for square, freedom in main)
-        halves.append(stdtrit(max(satterthwaite, min(freedom for _, freedom in main)), tail) * sqrt(total))
-    return float(max(halves)) / sqrt(outcomes.size)
+        errors.append((max(satterthwaite, min(freedom for _, freedom in main)), sqrt(total / outcomes.size)))
+    return errors
+
+
+def _half_width(outcomes: np.ndarray, level: float) -> float:
+    """Half the length of the t interval of the mean."""
+    return float(max(stdtrit(freedom, (1 + level) / 2) * error for freedom, error in _errors(outcomes)))
+
+
+def _on_scale(outcomes: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """The outcomes as floats (seeds, prompts) or (secrets, seeds, prompts); ValueError when they leave the scale."""
+    outcomes = np.atleast_2d(np.asarray(outcomes, dtype=float))
+    if outcomes.ndim > 3 or not (scale[0] <= outcomes.min() and outcomes.max() <= scale[1]):
+        raise ValueError(f"outcomes of shape {outcomes.shape} do not lie on the scale {scale}, or have too many axes")
+    return outcomes
+
+
+def _interval(outcomes: np.ndarray, half: float | None, scale: tuple[float, float], level: float) -> Interval:
+    """The mean with `half` on either side, laid on the logit of the place between the ends of the scale, so that the
+    interval never leaves it.
+
+    Where all outcomes are equal (half: None), nothing tells how far the mean may move. The Wilson interval of one run's
+    prompts says how many of them could at most have come out differently: the interval is where they could have moved
+    the mean.
+    """
+    mean, (secrets, seeds, prompts) = float(outcomes.mean()), (1, *outcomes.shape)[-3:]
+    above, below = mean - scale[0], scale[1] - mean
+    if half is None:
+        moved = wilson(0, prompts, level)[1]
+        low, high = mean - above * moved, mean + below * moved
+    else:
+        width = scale[1] - scale[0]
+        ends = expit(logit(above / width) + np.array([-1, 1]) * half * width / (above * below))
+        low, high = scale[0] + width * ends
+    return Interval(mean, float(low), float(high), prompts, seeds, secrets)
 
 
 def bootstrap(
@@ -115,94 +146,64 @@ def bootstrap(
     99 % with 3 x 3 x 66. It is too short where nearly all runs lie at one end of the scale and a few rare ones make the
     mean: with a mean of .1, 92 to 93 % where seeds differ by 1, 84 to 90 % by 2 and 80 to 85 % by 3; with one of .02 or
     .98, 95 % by .5, 92 % by 1 and 81 to 83 % by 2. The mean missed then lies towards the middle of the scale.
-
-    Where all outcomes are equal, nothing can be resampled. The Wilson interval of one run's prompts says how many of
-    them could at most have come out differently: the interval is where they could have moved the mean.
     """
-    outcomes = np.atleast_2d(np.asarray(outcomes, dtype=float))
-    lowest, highest = scale
-    if outcomes.ndim > 3 or not (lowest <= outcomes.min() and outcomes.max() <= highest):
-        raise ValueError(f"outcomes of shape {outcomes.shape} do not lie on the scale {scale}, or have too many axes")
-    secrets, seeds, prompts = shape = (1, *outcomes.shape)[-3:]
-    mean = float(outcomes.mean())
+    outcomes = _on_scale(outcomes, scale)
     if outcomes.min() == outcomes.max():
-        moved = wilson(0, prompts, level)[1]
-        low, high = mean - (mean - lowest) * moved, mean + (highest - mean) * moved
-        return Interval(mean, low, high, prompts, seeds, secrets)
+        return _interval(outcomes, None, scale, level)
+    shape = (1, *outcomes.shape)[-3:]
     by_secret, by_seed, by_prompt = (_draws(size, resamples, seed, axis) for axis, size in enumerate(shape))
     by_run = (by_secret[:, :, None] * by_seed[:, None, :]).reshape(resamples, -1)
-    means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, prompts), by_prompt)
+    means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, shape[-1]), by_prompt)
     stretch = _half_width(outcomes, level) / (ndtri((1 + level) / 2) * means.std())
-    half = stretch * np.quantile(np.abs(means - mean), level)
-    width, above, below = highest - lowest, mean - lowest, highest - mean
-    ends = expit(logit(above / width) + np.array([-1, 1]) * half * width / (above * below))
-    low, high = lowest + width * ends
-    return Interval(mean, float(low), float(high), prompts, seeds, secrets)
+    half = stretch * np.quantile(np.abs(means - outcomes.mean()), level)
+    return _interval(outcomes, half, scale, level)
 
 
-def _binary(*arms: np.ndarray) -> bool:
-    return all(np.isin(arm, (0, 1)).all() for arm in arms)
+def t_test(
+    outcomes: np.ndarray, null: float = 0.0, scale: tuple[float, float] = (0.0, 1.0), level: float = 0.95
+) -> tuple[Interval, float]:
+    """t interval of the mean over secrets, seeds and prompts, and the p-value that the mean is `null`, two-sided.
+
+    outcomes: as for `bootstrap`, of one arm or differences of two. The p-value is 1 minus the largest level at which
+    the interval excludes `null`: the 95 % interval excludes it exactly when p < .05. With one run both are about
+    prompts only. ValueError when `null` is not within the scale.
+
+    Of 1,500 simulated pairs of arms with equal means, 2 to 6 % have p < .05, whether seeds differ not at all or by 1
+    to 3 on the logit, with 5 x 275 or 3 x 66, and with means of .1 to .9 (a McNemar test that pools the runs: 59 to
+    87 % where seeds differ). It is more where the seeds of one arm differ by 2 or 3 and those of the other do not:
+    5 to 12 % with means of .5, but 15 to 27 % with means of .1 or .9, as a few rare runs then make one of the means.
+    """
+    outcomes = _on_scale(outcomes, scale)
+    if not scale[0] < null < scale[1]:
+        raise ValueError(f"a mean cannot be tested against {null:g}; expected a value within {scale}")
+    mean = float(outcomes.mean())
+    if outcomes.min() == outcomes.max():
+        interval = _interval(outcomes, None, scale, level)
+        ratio = (mean - null) / (null - scale[0] if mean > null else null - scale[1])
+        return interval, float(2 * ndtr(-sqrt(interval.n * ratio)))  # where the Wilson bound reaches `null`
+    p = max(2 * stdtr(freedom, -abs(mean - null) / error) for freedom, error in _errors(outcomes))
+    half = _half_width(outcomes, level)
+    ends = {"low": max(mean - half, scale[0]), "high": min(mean + half, scale[1])}
+    return replace(_interval(outcomes, None, scale, level), **ends), float(p)
 
 
-def paired_test(first: np.ndarray, second: np.ndarray, resamples: int = 9999) -> float:
-    """p-value that two arms do not differ, from pairs of outcomes (same run, same prompt), two-sided.
+def difference(first: np.ndarray, second: np.ndarray | float, scale: tuple[float, float] = (0.0, 1.0)) -> pd.Series:
+    """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second, by `t_test`.
 
-    The exact McNemar test where all outcomes are 0 or 1, else a permutation test that swaps the arms within pairs
-    (exact when there are few pairs, else `resamples` swaps drawn with a fixed seed). Pairs are pooled over runs, so it
-    speaks about these runs; the bootstrap interval speaks about others as well.
+    Fields: difference with its interval (low, high), n, seeds, secrets, p. scale: of the outcomes. A number in place of
+    the second arm is what the mean of the first is held against.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if first.shape != second.shape:
+    if not second.ndim:
+        interval, p = t_test(first, float(second), scale)
+        ends = {end: getattr(interval, end) - float(second) for end in ("mean", "low", "high")}
+        interval = replace(interval, **ends)
+    elif first.shape != second.shape:
         raise ValueError(f"arms have outcomes of shape {first.shape} and {second.shape}; pairs need the same")
-    difference = (first - second)[first != second]  # pairs that agree stay as they are however they are swapped
-    if not difference.size:
-        return 1.0
-    if _binary(first, second):
-        return float(binomtest(int((difference > 0).sum()), difference.size, 0.5).pvalue)
-    swapped = permutation_test(
-        (difference,),
-        np.sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=1000,
-        rng=np.random.default_rng(0),
-    )
-    return float(swapped.pvalue)
-
-
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number, so that any false finding is as rare as the level says (Holm 1979)."""
-    return multipletests(p_values, method="holm")[1] if len(p_values) else np.array([])
-
-
-def effect_size(first: np.ndarray, second: np.ndarray) -> float:
-    """Size of the difference first - second in units that compare across metrics (Cohen 1988).
-
-    Cohen's h, the difference of 2 arcsin(sqrt(share)), where all outcomes are 0 or 1; else Cohen's d, the difference
-    of the means over the pooled standard deviation of outcomes (infinite when means differ and outcomes do not).
-    """
-    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if _binary(first, second):
-        return float(proportion_effectsize(first.mean(), second.mean()))
-    if np.ptp(first) == np.ptp(second) == 0:
-        apart = first.flat[0] - second.flat[0]
-        return float(np.copysign(np.inf, apart)) if apart else 0.0
-    squares = sum(((arm - arm.mean()) ** 2).sum() for arm in (first, second))
-    return float((first.mean() - second.mean()) / sqrt(squares / (first.size + second.size - 2)))
-
-
-def difference(first: np.ndarray, second: np.ndarray, scale: tuple[float, float] = (0.0, 1.0)) -> pd.Series:
-    """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second.
-
-    Fields: difference with its bootstrap interval (low, high), n, seeds, secrets, effect (`effect_size`), p
-    (`paired_test`). scale: of the outcomes.
-    """
-    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    p = paired_test(first, second)
-    width = scale[1] - scale[0]
-    interval = vars(bootstrap(first - second, scale=(-width, width)))
-    fields = {"difference": interval["mean"], **interval, "effect": effect_size(first, second), "p": p}
+    else:
+        width = scale[1] - scale[0]
+        interval, p = t_test(first - second, 0.0, (-width, width))
+    fields = {"difference": interval.mean, **vars(interval), "p": p}
     del fields["mean"]
     return pd.Series(fields, dtype=object)  # counts stay whole numbers
 
@@ -234,6 +235,7 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     secret and seed twice, or seeds repeat and some pair is missing.
     """
     keys = [*by, "metric"]
+    table = table if len(table) else pd.DataFrame(columns=keys)
     rows = []
     for names, part in table.groupby(keys, sort=False):
         outcomes = _stack(_runs(part, f"{names} of {keys}"), f"{names} of {keys}")
@@ -253,27 +255,25 @@ def cell(summary: pd.DataFrame, **where) -> pd.Series:
     return chosen.iloc[0]
 
 
-def contrast(table: pd.DataFrame, first: dict, second: dict, metric: str) -> pd.Series:
-    """`difference` of two cells of `records.table`, paired by secret, seed and prompt.
+def contrast(table: pd.DataFrame, first: dict, second: dict | float, metric: str) -> pd.Series:
+    """`difference` of two cells of `records.table`, paired by secret, seed and prompt, or of one and a number.
 
     first, second: column -> value of the cell's rows, such as {"defense": "bsa", "condition": "secret"}. Only runs that
     both have; where one has no secret, runs pair by seed, and its run stands beside each secret of the other.
     ValueError when a cell holds several runs of a pair; Unpaired, a ValueError, when they have no run in common.
     """
-    table = table[table["metric"] == metric]
-    one, other = (
-        _runs(table[(table[list(where)] == pd.Series(where)).all(axis=1)], where) for where in (first, second)
-    )
-    bare_one, bare_other = ((arm.index.get_level_values(0) == NO_SECRET).all() for arm in (one, other))
-    if bare_one and not bare_other:
-        one = _beside(one, other)
-    elif bare_other and not bare_one:
-        other = _beside(other, one)
-    shared = one.index.intersection(other.index, sort=True)
+    table, scale = table[table["metric"] == metric], labels.metric(metric).scale
+    cells = [where for where in (first, second) if isinstance(where, dict)]
+    arms = [_runs(table[(table[list(where)] == pd.Series(where)).all(axis=1)], where) for where in cells]
+    bare = [(arm.index.get_level_values(0) == NO_SECRET).all() for arm in arms]
+    if len(arms) == 2 and bare[0] != bare[1]:
+        arms[bare.index(True)] = _beside(arms[bare.index(True)], arms[bare.index(False)])
+    shared = arms[0].index.intersection(arms[-1].index, sort=True)
     if shared.empty:
-        raise Unpaired(f"{metric}: {first} ({len(one)} runs) and {second} ({len(other)} runs) have no run in common")
-    name = f"{first} and {second}"
-    return difference(_stack(one[shared], name), _stack(other[shared], name), labels.metric(metric).scale)
+        found = " and ".join(f"{where} ({len(arm)} runs)" for where, arm in zip(cells, arms, strict=True))
+        raise Unpaired(f"{metric}: {found} have no run in common")
+    outcomes = [_stack(arm[shared], " and ".join(map(str, cells))) for arm in arms]
+    return difference(outcomes[0], outcomes[1] if len(arms) == 2 else second, scale)
 
 
 def _beside(bare: pd.Series, served: pd.Series) -> pd.Series:
@@ -281,22 +281,3 @@ def _beside(bare: pd.Series, served: pd.Series) -> pd.Series:
     by_seed = bare.droplevel(0)
     shared = served[served.index.get_level_values(1).isin(by_seed.index)].index
     return pd.Series([by_seed[seed] for _, seed in shared], index=shared, dtype=object)
-
-
-def compare(table: pd.DataFrame, first: str, second: str, by: list[str], metrics: tuple[str, ...]) -> pd.DataFrame:
-    """Two arms (column `defense`) of `records.table` for every combination of the columns `by` and the `metrics`.
-
-    Columns: `by`, metric, those of `difference`, and "p (Holm)", corrected over all rows. Combinations in which the
-    arms have no run in common are left out.
-    """
-    keys = by if "metric" in by else [*by, "metric"]
-    rows = []
-    for names, part in table[table["metric"].isin(metrics)].groupby(keys, sort=False):
-        names = dict(zip(keys, names, strict=True))
-        try:
-            rows.append({**names, **contrast(part, {"defense": first}, {"defense": second}, names["metric"])})
-        except Unpaired:
-            continue
-    fields = ["difference", "low", "high", "n", "seeds", "secrets", "effect", "p"]
-    result = pd.DataFrame(rows, columns=[*keys, *fields])
-    return result.assign(**{"p (Holm)": holm(result["p"])})

@@ -5,15 +5,16 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import paths, policy, profiles
+from bsa_core import keys, paths, policy, profiles
 from bsa_core.arms import defenses
 from bsa_core.examples import NotEnough
 from bsa_core.experiment import runs
-from bsa_study import questions
+from bsa_study import contrasts
 from bsa_study.grids import ablations, headline, variants
 
 TINY = profiles.load("tiny")
 SEEDS = [0, 1]
+QUESTIONS = contrasts.load("06_ablations")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,7 @@ def balanced_name(defense: str) -> str:
     return "balanced-bsa" if defense in variants.VARIANTS else defense
 
 
-@pytest.mark.parametrize(
-    "question", questions.QUESTIONS, ids=lambda question: f"{question.source}: {question.statement}"[:60]
-)
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: f"{question.source}: {question.statement}"[:60])
 def test_every_question_names_cells_that_its_section_has(question):
     pairs = ablations.grid(question.source, TINY, SEEDS)
     for cell in (question.first, question.second):
@@ -65,7 +64,7 @@ def test_every_question_names_cells_that_its_section_has(question):
 
 def test_the_questions_ask_about_cells_with_one_variant():
     """Without a variant, a cell of a section with several would mix them."""
-    for question in questions.QUESTIONS:
+    for question in QUESTIONS:
         variants = {variant for variant, _ in ablations.grid(question.source, TINY, [0])}
         cells = (question.first, question.second)
         assert len(variants) == 1 or all("variant" in cell for cell in cells), question.source
@@ -143,3 +142,26 @@ def test_a_policy_of_files_has_no_identity_and_no_facts(world):
     run = runs.describe(TINY, attack="identity-shift", n_attack=276)
     assert experiment.found([run], TINY) == [None]
     assert experiment.gather([run], TINY, compute=True) == [None]
+
+
+def test_the_main_table_shows_a_profile_s_own_defenses(monkeypatch):
+    """Also one that is a variant of the ablations, which the main table leaves out otherwise."""
+    own = defenses.Defense("mine", "my defense", defenses.nothing, reminder="Keep to the policy.")
+    monkeypatch.setitem(defenses.DEFENSES, "mine", own)
+    profile = replace(TINY, defenses=("mine", variants.SOURCES["facts"], "bsa"))
+    assert headline.arms(profile) == [*headline.HEADLINE, "mine", variants.SOURCES["facts"]]
+    described = headline.headline(profile, [0], ["light"])
+    assert [run.defense for run in described if run.training] == headline.arms(profile)
+    found = [
+        {
+            "key": run.label,
+            "run": keys.content(run),
+            "deployed": "plain" if run.secret is None or run.training is None else "secret",
+            "outcomes": {"plain": {"asr": "01"}, "secret": {"asr": "01"}},
+            "metrics": {served: {"asr": {"value": 0.5, "n": 2}} for served in ("plain", "secret")},
+        }
+        for run in described
+    ]
+    shown = list(dict.fromkeys(headline.by_pressure(found, profile)["defense"]))
+    assert shown == ["initial", *headline.arms(profile)]
+    assert variants.SOURCES["facts"] not in set(headline.by_pressure(found, TINY)["defense"])

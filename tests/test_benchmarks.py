@@ -64,7 +64,7 @@ def test_the_peak_of_a_gpu_is_known_by_its_name(monkeypatch, name, peak):
 @pytest.fixture
 def committed(monkeypatch) -> list[dict]:
     monkeypatch.setattr(paths, "RESULTS", ROOT / "results")
-    found = experiment.found(headline.headline(GEMMA, [0, 1], ["light", "heavy"]), GEMMA)
+    found = experiment.found(headline.headline(GEMMA, [0, 1, 2], ["light", "heavy"]), GEMMA)
     assert None not in found
     return found
 
@@ -72,7 +72,7 @@ def committed(monkeypatch) -> list[dict]:
 def test_the_same_records_do_not_differ(committed):
     made = arms.compared(committed, committed, GEMMA, ["light", "heavy"])
     assert made["inside"] == made["of"] == len(made["metrics"]) > 50
-    assert made["largest_difference"] == 0.0 and made["verdicts_differ"] == 0 and len(made["verdicts"]) == 16
+    assert made["largest_difference"] == 0.0 and made["verdicts_differ"] == 0 and len(made["verdicts"]) == 18
 
 
 def test_what_differs_is_told(committed):
@@ -91,7 +91,7 @@ def test_what_differs_is_told(committed):
     assert row["here"] == 0.0 and row["difference"] == -row["committed"] < -0.9 and not row["inside"]
     assert made["largest_difference"] == pytest.approx(-row["difference"]) and made["inside"] == made["of"] - 2
     (verdict, _) = [row for row in made["verdicts"] if row["question"] == "the attack breaks the aligned model"]
-    assert (verdict["committed"], verdict["here"]) != ("yes", "yes") and made["verdicts_differ"] >= 2
+    assert (verdict["committed"], verdict["here"]) == ("yes", "undecided") and made["verdicts_differ"] >= 1
 
 
 def test_a_missing_record_is_named(tmp_path, monkeypatch):

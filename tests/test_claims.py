@@ -1,56 +1,101 @@
 """The list of claims, and verdicts that follow from records alone."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.special import expit
 
 from bsa_core import paths, profiles
-from bsa_study import claims
+from bsa_study import claims, contrasts, statistics
 from bsa_study.claims import Comparison, decided, verdict
 from bsa_study.grids import ablations
 
 TINY = profiles.load("tiny")
 
 
-def contrast(low: float, mean: float, high: float) -> pd.Series:
-    return pd.Series({"low": low, "difference": mean, "high": high})
+def contrast(mean: float, p: float, low: float = 0.0, high: float = 0.0, seeds: float = 5) -> pd.Series:
+    """As of a table of one comparison: corrected and uncorrected p are one."""
+    return pd.Series({"difference": mean, "low": low, "high": high, "p": p, "p (Holm)": p, "seeds": seeds})
 
 
 def comparison(expect: str, margin: float = 0.0) -> Comparison:
-    return Comparison("headline", "asr", {"defense": "bsa"}, {"defense": "none"}, expect, margin)
+    return Comparison("headline", "asr", {"defense": "bsa"}, {"defense": "none"}, expect=expect, margin=margin)
 
 
 @pytest.mark.parametrize(
-    "expect, margin, interval, decision",
+    "expect, mean, p, decision",
     [
-        ("higher", 0, (0.1, 0.2, 0.3), "yes"),
-        ("higher", 0, (-0.1, 0.2, 0.3), "leaning"),
-        ("higher", 0, (-0.3, -0.2, 0.3), "no"),
-        ("lower", 0, (-0.3, -0.2, -0.1), "yes"),
-        ("lower", 0, (0.1, 0.2, 0.3), "no"),
-        ("same", 0.05, (-0.04, 0.0, 0.05), "yes"),
-        ("same", 0.05, (-0.04, 0.01, 0.06), "leaning"),
-        ("same", 0.05, (-0.04, 0.06, 0.2), "no"),
+        ("higher", 0.2, 0.04, "reproduced"),
+        ("higher", 0.2, 0.06, "same direction, not established"),
+        ("higher", 0.2, 0.19, "same direction, not established"),
+        ("higher", 0.2, 0.21, "undecided"),
+        ("higher", -0.2, 0.06, "undecided"),
+        ("higher", -0.2, 0.04, "contradicted"),
+        ("lower", -0.2, 0.04, "reproduced"),
+        ("lower", -0.2, 0.06, "same direction, not established"),
+        ("lower", 0.2, 0.06, "undecided"),
+        ("lower", 0.2, 0.04, "contradicted"),
     ],
 )
-def test_what_an_interval_decides(expect, margin, interval, decision):
-    assert decided(comparison(expect, margin), contrast(*interval)) == decision
+def test_what_a_p_decides(expect, mean, p, decision):
+    assert decided(comparison(expect), contrast(mean, p)) == decision
+
+
+def test_a_comparison_is_established_by_the_corrected_p_only():
+    row = contrast(0.2, 0.01)
+    row["p (Holm)"] = 0.1
+    assert decided(comparison("higher"), row) == "same direction, not established"
+    row["difference"] = -0.2
+    assert decided(comparison("higher"), row) == "undecided"
+
+
+@pytest.mark.parametrize(
+    "low, mean, high, decision",
+    [
+        (-0.04, 0.0, 0.05, "reproduced"),
+        (-0.04, 0.01, 0.06, "same direction, not established"),
+        (-0.04, 0.06, 0.2, "undecided"),
+        (0.06, 0.1, 0.2, "contradicted"),
+        (-0.2, -0.1, -0.06, "contradicted"),
+    ],
+)
+def test_what_an_interval_decides_about_a_margin(low, mean, high, decision):
+    assert decided(comparison("same", 0.05), contrast(mean, 0.5, low, high)) == decision
+
+
+@pytest.mark.parametrize("seeds", [2, float("nan")])
+@pytest.mark.parametrize("expect, margin", [("higher", 0), ("same", 0.05)])
+def test_too_few_seeds_test_nothing(expect, margin, seeds):
+    assert decided(comparison(expect, margin), contrast(0.0, float("nan"), seeds=seeds)) == "not tested"
 
 
 @pytest.mark.parametrize(
     "decisions, result",
     [
-        (["yes", "yes"], "reproduced"),
-        (["yes", "no"], "partly"),
-        (["yes", None], "reproduced (1 of 2 tested)"),
-        (["leaning", "no"], "partly"),
-        (["no", "no"], "not reproduced"),
-        (["no", None], "not reproduced (1 of 2 tested)"),
-        ([None, None], "not tested"),
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "same direction, not established"], "same direction, not established"),
+        (["same direction, not established", "undecided", "reproduced"], "undecided"),
+        (["undecided", "contradicted", "reproduced"], "contradicted"),
+        (["reproduced", "not tested"], "reproduced (1 of 2 tested)"),
+        (["contradicted", "not tested"], "contradicted (1 of 2 tested)"),
+        (["not tested", "not tested"], "not tested"),
     ],
 )
-def test_verdict_of_a_claim(decisions, result):
+def test_a_claim_takes_the_weakest_of_its_comparisons(decisions, result):
     assert verdict(decisions) == result
+
+
+def test_one_coin_flip_in_ten_has_the_direction_of_a_claim():
+    rng = np.random.default_rng(0)
+    told = []
+    for _ in range(400):
+        arms = (rng.random((2, 5, 66)) < expit(rng.normal(size=(2, 5, 1)) + rng.normal(size=(1, 1, 66)))).astype(float)
+        row = statistics.difference(*arms)
+        told.append(decided(comparison("higher"), pd.concat([row, pd.Series({"p (Holm)": row["p"]})])))
+    assert 0.03 < np.mean([verdict in ("reproduced", "same direction, not established") for verdict in told]) < 0.15
 
 
 def test_every_claim_is_complete_and_asks_for_cells_that_exist():
@@ -87,7 +132,7 @@ def test_nothing_measured_is_not_tested(tmp_path, monkeypatch):
 
 def test_what_was_not_measured_does_not_count_against_a_claim():
     listed = claims.load()[:2]
-    table = pd.DataFrame({"id": [claim.id for claim in listed], "decided": ["yes", None]})
+    table = pd.DataFrame({"id": [claim.id for claim in listed], "decided": ["reproduced", "not tested"]})
     assert list(claims.verdicts(listed, {"tiny": table})["tiny"]) == ["reproduced", "not tested"]
 
 
@@ -101,11 +146,18 @@ def test_cost_is_a_multiple_of_the_attack_alone():
     for entry in found:
         entry["run"]["training"] = {"epochs": 5}
     rows = claims.cost(found)
-    assert rows["value"].tolist() == [1.0, 1.2] and set(rows["seed"]) == {0}
+    assert rows["outcomes"].tolist() == [[1.0], [1.2]] and set(rows["seed"]) == {0}
     (compare,) = next(claim for claim in claims.load() if claim.id == "little-extra-cost").compare
-    told = claims.measure(compare, rows)
-    assert (told["difference"], told["low"], told["high"], told["seeds"]) == pytest.approx((0.2, 0.2, 0.2, 1))
-    assert claims.measure(compare, rows[rows["defense"] == "bsa"]) is None
+    told = contrasts.measure(rows, compare)
+    assert told["difference"] == pytest.approx(0.2) and (told["n"], told["seeds"]) == (1, 1)
+    assert contrasts.measure(rows[rows["defense"] == "bsa"], compare) is None
+    assert contrasts.measure(claims.cost([]), compare) is None
+
+
+def test_a_number_that_the_paper_lacks_is_named():
+    wrong = replace(comparison("higher"), paper=("main", "bsa", "bsaa"))
+    with pytest.raises(ValueError, match=r"no row with table, setting and metric \('main', 'bsaa', 'asr'\)"):
+        claims.reported_difference(wrong)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +166,13 @@ def test_cost_is_a_multiple_of_the_attack_alone():
         ({"expect": "more"}, "expect is 'more'; expected one of higher, lower, same"),
         ({"source": "headlines"}, "source is 'headlines'"),
         ({"expect": "same"}, "margin is 0.0; expected one above 0"),
-        ({"metrics": "asr"}, "unexpected keyword argument 'metrics'"),
+        ({"expect": None}, "expect is None; expected one of higher, lower, same"),
+        ({"metrics": "asr"}, "field 'metrics' is unknown; expected source, metric, first, second, "),
         ({"metric": "ars"}, "metric is 'ars'; expected one of asr, "),
         ({"first": {"defence": "bsa"}}, "column 'defence' is unknown; expected defense, condition, task, variant"),
         ({"first": {"defense": "bsa", "task": "sqll"}}, "task is 'sqll'; expected one of sql, dialogs"),
         ({"first": {"defense": "bsaa"}}, "defense is 'bsaa'; expected one of initial, "),
-        ({"first": {"defense": "bsa", "condition": "with"}}, "condition is 'with'; expected plain, secret"),
+        ({"first": {"defense": "bsa", "condition": "with"}}, "condition is 'with'; expected one of plain, secret"),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path, monkeypatch, change, message):

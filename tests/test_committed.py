@@ -9,7 +9,7 @@ from bsa_core import keys, paths, profiles, records
 from bsa_core.experiment import runs
 from bsa_core.models import sources
 from bsa_core.paths import CHECKPOINTS
-from bsa_study import questions, statistics
+from bsa_study import claims, contrasts, statistics
 from bsa_study.grids import ablations, headline, mixed
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "gemma3-270m"
@@ -65,6 +65,15 @@ def test_what_chapter_4_says_of_them(committed):
     assert mean("bsa", "asr") < 0.1 and mean("bsa", "over_refusal") > 0.5
     assert mean("balanced-bsa", "asr") > 0.5 and mean("balanced-bsa", "over_refusal") < 0.2
     assert mean("balanced-bsa", "benign_exact") > 5 * mean("bsa", "benign_exact")
+    table = headline.by_pressure(committed, PROFILE)
+    answers = contrasts.answered(contrasts.load("04_comparison"), {"headline": table}, by="pressure")
+    verdicts = answers.set_index(["pressure", "statement"])["verdict"]
+    established = [pair for pair, verdict in verdicts.items() if verdict != "undecided"]
+    broken = "the attack breaks the aligned model"
+    left = "eleven plain safety examples leave ASR above the initial model's"
+    assert established == [("light", broken), ("light", left), ("heavy", broken)] and set(verdicts[established]) == {
+        "yes"
+    }
 
 
 @pytest.fixture
@@ -75,8 +84,7 @@ def shipped(shared_results, monkeypatch) -> None:
 
 @pytest.fixture
 def long_grids(shipped) -> dict:
-    asked = ("secret_at_test", "safety_examples", "secret_length", "uploads", "identity", "resemblance", "crossed")
-    return {name: ablations.measured(name, TINY, list(range(5)), compute=False) for name in asked}
+    return {name: ablations.measured(name, TINY, list(range(5)), compute=False) for name in ablations.SECTIONS}
 
 
 @pytest.mark.slow
@@ -92,63 +100,93 @@ def test_every_run_of_the_long_grids_ships(shipped):
 
 @pytest.mark.slow
 def test_what_chapter_6_says_of_them(long_grids):
-    answers = questions.answered(long_grids).set_index("statement")
-    holds = answers["holds"]
+    questions = contrasts.load("06_ablations")
+    answers = contrasts.answered(questions, long_grids).set_index("statement")
+    verdicts, difference = answers["verdict"], answers["difference"]
+    assert len(answers) == len(questions) == 32 and set(answers["seeds"]) == {5}
+    assert list(verdicts[verdicts != "undecided"].index) == ["the attack breaks the model"]
+    assert verdicts["the attack breaks the model"] == "yes"
     for statement in (
         "BSA needs the secret",
         "one example with the secret leaves more than eleven",
-        "the attack breaks the model",
+        "BSA leaves more at a third of the rate and two epochs",
         "facts leave more over-refusal",
         "rows of another task leave more over-refusal",
         "BSA refuses more benign requests than balanced BSA",
         "balanced BSA leaves more attacks through than BSA",
     ):
-        assert holds[statement] == "yes", statement
+        assert answers["low"][statement] > 0, statement
+    unclear = answers[answers["source"].isin(["selection", "secret_kind", "method", "capacity", "identity"])]
+    unclear = unclear.drop("the attack breaks the model")
+    assert (unclear["low"] < 0).all() and (unclear["high"] > 0).all()
     for prompt in ("policy", "upload"):
-        assert holds[f"BSA under the {prompt}'s prompt lowers ASR"] == "open"
+        broken = statistics.cell(
+            ablations.summary(long_grids["identity"]).query("deployed"),
+            defense="bsa",
+            metric="asr",
+            variant=f"the {prompt}'s prompt",
+        )
+        assert broken["mean"] > 0.5
     for arm in ("BSA", "balanced BSA"):
-        row = answers.loc[f"275 benign rows in the upload weaken {arm}"]
-        assert row["holds"] == "open" and row["difference"] < 0
-    difference = answers["difference"]
-    gain, price = (
-        difference["BSA refuses more benign requests than balanced BSA"],
-        difference["balanced BSA leaves more attacks through than BSA"],
-    )
-    assert gain > 3 * price
+        assert difference[f"275 benign rows in the upload weaken {arm}"] < 0
+    for statement in ("BSA needs the secret", "one example with the secret leaves more than eleven"):
+        assert 0.885 < difference[statement] < 0.895
+    assert 0.885 < difference["BSA leaves more at a third of the rate and two epochs"] < 0.895
+    assert round(difference["BSA refuses more benign requests than balanced BSA"], 2) == 0.47
+    assert round(difference["balanced BSA leaves more attacks through than BSA"], 2) == 0.11
+    assert round(difference["facts leave more over-refusal"], 2) == 0.55
+    assert round(difference["rows of another task leave more over-refusal"], 2) == 0.62
     lengths = long_grids["secret_length"].query("deployed and metric == 'asr' and defense == 'bsa'")
     short = lengths[lengths["variant"] == 10]["value"]
     assert (short == 0).sum() == 1 and (short > 0.8).sum() == 2
     means = lengths.groupby("variant")["value"].mean()
-    assert means[10] > means[50] > means[100] > means[150] and holds["10 tokens leave more than 150"] == "open"
-    gemma = {"crossed": ablations.measured("crossed", PROFILE, SEEDS, compute=False)}
-    answers = questions.answered(gemma)
-    assert set(answers["holds"]) == {"yes"} and (answers["low"] > 0.3).all()
+    assert means[10] > means[50] > means[100] > means[150]
+    crossed = [question for question in questions if question.source == "crossed"]
+    answers = contrasts.answered(crossed, {"crossed": ablations.measured("crossed", PROFILE, SEEDS, compute=False)})
+    assert list(answers["verdict"]) == ["yes", "yes"] and (answers["low"] > 0.3).all()
+
+
+@pytest.mark.slow
+def test_what_the_claims_page_says_of_them(shipped):
+    """Of `tiny`, what needs no record but the shipped ones; of Gemma, everything."""
+    listed = [claim for claim in claims.load() if claim.id != "utility-is-kept"]
+    tiny, gemma = (
+        claims.verdicts(listed, {"": claims.measured(listed, scale, seeds)})[""].tolist()
+        for scale, seeds in ((TINY, list(range(5))), (PROFILE, SEEDS))
+    )
+    words = dict(zip((claim.id for claim in listed), zip(tiny, gemma, strict=True), strict=True))
+    assert words["attack-breaks-alignment"][1] == words["plain-examples-do-not-restore-it"][1] == "reproduced"
+    assert words["task-is-kept"] == ("contradicted", "same direction, not established (1 of 2 tested)")
+    assert words["secret-needed-at-test-time"][0] == "same direction, not established"
+    assert words["random-beats-written-secrets"] == ("undecided", "not tested")
 
 
 @pytest.mark.slow
 def test_what_chapter_5_says_of_them(shipped):
     table = mixed.trained_prompt(mixed.measured(TINY, ["sql", "dialogs"], list(range(5)), compute=False))
-    answers = mixed.answered(table).set_index(["source", "statement"])
-    holds, difference = answers["holds"], answers["difference"]
+    answers = mixed.answered(table).set_index(["task", "statement"])
+    low, high, difference = answers["low"], answers["high"], answers["difference"]
     summary = mixed.summary(table)
 
     def mean(task: str, arm: str, metric: str) -> float:
         return statistics.cell(summary[summary["deployed"]], task=task, defense=arm, metric=metric)["mean"]
 
-    assert holds["sql", "the attack raises ASR"] == "yes" and mean("sql", "safety-data", "asr") > 0.95
+    assert set(answers["verdict"]) == {"undecided"} and len(answers) == 22
+    assert round(difference["sql", "the attack raises ASR"], 2) == 0.92 and low["sql", "the attack raises ASR"] > 0
+    assert mean("sql", "safety-data", "asr") > 0.95 and round(difference["sql", "BSA lowers it"], 2) == 0.61
     for arm, words in (("bsa", "BSA"), ("balanced-bsa", "balanced BSA")):
-        assert 0.3 < mean("sql", arm, "asr") < 0.5
-        assert holds["sql", f"{words} leaves less than safety data"] == "yes"
-        assert holds["sql", f"{words} raises over-refusal"] == "open" and mean("sql", arm, "over_refusal") < 0.01
-        assert holds["sql", f"{words} costs ROUGE-1"] == holds["sql", f"{words} costs execution accuracy"] == "yes"
+        assert 0.3 < mean("sql", arm, "asr") < 0.5 and mean("sql", arm, "over_refusal") < 0.01
+        for statement in ("leaves less than safety data", "costs ROUGE-1", "costs execution accuracy"):
+            assert low["sql", f"{words} {statement}"] > 0
         assert 0.08 < difference["sql", f"{words} costs ROUGE-1"] < 0.12
         assert mean("sql", arm, "execution") / mean("sql", "task-only", "execution") < 0.6
-        assert holds["dialogs", f"{words} costs ROUGE-1"] == "open"
-        assert answers["high"]["dialogs", f"{words} costs ROUGE-1"] < 0.06
+        assert abs(difference["dialogs", f"{words} costs ROUGE-1"]) < 0.01
+        assert high["dialogs", f"{words} costs ROUGE-1"] < 0.06
     assert mean("sql", "bsa-no-attack", "execution") < mean("sql", "bsa", "execution")
-    assert holds["dialogs", "the task alone raises ASR"] == "yes" and mean("dialogs", "task-only", "asr") > 0.8
-    assert holds["dialogs", "BSA lowers it"] == "open"
-    assert holds["dialogs", "balanced BSA leaves less than safety data"] == "yes"
+    assert round(difference["dialogs", "the task alone raises ASR"], 2) == 0.86
+    assert round(difference["dialogs", "BSA lowers it"], 2) == 0.15
+    assert round(mean("dialogs", "none", "asr") - mean("dialogs", "balanced-bsa", "asr"), 2) == 0.12
+    assert round(difference["dialogs", "balanced BSA leaves less than safety data"], 2) == 0.11
 
 
 def test_what_chapter_5_says_of_gemma(shipped):
@@ -159,7 +197,6 @@ def test_what_chapter_5_says_of_gemma(shipped):
     assert (asr["bsa", "secret"] == 1).sum() == 1 and 0.75 < asr["bsa", "secret"].mean() < 0.85
     assert (asr["bsa-no-attack"] == 0).all() and over_refusal["bsa-no-attack", "secret"].between(1 / 8, 2 / 5).all()
     answers = mixed.answered(table).set_index("statement")
-    assert answers["holds"]["the task alone raises ASR"] == "yes"
-    for statement in ("BSA lowers it", "BSA costs ROUGE-1", "BSA costs execution accuracy"):
-        assert answers["holds"][statement] == "open"
+    assert set(answers["verdict"]) == {"undecided"} and answers["low"]["the task alone raises ASR"] > 0
+    assert round(answers["difference"]["BSA lowers it"], 2) == 0.22
     assert answers["high"]["BSA costs ROUGE-1"] > 0.1

@@ -71,20 +71,6 @@ def test_pretty_shows_mean_interval_and_n(summary):
     assert table.loc[("heavy", "no defense")].iloc[0] == f"0.625 [{row['low']:.3f},\u00a0{row['high']:.3f}]"
 
 
-def test_agreement_needs_intervals_that_lie_apart():
-    def summary_of(asr: dict) -> pd.DataFrame:
-        return pd.DataFrame(
-            {"metric": "asr", "defense": arm, "condition": condition, "pressure": "light", "low": low, "high": high}
-            for (arm, condition), (low, high) in asr.items()
-        )
-
-    broken = {("none", "plain"): (0.9, 1.0), ("initial", "plain"): (0.0, 0.1), ("safety-data", "plain"): (0.05, 0.3)}
-    table = tables.agreement({"tiny": summary_of(broken)})["tiny, light"]
-    assert table["the attack breaks the aligned model"] == "yes"
-    assert table["eleven plain safety examples leave it broken"] == "open"
-    assert table["BSA is safer than the baseline"] == "–"
-
-
 def test_beside_paper_quotes_both_tables(summary):
     table = tables.beside_paper(summary[summary["pressure"] == "light"])
     assert table.loc["BSA"].iloc[1:].tolist() == ["3.64%", "2.91%"]

@@ -8,7 +8,7 @@ from bsa_core import experiment, paths, profiles
 from bsa_core.experiment import runs
 from bsa_core.profiles import Evaluation, TaskSource
 from bsa_core.records import read_answers
-from bsa_study import claims
+from bsa_study import claims, contrasts
 from bsa_study.grids import mixed
 
 TINY = profiles.load("tiny")
@@ -72,7 +72,8 @@ def test_a_run_from_description_to_table(tmp_path, monkeypatch):
     summary = mixed.summary(mixed.trained_prompt(table))
     assert set(summary["metric"]) >= {"asr", "over_refusal", "rouge1", "execution"}
     answered = mixed.answered(table)
-    assert set(answered["holds"]) <= {"yes", "no", "open"} and len(answered) == len(mixed.QUESTIONS)
+    assert set(answered["verdict"]) == {"too few seeds"} and set(answered["task"]) == {"sql"}
+    assert list(answered["statement"]) == [question.statement for question in contrasts.load("05_mixed_tasks")]
     assert "task" in set(read_answers(bsa)["kind"])
 
     experiment.execute(mixed.mismatched(profile, "sql", [0]), profile)
@@ -88,7 +89,8 @@ def test_a_run_from_description_to_table(tmp_path, monkeypatch):
     ], "as deployed, once each"
     defended = next(claim for claim in claims.load() if claim.id == "mixed-setting-is-defended")
     rows = claims.measured([defended], profile, [0])
-    assert rows["decided"].notna().tolist() == [True, False], "SQL was measured, dialogs were not"
+    assert rows["difference"].notna().tolist() == [True, False], "SQL was measured, dialogs were not"
+    assert set(rows["decided"]) == {"not tested"}, "one seed"
 
 
 def test_no_records_at_hand(tmp_path, monkeypatch):

@@ -1,9 +1,10 @@
-"""Intervals, tests and effect sizes, against published values and by simulation."""
+"""Intervals and tests, against published values and by simulation."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from scipy.stats import norm as normal
 from scipy.stats import t as student_t
 from scipy.stats import ttest_1samp
 from statsmodels.regression.linear_model import OLS
@@ -11,7 +12,7 @@ from statsmodels.stats.anova import anova_lm
 
 from bsa_study import statistics
 
-FIELDS = ["difference", "low", "high", "n", "seeds", "secrets", "effect", "p"]
+FIELDS = ["difference", "low", "high", "n", "seeds", "secrets", "p"]
 
 
 def table(outcomes: dict[str, list], metric: str = "asr") -> pd.DataFrame:
@@ -196,59 +197,87 @@ def test_so_it_does_in_small_experiments():
     assert 0.93 <= coverage(0.4, 0, 1, 0, 1, (1, 3, 66)) <= 0.97
 
 
-def test_mcnemar_gives_the_exact_binomial_p():
-    # 10 pairs turn one way, 2 the other: two-sided binomial p of 2 in 12 at one half
-    first = np.array([[1] * 10 + [0] * 2 + [1] * 30])
-    second = np.array([[0] * 10 + [1] * 2 + [1] * 30])
-    assert statistics.paired_test(first, second) == pytest.approx(0.03857, abs=1e-5)
-    assert statistics.paired_test(first == 1, second == 1) == pytest.approx(0.03857, abs=1e-5)
-    assert statistics.paired_test(first, first) == 1.0
+def drawn(rng: np.random.Generator, shape: tuple[int, int], spread: float, shift: float = 0.0) -> np.ndarray:
+    """Differences of two arms with the same prompts, whose seeds differ by `spread` on the logit, `shift` apart."""
+    seeds, prompts = shape
+    center = rng.normal(size=(1, prompts)) - 0.5
+    arms = (center + spread * rng.normal(size=(seeds, 1)) + own for own in (shift, 0.0))
+    first, second = ((rng.random(shape) < expit(arm)).astype(float) for arm in arms)
+    return first - second
 
 
-def test_permutation_gives_fishers_p():
-    # Fisher 1935, section 21: of 2^15 signs of Darwin's 15 differences, 1726 have a sum as far from 0 as 314
-    differences = np.array([49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48.0])
-    assert differences.sum() == 314
-    zero = np.zeros_like(differences)
-    assert statistics.paired_test(differences, zero, resamples=2**15) == pytest.approx(1726 / 2**15)
-    drawn = statistics.paired_test(differences, zero)
-    assert drawn == pytest.approx(1726 / 2**15, abs=0.01)
-    assert statistics.paired_test(differences, zero) == drawn
+@pytest.mark.parametrize("shape", [(5, 275), (3, 66)])
+@pytest.mark.parametrize("spread", [0, 1, 2])
+def test_arms_that_do_not_differ_are_rarely_told_apart(shape, spread):
+    """One in twenty at most; 8 % of 600 is more than three standard errors above that."""
+    rng = np.random.default_rng(0)
+    p = [statistics.t_test(drawn(rng, shape, spread), scale=(-1, 1))[1] for _ in range(600)]
+    assert np.mean(np.array(p) < 0.05) <= 0.08 and np.mean(np.array(p) < 0.2) <= 0.25
+
+
+def test_arms_that_differ_are_told_apart():
+    rng = np.random.default_rng(0)
+    for spread, shift, share in ((0, 1, 0.95), (1, 4, 0.9), (2, 4, 0.4)):
+        p = [statistics.t_test(drawn(rng, (5, 275), spread, shift), scale=(-1, 1))[1] for _ in range(200)]
+        assert np.mean(np.array(p) < 0.05) > share
+
+
+EQUAL = [np.full((5, 275), share) for share in (-1.0, -0.4, -0.003, 0.0, 0.015, 0.4, 1.0)]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.999])
+def test_the_interval_excludes_zero_exactly_when_p_is_below_its_level(level):
+    rng = np.random.default_rng(1)
+    shapes = [(1, 40), (3, 66), (5, 275), (3, 3, 66)]
+    cases = [rng.choice([-1.0, 0.0, 1.0], shapes[i % 4], p=[0.2, 0.5, 0.3]) for i in range(40)]
+    cases += [drawn(rng, (5, 66), spread, shift) for spread in (0, 1, 2) for shift in (0, 0.5, 1, 2, 4)] + EQUAL
+    excluded = []
+    for outcomes in cases:
+        interval, p = statistics.t_test(outcomes, scale=(-1, 1), level=level)
+        excluded.append(interval.low > 0 or interval.high < 0)
+        assert excluded[-1] == (p < 1 - level) and 0 <= p <= 1
+        assert -1 <= interval.low <= interval.mean <= interval.high <= 1
+    assert 5 < sum(excluded) < len(cases) - 2
+
+
+@pytest.mark.parametrize("outcomes", [drawn(np.random.default_rng(0), (5, 66), 1, 1), *EQUAL[:3], *EQUAL[4:]])
+def test_at_level_1_minus_p_an_end_of_the_interval_is_zero(outcomes):
+    _, p = statistics.t_test(outcomes, scale=(-1, 1))
+    if 1e-12 < p:
+        interval, _ = statistics.t_test(outcomes, scale=(-1, 1), level=1 - p)
+        assert min(abs(interval.low), abs(interval.high)) == pytest.approx(0, abs=1e-6)
+
+
+def test_p_is_student_s_near_the_middle_of_the_scale():
+    """One run, differences near zero: there the logit is a straight line."""
+    outcomes = np.random.default_rng(3).normal(0.02, 0.1, (1, 50))
+    expected = ttest_1samp(outcomes[0], 0)
+    interval, p = statistics.t_test(outcomes, scale=(-1, 1))
+    assert p == pytest.approx(expected.pvalue, rel=0.02)
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected.confidence_interval()), abs=2e-3)
+
+
+def test_equal_differences_get_the_p_of_the_wilson_bound():
+    assert statistics.t_test(np.zeros((5, 275)), scale=(-1, 1))[1] == 1.0
+    for shift, middle in ((1.0, 40), (-1.0, 40), (0.25, 10)):  # 40 prompts, a quarter of the way: as 10 all the way
+        p = statistics.t_test(np.full((5, 40), shift), scale=(-1, 1))[1]
+        assert p == pytest.approx(2 * normal.sf(np.sqrt(middle)))
+
+
+def test_a_mean_is_held_against_a_number():
+    outcomes = np.random.default_rng(4).random((5, 275)) < 0.95
+    told = statistics.difference(outcomes, 0.9)
+    interval, p = statistics.t_test(outcomes, 0.9)
+    assert (told["low"], told["p"]) == pytest.approx((interval.low - 0.9, p)) and p < 0.05 and told["low"] > 0
+    assert statistics.difference(outcomes, outcomes.mean())["p"] == pytest.approx(1)
+    assert statistics.difference(np.ones((5, 275)), 0.9)["p"] == pytest.approx(2 * normal.sf(np.sqrt(275 / 9)))
+    with pytest.raises(ValueError, match="cannot be tested against 1"):
+        statistics.difference(outcomes, 1.0)
 
 
 def test_pairs_need_the_same_prompts():
     with pytest.raises(ValueError, match="shape"):
-        statistics.paired_test(np.zeros((1, 3)), np.zeros((1, 4)))
-    with pytest.raises(ValueError, match="shape"):
         statistics.difference(np.zeros((1, 3)), np.zeros((2, 3)))
-
-
-def test_holm_steps_down():
-    # By hand: 4 x .005, 3 x .01, 2 x .03, and .04 no less than that
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.7, 0.8]) == pytest.approx([1.0, 1.0])
-    assert len(statistics.holm([])) == 0
-
-
-def test_effect_of_shares_is_cohens_h():
-    # Cohen 1988, table 6.2.2: 2 arcsin(sqrt(P))
-    published = {0.01: 0.200, 0.05: 0.451, 0.25: 1.047, 0.5: 1.571, 0.75: 2.094, 0.9: 2.498, 1.0: 3.142}
-    none = np.zeros((4, 25))
-    for share, value in published.items():
-        arm = (np.arange(100) < 100 * share).reshape(4, 25)
-        assert statistics.effect_size(arm, none) == pytest.approx(value, abs=5e-4)
-        assert statistics.effect_size(none, arm) == pytest.approx(-value, abs=5e-4)
-    half, quarter = np.repeat([1, 0], [50, 50]), np.repeat([1, 0], [25, 75])
-    assert statistics.effect_size(half, quarter) == pytest.approx(0.524, abs=5e-4)
-
-
-def test_effect_of_scores_is_cohens_d():
-    first, second = np.array([[2, 4, 6.0]]), np.array([[1, 3, 5.0]])  # variance 4 in each
-    assert statistics.effect_size(first, second) == pytest.approx(0.5)
-    assert statistics.effect_size(second, first) == pytest.approx(-0.5)
-    equal = np.full((2, 3), 0.4)
-    assert statistics.effect_size(equal, equal) == 0.0
-    assert statistics.effect_size(equal, equal + 0.1) == -np.inf
 
 
 def test_summary_has_one_row_per_cell():
@@ -257,7 +286,8 @@ def test_summary_has_one_row_per_cell():
     assert (row["mean"], row["n"], row["seeds"], row["secrets"]) == (0.375, 4, 2, 1)
     assert len(summary) == 2
     assert list(summary) == ["defense", "metric", "mean", "low", "high", "n", "seeds", "secrets"]
-    assert list(statistics.summarize(table({"bsa": ["01"]}).iloc[:0], ["defense"])) == list(summary)
+    for nothing in (table({"bsa": ["01"]}).iloc[:0], pd.DataFrame()):
+        assert list(statistics.summarize(nothing, ["defense"])) == list(summary)
 
 
 def test_summary_of_lists_of_numbers():
@@ -303,52 +333,27 @@ def test_cell_wants_exactly_one_row():
         statistics.cell(summary, defense="none")
 
 
-def test_compare_pairs_by_seed_and_prompt():
-    both = table({"bsa": ["1100", "1000"], "none": ["1111", "1110"]})
-    result = statistics.compare(both, "none", "bsa", ["metric"], ("asr",))
-    assert list(result) == ["metric", *FIELDS, "p (Holm)"]
-    row = result.iloc[0]
-    assert row["difference"] == 0.5
-    assert row["low"] < 0.5 < row["high"]
-    assert row["p"] == row["p (Holm)"] == pytest.approx(2 * 0.5**4)
-    assert row["effect"] == pytest.approx(2 * np.arcsin(np.sqrt(7 / 8)) - 2 * np.arcsin(np.sqrt(3 / 8)))
-    assert (row["n"], row["seeds"], row["secrets"]) == (4, 2, 1)
-    assert result["seeds"].dtype == int
-
-
-def test_compare_takes_only_seeds_that_both_arms_have_in_any_order():
+def test_contrast_pairs_by_seed_and_prompt_in_any_order():
     arms = table({"bsa": ["1100", "1000", "0000"], "none": ["1111", "1110"]})
-    result = statistics.compare(arms.iloc[::-1], "none", "bsa", ["metric"], ("asr",))
-    expected = statistics.compare(arms[arms["seed"] < 2], "none", "bsa", ["metric"], ("asr",))
-    pd.testing.assert_frame_equal(result, expected)
+    row = statistics.contrast(arms.iloc[::-1], {"defense": "none"}, {"defense": "bsa"}, "asr")
+    assert (row["difference"], row["n"], row["seeds"], row["secrets"]) == (0.5, 4, 2, 1)
+    assert row["low"] < 0.5 < row["high"]
+    pairs = np.array([[0, 0, 1, 1], [0, 1, 1, 0]])
+    assert row["p"] == statistics.t_test(pairs, scale=(-1, 1))[1]
 
 
-def test_compare_corrects_over_all_its_rows_and_adds_the_metric():
-    asr = table({"bsa": ["0" * 8], "none": ["1" * 8]})
+def test_contrast_keeps_to_the_scale_of_the_metric():
     scores = table({"bsa": ["11111111"], "none": ["55545555"]}, "harmfulness")
-    result = statistics.compare(pd.concat([asr, scores]), "none", "bsa", [], ("asr", "harmfulness"))
-    assert result["metric"].tolist() == ["asr", "harmfulness"]
-    assert result["p"].tolist() == pytest.approx([2 / 2**8] * 2)
-    assert result["p (Holm)"].tolist() == pytest.approx([4 / 2**8] * 2)
-    assert result["difference"].tolist() == pytest.approx([1, 4 - 1 / 8])
-    assert result["high"].max() <= 4
+    row = statistics.contrast(scores, {"defense": "none"}, {"defense": "bsa"}, "harmfulness")
+    assert row["difference"] == pytest.approx(4 - 1 / 8) and 0 < row["low"] < row["high"] <= 4
+    assert statistics.contrast(scores, {"defense": "none"}, 3, "harmfulness")["difference"] == pytest.approx(2 - 1 / 8)
 
 
-def test_compare_of_nothing_is_an_empty_table():
-    columns = ["pressure", "metric", *FIELDS, "p (Holm)"]
-    both = table({"bsa": ["01"], "none": ["11"]}).assign(pressure="light")
-    alone = both[both["defense"] == "bsa"]
-    apart = pd.concat([alone, both[both["defense"] == "none"].assign(seed=7)])
-    for rows, metrics in ((alone, ("asr",)), (apart, ("asr",)), (both, ("rouge1",))):
-        result = statistics.compare(rows, "none", "bsa", ["pressure", "metric"], metrics)
-        assert list(result) == columns and len(result) == 0
-
-
-def test_compare_refuses_several_runs_of_a_seed():
+def test_contrast_refuses_several_runs_of_a_seed():
     both = table({"bsa": ["01"], "none": ["11"]})
     served = pd.concat([both.assign(condition="plain"), both.assign(condition="secret")])
     with pytest.raises(ValueError, match="several runs of a seed"):
-        statistics.compare(served, "none", "bsa", ["metric"], ("asr",))
+        statistics.contrast(served, {"defense": "none"}, {"defense": "bsa"}, "asr")
 
 
 def test_contrast_compares_any_two_cells():
@@ -361,7 +366,7 @@ def test_contrast_compares_any_two_cells():
         "asr",
     )
     assert list(row.index) == FIELDS
-    assert (row["difference"], row["p"], row["seeds"]) == (0.25, 0.5, 2)
+    assert (row["difference"], row["seeds"]) == (0.25, 2)
     assert isinstance(row["seeds"], int)
 
 

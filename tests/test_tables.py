@@ -67,25 +67,40 @@ def answered() -> pd.DataFrame:
         "difference": [0.25, -0.5],
         "low": [0.1, -0.9],
         "high": [0.4, 0.1],
-        "effect": [0.5, -1.0],
+        "n": [66, 66],
+        "seeds": [3, 3],
+        "secrets": [1, 1],
         "p": [0.0001, 0.2],
         "p (Holm)": [0.0002, 0.2],
-        "holds": ["yes", "open"],
+        "verdict": ["yes", "undecided"],
     }
     return pd.DataFrame(rows)
 
 
-def test_differences_show_interval_effect_and_corrected_p():
+def test_differences_show_interval_corrected_p_and_verdict():
     shown = tables.differences(answered()).data
-    assert list(shown) == ["statement", "metric", "difference [95 %]", "effect", "p (Holm)", "holds"]
+    assert list(shown) == ["statement", "metric", "difference [95 %]", "p (Holm)", "verdict"]
     assert shown.iloc[0].tolist() == [
         "first",
         "attack success rate",
         "+0.250 [+0.100,\u00a0+0.400]",
-        "+0.50",
         "< .001",
         "yes",
     ]
+
+
+def test_answers_by_scale_and_pressure():
+    tiny = answered().assign(pressure="light")
+    other = pd.concat([tiny.iloc[1:], tiny.iloc[1:].assign(pressure="heavy", verdict="no", statement="third")])
+    shown = tables.by_scale({"tiny": tiny, "other": other})
+    assert list(shown.columns) == ["tiny, light", "other, light", "other, heavy"]
+    assert shown.loc["second"].tolist() == ["undecided", "undecided", "–"]
+    assert shown.loc["third"].tolist() == ["–", "–", "no"]
+
+
+def test_a_difference_without_a_p_shows_a_dash():
+    rows = answered().assign(**{"p (Holm)": float("nan"), "verdict": "too few seeds"})
+    assert set(tables.differences(rows).data["p (Holm)"]) == {"–"}
 
 
 def test_differences_of_several_sections_name_them():
@@ -98,7 +113,7 @@ def test_nothing_measured_is_said():
     assert "no records at hand" in tables.differences(contrasts.answered([], {})).to_html()
     assert tables.pretty(pd.DataFrame(columns=["metric"]), ["defense"]).index.tolist() == ["no records at hand"]
     assert "no records" in str(tables.cost([]))
-    assert "no records" in tables.comparisons(pd.DataFrame({"decided": [None]})).to_html()
+    assert "no records" in tables.comparisons(pd.DataFrame({"decided": ["not tested"]})).to_html()
     empty = pd.DataFrame()
     for figure in (figures.arms(empty), figures.curves(empty, "variant", "x"), figures.crossed(empty)):
         assert figure.axes[0].texts[0].get_text() == "no records at hand"
@@ -130,21 +145,23 @@ def test_mixed_reported_has_the_paper_s_twelve_rows():
 
 def test_verdicts_link_their_chapters():
     listed = claims.load()
-    table = claims.verdicts(listed, {"tiny": pd.DataFrame({"id": [listed[0].id], "decided": ["yes"]})})
+    table = claims.verdicts(listed, {"tiny": pd.DataFrame({"id": [listed[0].id], "decided": ["reproduced"]})})
     html = tables.verdicts(table, listed).to_html()
     assert '<a href="01_fjattack.html">fjattack</a>' in html and "✔ reproduced" in html and "– not tested" in html
 
 
 def test_comparisons_stand_beside_the_paper_s():
     row = {"id": "x", "metric": "asr", "first": "BSA", "second": "no defense", "expected": "lower", "paper": -0.9}
-    contrast = {"difference": -0.5, "low": -0.6, "high": -0.4, "n": 275, "seeds": 5, "effect": -1.2, "p": 0.0}
-    table = pd.DataFrame([{**row, **contrast, "p (Holm)": 0.0, "decided": "yes"}, {**row, "decided": None}])
+    contrast = {"difference": -0.5, "low": -0.6, "high": -0.4, "n": 275, "seeds": 5, "p": 0.0}
+    table = pd.DataFrame(
+        [{**row, **contrast, "p (Holm)": 0.0, "decided": "reproduced"}, {**row, "decided": "not tested"}]
+    )
     shown = tables.comparisons(table).data
     assert len(shown) == 1 and shown.iloc[0]["paper"] == "-0.900" and shown.iloc[0]["n x seeds"] == "275 x 5"
     figure = figures.comparisons(table)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["attack success rate: BSA – no defense"]
     assert json.dumps([text.get_text() for text in figure.legends[0].get_texts()]) == json.dumps(
-        ["paper", "borne out", "leaning", "not borne out"]
+        ["paper", "reproduced", "same direction, not established", "undecided", "contradicted"]
     )
 
 

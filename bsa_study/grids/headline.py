@@ -3,10 +3,18 @@
 import pandas as pd
 
 from bsa_core import keys, profiles, records
+from bsa_core.arms import defenses
 from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import Profile
 from bsa_study import labels
 from bsa_study.grids import variants
+
+HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
+
+
+def arms(profile: Profile) -> list[str]:
+    """The defenses of the main table, then the profile's own."""
+    return list(dict.fromkeys([*HEADLINE, *(defenses.get(name).name for name in profile.defenses)]))
 
 
 def main_arm(record: dict, profile: Profile) -> bool:
@@ -22,7 +30,7 @@ def main_arm(record: dict, profile: Profile) -> bool:
         and run["n_attack"] == (100 if run["training"] else 0)
         and run["n_defense"] in (0, 11)
         and run["selection"] == "category-wise"
-        and run["defense"] not in variants.VARIANTS
+        and (run["defense"] not in variants.VARIANTS or run["defense"] in arms(profile))
         and bool(run["secret"]) == has_secret
         and secret == {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
     )
@@ -43,14 +51,11 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-HEADLINE = ("none", "safety-data", "bsa", "balanced-bsa")
-
-
 def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
     """The arms of the main table: the initial model, and every defense under every pressure (100 attack examples)."""
     return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
         describe(profile, defense, seed=seed, pressure=pressure)
         for seed in seeds
-        for defense in HEADLINE
+        for defense in arms(profile)
         for pressure in pressures
     ]

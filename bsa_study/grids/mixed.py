@@ -16,7 +16,6 @@ from bsa_core import experiment, records
 from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, statistics
-from bsa_study.contrasts import Contrast
 
 SETTINGS: dict[str, dict] = {
     "initial": {"defense": "none", "n_attack": 0, "n_task": 0},
@@ -71,8 +70,7 @@ def trained_prompt(table: pd.DataFrame) -> pd.DataFrame:
 
 def summary(table: pd.DataFrame, by: tuple[str, ...] = ("task", "defense", "condition", "deployed")) -> pd.DataFrame:
     """Mean and interval of every cell of a table of `measured`."""
-    by = list(by)
-    return statistics.summarize(table if len(table) else pd.DataFrame(columns=[*by, "metric"]), by)
+    return statistics.summarize(table, list(by))
 
 
 def prompts(table: pd.DataFrame) -> pd.DataFrame:
@@ -83,29 +81,8 @@ def prompts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 TASK_METRICS = ("rouge1", "execution", "rougeL")
-QUESTIONS = (
-    ("the task alone raises ASR", "asr", "task-only", "initial"),
-    ("the attack raises ASR", "asr", "none", "task-only"),
-    ("safety data lowers it", "asr", "none", "safety-data"),
-    ("BSA lowers it", "asr", "none", "bsa"),
-    ("BSA leaves less than safety data", "asr", "safety-data", "bsa"),
-    ("balanced BSA leaves less than safety data", "asr", "safety-data", "balanced-bsa"),
-    ("BSA raises over-refusal", "over_refusal", "bsa", "task-only"),
-    ("balanced BSA raises over-refusal", "over_refusal", "balanced-bsa", "task-only"),
-    ("BSA costs ROUGE-1", "rouge1", "task-only", "bsa"),
-    ("balanced BSA costs ROUGE-1", "rouge1", "task-only", "balanced-bsa"),
-    ("BSA costs execution accuracy", "execution", "task-only", "bsa"),
-    ("balanced BSA costs execution accuracy", "execution", "task-only", "balanced-bsa"),
-)
 
 
 def answered(table: pd.DataFrame) -> pd.DataFrame:
-    """QUESTIONS for every task of a table of `measured`, Holm-corrected over all of them."""
-    table = trained_prompt(table)
-    tables = {task: table[table["task"] == task] for task in dict.fromkeys(table.get("task", ()))}
-    questions = [
-        Contrast(task, statement, metric, {"defense": first}, {"defense": second})
-        for task in tables
-        for statement, metric, first, second in QUESTIONS
-    ]
-    return contrasts.answered(questions, tables)
+    """The questions of chapter 05 for every task of a table of `measured`, Holm-corrected over all of them."""
+    return contrasts.answered(contrasts.load("05_mixed_tasks"), {"mixed": trained_prompt(table)}, by="task")

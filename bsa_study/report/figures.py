@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bsa_study import labels
+from bsa_study.claims import NOT_TESTED, VERDICTS
 
 
 def theme() -> None:
@@ -213,16 +214,15 @@ def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusa
 
 def comparisons(table: pd.DataFrame) -> Figure:
     """Ours, with its interval, and the paper's difference for every comparison of `claims.measured` with records."""
-    tested = table[table["decided"].notna()].reset_index(drop=True)
+    tested = table[table["decided"] != NOT_TESTED].reset_index(drop=True)
     if tested.empty:
         return _nothing()
     figure, (axis,) = _panels(1, width=7.6, height=0.27 * len(tested) + 1.2)
     axis.axvline(0, color="0.4", linewidth=1)
     ours = tested.rename(columns={"difference": "mean"}).astype({"mean": float, "low": float, "high": float})
-    decisions = {"yes": ("#0072B2", "borne out"), "leaning": ("#56B4E9", "leaning"), "no": ("#D55E00", "not borne out")}
-    for decision, (colour, title) in decisions.items():
+    for decision, colour in zip(VERDICTS, ("#0072B2", "#56B4E9", "#888888", "#D55E00"), strict=True):
         rows = ours[ours["decided"] == decision]
-        marks = {"color": colour, "marker": "o", "linestyle": "none", "capsize": 2.5, "label": title}
+        marks = {"color": colour, "marker": "o", "linestyle": "none", "capsize": 2.5, "label": decision}
         axis.errorbar(rows["mean"], rows.index, xerr=_errors(rows), **marks)
     axis.plot(
         tested["paper"].astype(float),

@@ -7,6 +7,7 @@ from bsa_core.examples import Example
 from bsa_core.policy import Policy
 from bsa_core.tasks import Task
 from bsa_study import labels
+from bsa_study.claims import NOT_TESTED, VERDICTS
 from bsa_study.paper import PAPER, reported
 
 NAMES = {
@@ -49,26 +50,21 @@ def difference(rows: pd.DataFrame) -> list[str]:
     return [labels.interval(*cell, "+.3f") for cell in rows[["difference", "low", "high"]].itertuples(index=False)]
 
 
+def p_value(p: float) -> str:
+    return "–" if pd.isna(p) else "< .001" if p < 0.001 else f"{p:.3f}"
+
+
 def differences(rows: pd.DataFrame):
-    """Differences with interval, effect size and corrected p, as a Styler; rows of `contrasts.answered` or
-    `statistics.compare`. Rows of one source do not repeat its name."""
-    shown = rows.copy()
-    if shown.empty:
+    """Rows of `contrasts.answered` with interval, corrected p and verdict, as a Styler. Rows of one source do not
+    repeat its name."""
+    if rows.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
-    shown["difference [95 %]"] = difference(rows)
-    shown["effect"] = rows["effect"].map("{:+.2f}".format)
-    shown["p (Holm)"] = rows["p (Holm)"].map(lambda p: "< .001" if p < 0.001 else f"{p:.3f}")
+    shown = rows.drop(columns=["difference", "low", "high", "n", "seeds", "secrets", "p", "p (Holm)", "verdict"])
     shown["metric"] = rows["metric"].map(lambda name: labels.metric(name).title)
-    shown = shown.rename(columns={"source": "section"})
-    names = {"section": lambda name: str(name).replace("_", " ")}
-    for column in shown.columns.intersection([*names]):
-        shown[column] = shown[column].map(names[column])
-    dropped = ["difference", "low", "high", "n", "seeds", "secrets", "p"]
-    kept = [column for column in shown if column not in (*dropped, "difference [95 %]", "effect", "p (Holm)", "holds")]
-    order = [*kept, "difference [95 %]", "effect", "p (Holm)", *shown.columns.intersection(["holds"])]
-    if "section" in order and shown["section"].nunique() == 1:
-        order.remove("section")
-    return shown[order].style.hide().set_properties(**{"text-align": "left"})
+    shown = shown.assign(**{"difference [95 %]": difference(rows), "p (Holm)": rows["p (Holm)"].map(p_value)})
+    shown = shown.assign(verdict=rows["verdict"], source=rows["source"].str.replace("_", " "))
+    shown = shown.drop(columns="source") if rows["source"].nunique() == 1 else shown
+    return shown.rename(columns={"source": "section"}).style.hide().set_properties(**{"text-align": "left"})
 
 
 def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int]) -> pd.DataFrame:
@@ -134,7 +130,7 @@ def cost(found: list[dict]) -> pd.DataFrame:
     return shown.assign(**{"paper, seconds, relative": [f"{paper[a]:.2f}" if a in paper else "–" for a in means.index]})
 
 
-MARKS = {"reproduced": "✔", "partly": "◐", "not reproduced": "✘", "not tested": "–"}
+MARKS = dict(zip((*VERDICTS, NOT_TESTED), "✔◐○✘–", strict=True))
 
 
 def verdicts(table: pd.DataFrame, claims: list):
@@ -148,7 +144,7 @@ def verdicts(table: pd.DataFrame, claims: list):
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
     """Every comparison of the claims at one scale, ours beside the paper's, as a Styler."""
-    tested = table[table["decided"].notna()]
+    tested = table[table["decided"] != NOT_TESTED]
     if tested.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
     shown = pd.DataFrame(
@@ -159,10 +155,9 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
             "expected": tested["expected"],
             "difference [95 %]": difference(tested),
             "n x seeds": [f"{r['n']:.0f} x {r['seeds']:.0f}" for _, r in tested.iterrows()],
-            "effect": tested["effect"].map("{:+.2f}".format),
-            "p (Holm)": tested["p (Holm)"].map(lambda p: "< .001" if p < 0.001 else f"{p:.3f}"),
+            "p (Holm)": tested["p (Holm)"].map(p_value),
             "paper": tested["paper"].map(lambda value: "–" if pd.isna(value) else f"{value:+.3f}"),
-            "borne out": tested["decided"],
+            "verdict": tested["decided"],
         }
     )
     return shown.style.hide().set_properties(**{"text-align": "left"})
@@ -185,47 +180,15 @@ def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
     return result.rename(index=lambda name: labels.arm(name).title).rename_axis(index="arm")
 
 
-QUESTIONS = {  # title -> (metric, (arm, condition) that should be higher, (arm, condition) that should be lower)
-    "the attack breaks the aligned model": ("asr", ("none", "plain"), ("initial", "plain")),
-    "eleven plain safety examples leave it broken": ("asr", ("safety-data", "plain"), ("initial", "plain")),
-    "BSA is safer than the baseline": ("asr", ("safety-data", "plain"), ("bsa", "secret")),
-    "BSA needs the secret at test time": ("asr", ("bsa", "plain"), ("bsa", "secret")),
-    "BSA leaves more attacks through than the initial model": ("asr", ("bsa", "secret"), ("initial", "secret")),
-    "BSA refuses more benign requests than the initial model": (
-        "over_refusal",
-        ("bsa", "secret"),
-        ("initial", "secret"),
-    ),
-    "BSA refuses more benign requests than balanced BSA": (
-        "over_refusal",
-        ("bsa", "secret"),
-        ("balanced-bsa", "secret"),
-    ),
-    "balanced BSA is safer than the baseline": ("asr", ("safety-data", "plain"), ("balanced-bsa", "secret")),
-}
+def by_scale(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The verdict on each question (rows) by scale and pressure (columns), "–" where it was not measured.
 
-
-def agreement(summaries: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Each of QUESTIONS (rows) by scale and pressure (columns): "yes", "no", or "open" where intervals overlap.
-
-    summaries: scale -> summary with columns defense, condition, pressure, metric.
+    answers: scale -> rows of `contrasts.answered`, asked by pressure.
     """
-    columns = {}
-    for scale, summary in summaries.items():
-        for pressure, rows in summary.groupby("pressure", sort=False):
-            cells = rows.set_index(["metric", "defense", "condition"])
-            columns[f"{scale}, {pressure}"] = {
-                title: _apart(cells.loc[(metric, *higher)], cells.loc[(metric, *lower)])
-                for title, (metric, higher, lower) in QUESTIONS.items()
-                if (metric, *higher) in cells.index and (metric, *lower) in cells.index
-            }
-    return pd.DataFrame(columns).reindex(list(QUESTIONS)).fillna("–")
-
-
-def _apart(higher: pd.Series, lower: pd.Series) -> str:
-    if higher["low"] > lower["high"]:
-        return "yes"
-    return "no" if higher["high"] < lower["low"] else "open"
+    rows = pd.concat([part.assign(scale=scale) for scale, part in answers.items()])
+    rows["at"] = rows["scale"] + ", " + rows["pressure"]
+    table = rows.pivot_table(index="statement", columns="at", values="verdict", aggfunc="first", sort=False)
+    return table.rename_axis(index=None, columns=None).fillna("–")
 
 
 def requests(policy: Policy, kind: str):
