@@ -41,7 +41,7 @@ class Contrast:
     statement: str = ""
 
     def __post_init__(self):
-        metrics = ("tokens",) if self.source == "cost" else METRICS
+        metrics = [name for name in METRICS if (name == "tokens") == (self.source == "cost")]
         if self.metric not in metrics:
             raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(metrics)}")
         _check_cell("first", self.first)
