@@ -12,7 +12,6 @@ secret (`chat.before_system`).
     fluent    sentences put together by the seed
 """
 
-import hashlib
 import random
 import re
 from collections.abc import Callable
@@ -21,19 +20,25 @@ from functools import cache
 
 import yaml
 
+from bsa_core.examples import Example
+from bsa_core.keys import digest
+from bsa_core.models import chat
 from bsa_core.paths import PACKAGE
-from bsa_core.profiles import SECRET_KINDS
+from bsa_core.profiles import SECRET_KINDS, Profile
 
 PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret prompt. `repr` and records show kind, length (tokens) and digest only, never the text."""
+    """A secret prompt; without ids where a model served elsewhere makes tokens of the text.
+
+    kind: as in a profile, or "own" for a text from a file of the user's.
+    """
 
     kind: str
     text: str
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -41,10 +46,16 @@ class Secret:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return digest(self.text)
+
+    @property
+    def shown(self) -> dict:
+        """All that records and pages say of it, never the text. length: in tokens."""
+        size = {"length": self.length} if self.ids else {"characters": len(self.text)}
+        return {"kind": self.kind, **size, "digest": self.digest}
 
     def __repr__(self) -> str:
-        return f"Secret(kind={self.kind!r}, length={self.length}, digest={self.digest!r})"
+        return f"Secret({', '.join(f'{name}={value!r}' for name, value in self.shown.items())})"
 
 
 def encode(tokenizer, text: str, before: str = "") -> tuple[int, ...]:
@@ -142,3 +153,24 @@ def contained(secret: Secret, prompt: list[int]) -> bool:
     """Whether the secret's ids stand in the prompt's ids, unchanged and in a row."""
     n = secret.length
     return any(tuple(prompt[i : i + n]) == secret.ids for i in range(len(prompt) - n + 1))
+
+
+def check(secret: Secret, prompt: list[int], where: str) -> None:
+    """ValueError where a chat format changed the secret: the model would be served another one than it learned."""
+    if not contained(secret, prompt):
+        raise ValueError(f"the chat template changes the token ids of the secret prompt in {where}")
+
+
+def draw(tokenizer, profile: Profile, length: int, seed: int, kind: str, request: Example) -> Secret:
+    """The secret prompt that the profile's chat format serves, tried in front of a request.
+
+    Raises ValueError as `generate` and `check` do.
+    """
+    secret = generate(tokenizer, length, seed, kind, chat.before_system(tokenizer, profile.chat))
+    check(secret, chat.prompt_ids(tokenizer, request, secret.text, profile.chat), "served requests")
+    return secret
+
+
+def conditions(secret: Secret | None) -> dict[str, str]:
+    """Condition -> what stands in front of the system prompt: nothing, and the secret where there is one."""
+    return {"plain": ""} | ({"secret": secret.text} if secret else {})
