@@ -14,29 +14,28 @@ class RecordError(OSError):
 
 @contextmanager
 def _building(path: Path, variable: str) -> Iterator[Path]:
-    """An empty folder beside `path`, gone afterwards; RecordError names what cannot be written, and the fix."""
+    """Where to build what becomes `path`: a place beside it, cleared afterwards."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as building:
-            yield Path(building)
+        with TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as folder:
+            yield Path(folder) / "made"
     except OSError as error:
         place = f" or set {variable} to another folder" if variable else ""
-        raise RecordError(
-            error.errno, f"cannot write {path} ({error.strerror or error}); free some space{place}"
-        ) from error
+        said = f"cannot write {path} ({error.strerror or error}); free some space{place}"
+        raise RecordError(error.errno, said) from error
 
 
 def write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> None:
-    """The file is there whole or not at all, readable to its owner only.
+    """The file is there whole or not at all, readable to its owner only; RecordError names it and the fix.
 
     variable: the environment variable that sets another folder, for the message.
     """
-    with _building(path, variable) as building:
-        with open(building / path.name, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    with _building(path, variable) as made:
+        with os.fdopen(os.open(made, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(building / path.name, path)
+        os.replace(made, path)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -48,14 +47,13 @@ def write_json(path: Path, content: dict) -> None:
 def whole_folder(path: Path, variable: str = "") -> Iterator[Path]:
     """An empty folder to build in, which becomes `path` when the block ends without an error.
 
-    Where `path` is there already, the files that were built take the places of those of the same name.
+    Where `path` is there already, what was built takes the places of the files of the same name.
     """
-    with _building(path, variable) as building:
-        made = building / "made"
+    with _building(path, variable) as made:
         made.mkdir()
         yield made
-        if path.is_dir():
-            for file in made.iterdir():
-                os.replace(file, path / file.name)
-        else:
+        if not path.is_dir():
             os.replace(made, path)
+            return
+        for file in made.iterdir():
+            os.replace(file, path / file.name)

