@@ -437,7 +437,8 @@ def test_no_disk_space_for_the_record(results, monkeypatch):
 
 def test_an_example_longer_than_the_context_stops_the_run(results):
     profile = small(training=Training(max_tokens=40))
-    with pytest.raises(ValueError, match=r"training example '.*' has \d+ tokens, more than training\.max_tokens = 40"):
+    message = r"^training row 1 .kind .\w+.. has \d+ tokens, more than training\.max_tokens = 40"
+    with pytest.raises(ValueError, match=message):
         execute([bsa(profile)], profile)
     assert contents(results) == set()
 

@@ -141,7 +141,10 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
             if sources.of(profile.model).pinned:
                 return execute(runs, profile, keep)
     started, finished = time.perf_counter(), 0
-    waiting, busy = deque(_groups(missing)), 0
+    groups: dict[Run, list[Run]] = {}
+    for run in missing:
+        groups.setdefault(_shared_training(run), []).append(run)
+    waiting, busy = deque(groups.values()), 0
     while waiting:
         group = waiting.popleft()
         lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
@@ -177,19 +180,12 @@ def _work(run: Run, rows: Rows) -> tuple:
     return run.training, len(rows.training), conditions * requests
 
 
-def _groups(runs: list[Run]) -> list[list[Run]]:
-    groups: dict[Run, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_shared_training(run), []).append(run)
-    return list(groups.values())
-
-
 def _line(record: dict) -> str:
-    conditions = record["metrics"].items()
-    return f"{record['run']['profile']} {record['label']}: " + "; ".join(
-        f"{condition} ASR {m['asr']['value']:.3f}, over-refusal {m['over_refusal']['value']:.3f}"
-        for condition, m in conditions
-    )
+    said = [
+        f"{condition} ASR {of['asr']['value']:.3f}, over-refusal {of['over_refusal']['value']:.3f}"
+        for condition, of in record["metrics"].items()
+    ]
+    return f"{record['run']['profile']} {record['label']}: {'; '.join(said)}"
 
 
 def _compute(
@@ -215,14 +211,12 @@ def _compute(
                 yield (run, *_evaluated(run, rows[run], loaded, profile, of, secret, None))
             keep(run, loaded, secret)
         return
-    training = evaluate.answered(loaded, profile, rows[first].training)
-    encoded = [
-        chat.encode(loaded.tokenizer, row, secret.text if secret else "", profile.chat, first.training.max_tokens)
-        for row in training
-    ]
-    for number, (row, ids) in enumerate(zip(training, encoded, strict=True), start=1):
+    training, encoded = evaluate.answered(loaded, profile, rows[first].training), []
+    for number, row in enumerate(training, start=1):
+        where, text = f"training row {number} (kind {row.kind!r})", secret.text if secret else ""
+        encoded.append(chat.encode(loaded.tokenizer, row, text, profile.chat, first.training.max_tokens, where))
         if row.secret:
-            secret_prompt.check(secret, ids.ids, f"training row {number}")
+            secret_prompt.check(secret, encoded[-1].ids, where)
     adapted = finetune.trainable(loaded.model, first.training, first.seed)
     try:
         for progress in finetune.finetune(adapted, encoded, longest.training, first.seed):
@@ -237,11 +231,6 @@ def _compute(
         finetune.discard(adapted)
 
 
-def _cut(run: Run, progress) -> bool:
-    """Whether memory was too short for the rows that the profile sends through the model at once."""
-    return progress.micro_batch_size < run.training.micro_batch_size
-
-
 def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, secret, progress) -> tuple[dict, list]:
     """The record of a run, without its key, and the answers it rests on."""
     from bsa_core.engine import evaluate
@@ -254,6 +243,8 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
         known[condition] = evaluate.knowledge(loaded, profile, of.policy, text)
         if run.task:
             said[condition] += evaluate.answers(loaded, profile, rows.task, text, run.task.max_new_tokens)
+    # memory was too short for the rows that the profile sends through the model at once
+    fewer = progress and progress.micro_batch_size < run.training.micro_batch_size
     outcome, answers = assembly.assemble(run, rows, of, said, secret, known)
     record = {
         "run": content(run),
@@ -267,7 +258,7 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
             "train_seconds": progress.seconds if progress else 0.0,
             "evaluate_seconds": time.perf_counter() - started,
             "peak_memory_mb": provenance.peak_memory_mb(),
-            **({"micro_batch_size": progress.micro_batch_size} if progress and _cut(run, progress) else {}),
+            **({"micro_batch_size": progress.micro_batch_size} if fewer else {}),
         },
         "environment": provenance.provenance(str(loaded.model.device), profile.compute.dtype, profile.compute.threads),
     }

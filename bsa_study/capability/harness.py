@@ -96,13 +96,11 @@ class Served(LM):
         left = {prompt: iter(of_prompt) for prompt, of_prompt in zip(options, scores, strict=True)}
         return [(next(left[request.args[0]]), False) for request in requests]
 
-    def loglikelihood_rolling(self, requests: list) -> list[float]:
+    def generate_until(self, requests: list) -> list:
         """Never asked: `load` takes multiple-choice tasks only."""
-        raise ValueError("the likelihood of a running text is no multiple-choice question; expected one")
+        raise ValueError("neither running texts nor free answers are multiple-choice questions; expected those")
 
-    def generate_until(self, requests: list) -> list[str]:
-        """Never asked: `load` takes multiple-choice tasks only."""
-        raise ValueError("a free answer is no multiple-choice question; expected one")
+    loglikelihood_rolling = generate_until
 
 
 @cache
@@ -139,12 +137,8 @@ def _load(benchmark: Benchmark, content: str) -> dict:
     for title, task in sorted(tasks.items()):
         config = task.config
         scored = [metric["metric"] for metric in config.metric_list or ()]
-        if (
-            config.output_type != "multiple_choice"
-            or config.gen_prefix
-            or config.process_results
-            or "acc" not in scored
-        ):
+        plain = config.output_type == "multiple_choice" and not (config.gen_prefix or config.process_results)
+        if not plain or "acc" not in scored:
             raise ValueError(f"utility.task {title!r} is no plain multiple-choice task scored by acc; expected one")
         if config.num_fewshot == 0 and benchmark.shots:  # the harness would keep to the task's without a word
             raise ValueError(f"utility.shots is {benchmark.shots}, but the task {title} fixes 0; write that")

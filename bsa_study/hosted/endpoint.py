@@ -27,14 +27,6 @@ class Malformed(Exception):
     """What came back is not a chat completion."""
 
 
-def _openai():
-    try:
-        import openai
-    except ImportError:
-        raise EndpointError("the openai client is not installed: .venv/bin/pip install -e '.[judge]'") from None
-    return openai
-
-
 class Endpoint:
     """A model behind an endpoint, asked at temperature 0.
 
@@ -53,7 +45,11 @@ class Endpoint:
         backoff: float = 1.0,
         workers: int = 4,
     ):
-        self.openai = _openai()
+        try:
+            import openai
+        except ImportError:
+            raise EndpointError("the openai client is not installed: .venv/bin/pip install -e '.[judge]'") from None
+        self.openai = openai
         if not os.environ.get("OPENAI_API_KEY"):
             raise EndpointError("OPENAI_API_KEY is not set; export your key (any text for a server that asks for none)")
         self.client = self.openai.OpenAI(max_retries=0, timeout=timeout)

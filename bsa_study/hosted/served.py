@@ -121,9 +121,7 @@ def execute(planned: Evaluation) -> dict:
 
 def _label(run: Run) -> str:
     """As a run's, without the epochs: the service decides or is told about them."""
-    if run.training is None:
-        return f"initial-seed{run.seed}"
-    return f"{run.defense}-a{run.n_attack}-d{run.n_defense}-seed{run.seed}"
+    return run.label if run.training is None else run.label.replace(f"-e{run.training.epochs}-", "-")
 
 
 def _described(planned: Evaluation) -> dict:

@@ -1,5 +1,7 @@
 """Served models beside the paper's GPT-3.5-Turbo: for figures, and as tables for people."""
 
+from dataclasses import asdict
+
 import pandas as pd
 
 from bsa_core import records
@@ -17,20 +19,10 @@ SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean
 
 def exported(files: list[Exported]) -> pd.DataFrame:
     """One row per file. Tokens are estimates, of one epoch and of the longest row."""
-    rows = [
-        {
-            "arm": arm_style(file.arm)[0],
-            "file": file.path.name,
-            "rows": file.rows,
-            "with the secret": file.marked,
-            "tokens, about": file.tokens,
-            "longest row, about": file.longest,
-            "digest": file.digest,
-            "limits": "kept",
-        }
-        for file in files
-    ]
-    return pd.DataFrame(rows).set_index("arm")
+    names = {"marked": "with the secret", "tokens": "tokens, about", "longest": "longest row, about"}
+    rows = [asdict(file) | {"arm": arm_style(file.arm)[0], "file": file.path.name, "limits": "kept"} for file in files]
+    columns = ["arm", "file", "rows", *names, "digest", "limits"]
+    return pd.DataFrame(rows)[columns].rename(columns=names).set_index("arm")
 
 
 def expected(planned: list[Evaluation]) -> pd.DataFrame:
