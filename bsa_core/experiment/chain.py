@@ -141,10 +141,7 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
             if sources.of(profile.model).pinned:
                 return execute(runs, profile, keep)
     started, finished = time.perf_counter(), 0
-    groups: dict[Run, list[Run]] = {}
-    for run in missing:
-        groups.setdefault(_shared_training(run), []).append(run)
-    waiting, busy = deque(groups.values()), 0
+    waiting, busy = deque(_groups(missing)), 0
     while waiting:
         group = waiting.popleft()
         lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
@@ -178,6 +175,13 @@ def _work(run: Run, rows: Rows) -> tuple:
     conditions = 2 if run.secret else 1
     requests = len(rows.restricted) + len(rows.benign) + len(rows.task)
     return run.training, len(rows.training), conditions * requests
+
+
+def _groups(runs: list[Run]) -> list[list[Run]]:
+    groups: dict[Run, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_shared_training(run), []).append(run)
+    return list(groups.values())
 
 
 def _line(record: dict) -> str:
