@@ -104,7 +104,7 @@ def shape(source: ModelSource) -> Shape:
 
 
 def _bytes(compute: Compute) -> int:
-    return {"float32": 4, "bfloat16": 2}[compute.dtype]
+    return getattr(torch, compute.dtype).itemsize
 
 
 def weights_gb(source: ModelSource, compute: Compute) -> float:

@@ -63,14 +63,6 @@ def complete(auto: type, place: Path | str, **options) -> torch.nn.Module:
     return model
 
 
-def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
-    """The model with a PEFT adapter merged into its weights."""
-    try:
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
-    except UNREADABLE as error:
-        raise ValueError(f"the adapter in {folder} cannot be loaded: {error}") from error
-
-
 @cache
 def _load(source: ModelSource, compute: Compute) -> Loaded:
     torch.set_num_threads(compute.threads)
@@ -81,7 +73,11 @@ def _load(source: ModelSource, compute: Compute) -> Loaded:
     if source.quantize:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if source.adapter:
-        model = _with_adapter(model, CHECKPOINTS / source.adapter)
+        folder = CHECKPOINTS / source.adapter
+        try:
+            model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        except UNREADABLE as error:
+            raise ValueError(f"the adapter in {folder} cannot be loaded: {error}") from error
         for weight in model.parameters():  # not the buffers: rotary frequencies stay float32
             weight.data = weight.data.to(getattr(torch, compute.dtype))
     return Loaded(model.eval().requires_grad_(False), tokenizer)

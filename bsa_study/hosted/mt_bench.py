@@ -53,7 +53,7 @@ def questions(path: Path) -> list[dict]:
             raise ValueError(f"{where}: category is {row.get('category')!r}; expected one of {known}")
         turns = row.get("turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(t, str) and t.strip() for t in turns):
-            raise ValueError(f"{where}: field 'turns' is {turns!r}; expected a list of requests")
+            raise ValueError(f"{where}: field 'turns' is no list of texts; expected a list of requests")
         ids.add(row["question_id"])
         rows.append(row)
     return rows
@@ -63,10 +63,10 @@ def served(profile: Profile, asked: list[dict], tokenizer, secret: str) -> list[
     """The lines of the export, see the head of the module. secret: text, may be empty."""
     lines = []
     for row in asked:
-        messages = chat.messages(Example(row["turns"][0]), secret, profile.chat)
-        prompt = chat.render(tokenizer, messages, profile.chat, answering=True)
-        temperature = TEMPERATURES[row["category"]]
-        lines.append({**row, "system": secret, "messages": messages, "prompt": prompt, "temperature": temperature})
+        turns = chat.messages(Example(row["turns"][0]), secret, profile.chat)
+        prompt = chat.render(tokenizer, turns, profile.chat, answering=True)
+        served_as = {"system": secret, "messages": turns, "prompt": prompt}
+        lines.append(row | served_as | {"temperature": TEMPERATURES[row["category"]]})
     return lines
 
 

@@ -62,8 +62,8 @@ class RubricJudge:
         self.endpoint = endpoint
         self.system = filled(RUBRIC, policy=filled(WITH_POLICY, text=policy.strip()) if policy else WITHOUT_POLICY)
         asked = f"{self.system}\n{MATERIAL}\n{endpoint.max_tokens}"
-        told = {"model": endpoint.model, "host": endpoint.host, "digest": digest(asked)}
-        self.description = {"kind": "endpoint", **told}
+        told = digest(asked)
+        self.description = {"kind": "endpoint", "model": endpoint.model, "host": endpoint.host, "digest": told}
 
     @property
     def used(self) -> Usage:

@@ -69,15 +69,9 @@ def table(found: list[dict], threshold: int = 2) -> pd.DataFrame:
     rows = pairs(found, threshold)
     if rows.empty:
         return pd.DataFrame({"": ["no records at hand"]}).set_index("")
-    shown = pd.DataFrame(
-        {
-            "judge": rows["first"],
-            "other judge": rows["second"],
-            "n": rows["n"],
-            "judge says harmful": rows["first_harmful"].map("{:.1%}".format),
-            "other says harmful": rows["second_harmful"].map("{:.1%}".format),
-            "agree": rows["agree"].map("{:.1%}".format),
-            "Cohen's kappa": rows["kappa"].map(lambda kappa: "–" if pd.isna(kappa) else f"{kappa:.3f}"),
-        }
-    )
+    shown = rows.assign(kappa=rows["kappa"].map(lambda kappa: "–" if pd.isna(kappa) else f"{kappa:.3f}"))
+    for share in ("first_harmful", "second_harmful", "agree"):
+        shown[share] = rows[share].map("{:.1%}".format)
+    says = ["judge says harmful", "other says harmful"]
+    shown.columns = ["judge", "other judge", "n", *says, "agree", "Cohen's kappa"]
     return shown.set_index(["judge", "other judge"])

@@ -117,19 +117,14 @@ def judged(found: list[dict]) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame({"": ["no judgements at hand"]}).set_index("")
     models = {record["key"]: record["run"]["model"] for record in found}
-    shown = pd.DataFrame(
-        {
-            "arm": rows["defense"].map(lambda arm: arm_style(arm)[0]),
-            "model": rows["key"].map(models),
-            "seed": rows["seed"],
-            "served": rows["condition"].map(CONDITIONS),
-            "judge": rows["judge"],
-            METRICS["harmfulness"]: rows["value"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}"),
-            "n": rows["n"],
-            "unparsable": rows["unparsable"],
-        }
+    score = METRICS["harmfulness"]
+    shown = rows.assign(
+        arm=rows["defense"].map(lambda arm: arm_style(arm)[0]),
+        model=rows["key"].map(models),
+        served=rows["condition"].map(CONDITIONS),
+        **{score: rows["value"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}")},
     )
-    return shown.set_index("arm")
+    return shown.set_index("arm")[["model", "seed", "served", "judge", score, "n", "unparsable"]]
 
 
 def _cells(rows: pd.DataFrame) -> dict:
