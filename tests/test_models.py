@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from bsa_study.testbed import training, wordlevel
 
 
 def load(source: ModelSource, dtype: str = "float32") -> loading.Loaded:
-    """Past the cache of `models.load`, so that every test reads its files."""
+    """Past the cache of `loading.load`, so that every test reads its files."""
     return loading._load.__wrapped__(source, Compute(device="cpu", dtype=dtype))
 
 
@@ -205,6 +206,38 @@ def test_one_class_adds_a_source(folder, monkeypatch):
     twin = ModelSource("local", "whatever")
     assert sources.weights_id(twin) == "twin" and type(load(twin).model) is LlamaForCausalLM
     assert len(loading.tokenizer(replace(profiles.load("tiny"), model=twin))) == len(wordlevel.tokenizer())
+
+
+def test_a_gguf_package_is_converted_once(folder, tmp_path, monkeypatch):
+    """The package and transformers' reading of its file are stand-ins; what is kept of them is real."""
+    asked = []
+
+    def assemble(path):
+        asked.append(path)
+        path.write_bytes(b"gguf")
+        return path
+
+    def read(auto, place, **options):
+        made = real[auto](folder)
+        if auto is AutoModelForCausalLM:
+            made.config.quantization_config, made.hf_quantizer = "of the file", "of the file"
+        return made
+
+    package = SimpleNamespace(__name__="some_package", EXPECTED_SHA256="ab" * 32, assemble=assemble)
+    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(sources.importlib, "import_module", lambda name: package)
+    source = ModelSource("gguf", "google/gemma-3-270m")
+    with monkeypatch.context() as patch:
+        real = {auto: auto.from_pretrained for auto in (AutoModelForCausalLM, AutoTokenizer)}
+        for auto in real:
+            patch.setattr(auto, "from_pretrained", classmethod(read))
+        place, _ = sources.of(source).files()
+    assert place == tmp_path / "cache" / f"some_package-{'ab' * 8}" and len(asked) == 1
+    assert not (place / "model.gguf").exists() and list(place.parent.iterdir()) == [place]
+    weights, original = load(source).model.state_dict(), load(local(folder)).model.state_dict()
+    assert all((weights[name] == original[name]).all() for name in original) and len(asked) == 1
+    assert sources.weights_id(source) == f"gguf:{'ab' * 8}" and sources.of(source).pinned
 
 
 def test_the_model_before_alignment_is_there_where_the_model_was_trained_here():

@@ -130,9 +130,18 @@ class Gguf(Folder):
         """Converted once (about a minute, mostly the tokenizer), and kept in the cache folder."""
         folder = CACHE / f"{self.module.__name__}-{self.digest}"
         if not folder.is_dir():
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
             report(f"converting {self.model.name} from its GGUF package, once")
             with whole_folder(folder, "BSA_CACHE") as building:
-                _convert(self.module, building)
+                gguf = self.module.assemble(building / "model.gguf")  # checks the sha256
+                tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=gguf.name)
+                model = AutoModelForCausalLM.from_pretrained(building, dtype=torch.float32, gguf_file=gguf.name)
+                del model.config.quantization_config, model.hf_quantizer  # of the file; these weights are whole
+                gguf.unlink()
+                tokenizer.save_pretrained(building)
+                model.save_pretrained(building)
         return folder, {}
 
 
@@ -181,17 +190,3 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         found.append(error)
         error = error.__cause__ or error.__context__
     return found
-
-
-def _convert(module, folder: Path) -> None:
-    """Write what a GGUF file holds as model and tokenizer of transformers, in plain float32."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    gguf = module.assemble(folder / "model.gguf")  # checks the sha256
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, gguf_file=gguf.name)
-    del model.config.quantization_config, model.hf_quantizer  # of the file
-    gguf.unlink()
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
