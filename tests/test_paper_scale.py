@@ -124,7 +124,8 @@ def done(tmp_path_factory) -> Done:
         "HF_DATASETS_CACHE": str(folder / "datasets"),
     }
     profile = profiles.load(str(path))
-    mixed_runs = f"from bsa_core import experiment, mixed, profiles as p; scale = p.load({str(path)!r}); "
+    mixed_runs = "from bsa_core import experiment, profiles; from bsa_study.grids import mixed; "
+    mixed_runs += f"scale = profiles.load({str(path)!r}); "
     mixed_runs += "experiment.execute(mixed.runs(scale, 'sql', [0]), scale)"
     said = ""
     for words in ([sys.executable, "-c", mixed_runs], command):  # chapter 5 shows what is there
@@ -132,7 +133,7 @@ def done(tmp_path_factory) -> Done:
         assert run.returncode == 0, run.stderr[-6000:]
         said += run.stdout + run.stderr
     files = sorted((folder / "results" / profile.name).glob("*.json"))
-    found = [records.read(file) for file in files if file.parent.name != "utility"]
+    found = [records.read(file) for file in files]
     return Done(folder, profile, found, said)
 
 
