@@ -97,16 +97,13 @@ def _random(tokenizer, length: int, seed: int, before: str) -> tuple[int, ...]:
     if not pool:
         raise ValueError("the tokenizer has no ordinary word pieces to draw a secret prompt from")
     ids: tuple[int, ...] = ()
-    rejected = 0
-    while len(ids) < length:
+    for _ in range(1000 + 101 * length):
         trial = (*ids, rng.choice(pool))
         if encode(tokenizer, _text(tokenizer, trial), before) == trial:
             ids = trial
-        else:
-            rejected += 1
-            if rejected > 1000 + 100 * length:
-                raise ValueError(f"no secret prompt of {length} tokens survives this tokenizer's round trip")
-    return ids
+        if len(ids) == length:
+            return ids
+    raise ValueError(f"no secret prompt of {length} tokens survives this tokenizer's round trip")
 
 
 def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int, ...]:

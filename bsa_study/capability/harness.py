@@ -17,7 +17,8 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from bsa_core import paths
-from bsa_core.arms.secret_prompt import Secret, encode
+from bsa_core.arms import secret_prompt
+from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine.decode import option_scores
 from bsa_core.models import chat
 from bsa_core.models.loading import Loaded
@@ -44,7 +45,6 @@ class Served(LM):
         )
         if not whole.startswith(prompt):
             raise ValueError("the chat template writes a prompt differently when an answer follows it")
-        self._place = len(encode(loaded.tokenizer, chat.before_system(loaded.tokenizer, profile.chat)))
         # what the template writes between prompt and answer, such as Llama-2's space
         self._lead = whole.removeprefix(prompt).partition("ANSWER")[0]
 
@@ -78,8 +78,8 @@ class Served(LM):
                 f"a question takes {len(whole)} tokens with its examples and the secret prompt, and the model "
                 f"{longest}; lower utility.shots or secret.length"
             )
-        if self._secret and tuple(before[self._place :][: self._secret.length]) != self._secret.ids:
-            raise ValueError("the chat template changes the token ids of the secret prompt in a benchmark's prompts")
+        if self._secret:
+            secret_prompt.check(self._secret, before, "a benchmark's prompts")
         return before, whole[len(before) :]
 
     def loglikelihood(self, requests: list) -> list[tuple[float, bool]]:
