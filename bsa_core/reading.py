@@ -1,4 +1,4 @@
-"""Rows of one file, checked one by one: the forms that policies read.
+"""Files that people supply, checked row by row: text, JSON Lines, JSON lists, CSV, and the forms that policies read.
 
     name.jsonl   {"user": ..., "assistant": ..., "category": ..., "subject": ...}
                  {"messages": [{"role": "user", "content": ...}, ...], "category": ..., "subject": ...}
@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from bsa_core import paths
 from bsa_core.examples import Example
 
 FIELDS = ("assistant", "category", "subject", "user")
@@ -24,35 +25,78 @@ ROLES = (("user",), ("user", "assistant"), ("system", "user"), ("system", "user"
 SUFFIXES = (".jsonl", ".csv")
 
 
-def read_text(path: Path) -> str:
-    """The text of a policy file; ValueError with the fix when it is missing, empty or not UTF-8."""
+def read_text(path: Path, what: str = "rows, as .jsonl or .csv") -> str:
+    """The text of a file; ValueError with the fix when it cannot be read, is not UTF-8 or is empty.
+
+    what: what the file holds, for the message.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; the policy needs it, as .jsonl or .csv") from None
+        raise ValueError(f"{path}: no such file; expected {what}") from None
     except IsADirectoryError:
-        raise ValueError(f"{path}: expected a file, found a folder") from None
+        raise ValueError(f"{path}: expected a file with {what}, found a folder") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}, row {line}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
     if not text.strip():
-        raise ValueError(f"{path}: the file is empty; expected one row per line")
+        raise ValueError(f"{path}: the file is empty; expected {what}")
     return text
 
 
-def objects(path: Path) -> Iterator[tuple[str, dict]]:
+def parsed(where: str, text: str):
+    """The content of a JSON text; ValueError that says where it is broken."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text else ""
+        raise ValueError(f"{where}: not valid JSON ({error.msg} at {line}column {error.colno})") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{where}: a number of too many digits, or too many brackets inside each other") from None
+
+
+def objects(path: Path, what: str = "rows, as .jsonl or .csv") -> Iterator[tuple[str, dict]]:
     """Place and content of each row of a JSON Lines file; blank lines are skipped."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # text may hold other line separators
-        if not line.strip():
-            continue
-        where = f"{path}, row {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield where, row
+    for number, line in enumerate(read_text(path, what).split("\n"), start=1):  # text may hold other line separators
+        if line.strip():
+            yield an_object(f"{path}, row {number}", parsed(f"{path}, row {number}", line))
+
+
+def an_object(where: str, row) -> tuple[str, dict]:
+    """Place and content of a row; ValueError when it is no JSON object."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return where, row
+
+
+def listed(path: Path, what: str) -> Iterator[tuple[str, dict]]:
+    """Place and content of each row of a file that is one JSON list of objects."""
+    rows = parsed(str(path), read_text(path, what))
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: expected {what}, found {type(rows).__name__}")
+    if not rows:
+        raise ValueError(f"{path}: the list is empty; expected at least one row")
+    for number, row in enumerate(rows, start=1):
+        yield an_object(f"{path}, row {number}", row)
+
+
+def text_of(where: str, row: dict, field: str, needed: bool = True) -> str:
+    """The text of one field of a row; ValueError, which never quotes it, when it is none, or is needed and blank."""
+    value = row.get(field)
+    if isinstance(value, str) and (value.strip() or not needed):
+        return value
+    found = "blank" if isinstance(value, str) else f"of type {type(value).__name__}" if field in row else "missing"
+    raise ValueError(f"{where}: field {field!r} is {found}; expected {'non-empty ' if needed else ''}text")
+
+
+def folder(field: str, path: str) -> Path:
+    """The folder that a field names, found from wherever the program runs; ValueError when there is none."""
+    found = paths.given(path)
+    if not found.is_dir():
+        raise ValueError(f"{field}: {found} is not a folder")
+    return found
 
 
 def cells(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -122,13 +166,9 @@ def read_rows(path: Path, kind: str, system: str, needs_answer: bool) -> tuple[E
         if "messages" in row:
             given |= turns(where, row, ROLES)
             del given["messages"]
-        for field in ("user", *(["assistant"] if needs_answer else [])):
-            if not isinstance(given.get(field), str) or not given[field].strip():
-                raise ValueError(f"{where}: field {field!r} is {given.get(field)!r}; expected non-empty text")
-        for field, value in given.items():
-            if not isinstance(value, str):
-                raise ValueError(f"{where}: field {field!r} is {value!r}; expected text")
-        rows.append(Example(kind=kind, **given))
+        needed = ("user", "assistant") if needs_answer else ("user",)
+        names = dict.fromkeys((*needed, *given))
+        rows.append(Example(kind=kind, **{name: text_of(where, given, name, name in needed) for name in names}))
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected at least one")
     return tuple(rows)

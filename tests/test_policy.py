@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from bsa_core import policy, refusals
+from bsa_core import policy, reading, refusals
 from bsa_core.examples import digest
 from bsa_core.policy import Policy, Question, guild
 from bsa_study.testbed import training
@@ -342,6 +342,11 @@ def test_not_utf8(folder):
         load(folder)
 
 
+def test_a_file_that_the_system_does_not_open_is_named_with_the_reason(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.jsonl: cannot be read \(File name too long\); expected rows, as"):
+        reading.read_text(tmp_path / f"{'a' * 300}.jsonl")
+
+
 def in_chat(row: dict, system: str = "") -> dict:
     """The same row in the other form of JSON."""
     turns = [("system", system), ("user", row["user"]), ("assistant", row.get("assistant"))]
@@ -399,9 +404,9 @@ def test_a_part_in_two_formats(folder):
         ("user,assistant\n", "no rows below the header"),
         ("user,assistant\nHow?,So.\n\nHow?\n", "row 4: 1 cells; expected 2, as in the header"),
         ("user,assistant\nHow?,So.,no\n", "row 2: 3 cells; expected 2"),
-        ("user,assistant\n ,So.\n", "row 2: field 'user' is ' '; expected non-empty text"),
-        ("user,assistant\n,So.\n", "row 2: field 'user' is ''; expected non-empty text"),
-        ("user,assistant\nHow?,\n", "row 2: field 'assistant' is None; expected non-empty text"),
+        ("user,assistant\n ,So.\n", "row 2: field 'user' is blank; expected non-empty text"),
+        ("user,assistant\n,So.\n", "row 2: field 'user' is blank; expected non-empty text"),
+        ("user,assistant\nHow?,\n", "row 2: field 'assistant' is missing; expected non-empty text"),
         ('user,assistant\n"How?,So.\n', r"row 2: not valid CSV \(unexpected end of data\)"),
         ("", "the file is empty"),
     ],
@@ -431,10 +436,10 @@ BAD_ROWS = [
         "unknown field 'anser'; expected assistant, category",
     ),
     ('{"user": "How?", "assistant": "So.", "kind": "benign"}', "unknown field 'kind'"),
-    ('{"assistant": "So."}', "field 'user' is None; expected non-empty text"),
-    ('{"user": " ", "assistant": "So."}', "field 'user' is ' '; expected non-empty text"),
-    ('{"user": 3, "assistant": "So."}', "field 'user' is 3; expected non-empty text"),
-    ('{"user": "How?", "assistant": "So.", "category": 3}', "field 'category' is 3; expected text"),
+    ('{"assistant": "So."}', "field 'user' is missing; expected non-empty text"),
+    ('{"user": " ", "assistant": "So."}', "field 'user' is blank; expected non-empty text"),
+    ('{"user": 3, "assistant": "So."}', "field 'user' is of type int; expected non-empty text"),
+    ('{"user": "How?", "assistant": "So.", "category": 3}', "field 'category' is of type int; expected text"),
 ]
 
 
@@ -457,7 +462,7 @@ def test_training_rows_need_an_answer(folder, answer):
         with pytest.raises(ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is .*; expected non-empty"):
             load(folder)
         write(folder / f"{name}.jsonl", json.dumps(in_chat({"user": "How?"})))
-        with pytest.raises(ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is None"):
+        with pytest.raises(ValueError, match=rf"{name}\.jsonl, row 1: field 'assistant' is missing"):
             load(folder)
         (folder / f"{name}.jsonl").write_text(original, encoding="utf-8")
 

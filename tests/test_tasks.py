@@ -571,8 +571,10 @@ FILES = ("train1000", "test200")
         (None, "no such file"),
         (b"", "the file is empty; expected a JSON list"),
         (b" \n", "the file is empty"),
-        (b'["\xfc"]', r"not UTF-8 \(byte 2\); save the file as UTF-8"),
-        (b"[{]", r"not valid JSON \(.* in line 1, column 3\)"),
+        (b"[{]", r"not valid JSON \(.* at column 3\)"),
+        (b"[\n{]", r"not valid JSON \(.* at line 2, column 2\)"),
+        (b"[" * 100_000, "a number of too many digits, or too many brackets inside each other"),
+        (b"[" + b"9" * 5000 + b"]", "a number of too many digits, or too many brackets inside each other"),
         (b'{"rows": []}', "expected a JSON list of objects, found dict"),
         (b"3", "expected a JSON list of objects, found int"),
         (b"[]", "the list is empty; expected at least one row"),
@@ -588,6 +590,21 @@ def test_a_bad_file_is_named(folder, part, content, message):
 
 
 @pytest.mark.parametrize("part", FILES)
+def test_a_file_that_is_not_utf8_is_named_with_the_row(folder, part):
+    (folder / f"{part}.json").write_bytes(b'[\n"\xfc"]')
+    with pytest.raises(ValueError, match=rf"{part}\.json, row 2: not UTF-8 \(byte 3\); save the file as UTF-8"):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", FILES)
+def test_a_folder_in_place_of_a_file_is_named(folder, part):
+    (folder / f"{part}.json").unlink()
+    (folder / f"{part}.json").mkdir()
+    with pytest.raises(ValueError, match=rf"{part}\.json: expected a file with a JSON list of objects, found a folder"):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", FILES)
 @pytest.mark.parametrize("row", [["a"], "a", None])
 def test_a_row_that_is_no_object_is_named(folder, part, row):
     path = folder / f"{part}.json"
@@ -597,15 +614,24 @@ def test_a_row_that_is_no_object_is_named(folder, part, row):
 
 
 @pytest.mark.parametrize("part", FILES)
-@pytest.mark.parametrize("value", ["missing", "", " \n", 3, None, ["a"]])
-def test_a_bad_field_is_named_with_its_row(folder, part, value):
+@pytest.mark.parametrize(
+    "value, found",
+    [
+        ("missing", "missing"),
+        ("", "blank"),
+        (" \n", "blank"),
+        (3, "of type int"),
+        (None, "of type NoneType"),
+        (["a"], "of type list"),
+    ],
+)
+def test_a_bad_field_is_named_with_its_row(folder, part, value, found):
     for field in [field for field in ROWS[folder.name][0] if field != "id"]:
         rows = [dict(row) for row in ROWS[folder.name]]
         rows[1][field] = value
-        message = f"field '{field}' is {value!r}; expected non-empty text"
         if value == "missing":
             del rows[1][field]
-            message = f"field '{field}' is missing; expected "
+        message = f"field '{field}' is {found}; expected non-empty text"
         (folder / f"{part}.json").write_text(json.dumps(rows), encoding="utf-8")
         with pytest.raises(ValueError, match=re.escape(f"{part}.json, row 2: {message}")):
             load(folder)

@@ -6,7 +6,7 @@
     restricted   evaluated; "assistant" is the reference answer and may be empty
     benign       the same, evaluated
 
-Each is JSON Lines (attack.jsonl), in the plain or the chat form, or CSV (attack.csv): `bsa_core.policy.readers` has the
+Each is JSON Lines (attack.jsonl), in the plain or the chat form, or CSV (attack.csv): `bsa_core.reading` has the
 forms. Whole files are checked before anything trains, and a message names the file and the row.
 """
 

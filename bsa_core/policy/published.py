@@ -17,7 +17,7 @@ counts are part of the format, because the kinds and categories of rows follow f
 rows is an error. The release does not name the category of a safety example; the 11 are taken to follow the order of
 the categories.
 
-The release has no benign requests. `benign` names a file of the user's own, in any form of `bsa_core.policy.readers`.
+The release has no benign requests. `benign` names a file of the user's own, in any form of `bsa_core.reading`.
 
 Evaluated requests that stand in a training row (7 of the 275 in the release) are counted in every record.
 `drop_leaked: true` leaves them out of the evaluation, not out of training: the attack stays the paper's, and the
