@@ -124,8 +124,7 @@ def done(tmp_path_factory) -> Done:
         "HF_DATASETS_CACHE": str(folder / "datasets"),
     }
     profile = profiles.load(str(path))
-    mixed_runs = "from bsa_core import experiment, profiles; from bsa_study.grids import mixed; "
-    mixed_runs += f"scale = profiles.load({str(path)!r}); "
+    mixed_runs = f"from bsa_core import experiment, mixed, profiles as p; scale = p.load({str(path)!r}); "
     mixed_runs += "experiment.execute(mixed.runs(scale, 'sql', [0]), scale)"
     said = ""
     for words in ([sys.executable, "-c", mixed_runs], command):  # chapter 5 shows what is there
