@@ -107,7 +107,9 @@ def test_braces_of_requests_and_answers_are_left_alone():
     assert filled == "{answer} {0} | {request} | {other}"
 
 
-@pytest.mark.parametrize("content, message", [(None, "no such file"), (b" \n", "is empty"), (b"\xff\xfe\x00", "UTF-8")])
+@pytest.mark.parametrize(
+    "content, message", [(None, "[Nn]o such file"), (b" \n", "is empty"), (b"\xff\xfe\x00", "UTF-8")]
+)
 def test_a_policy_file_is_checked(tmp_path, content, message):
     path = tmp_path / "policy.txt"
     if content is not None:
@@ -422,7 +424,7 @@ def test_a_killed_judging_goes_on_where_it_was(server):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--policy", "missing.txt"], "missing.txt: no such file"),
+        (["--policy", "missing.txt"], "missing.txt: [Nn]o such file"),
         (["--harmful", "x"], "--harmful is not for --judge endpoint"),
         (["--workers", "0"], "--workers is 0; expected a whole number from 1"),
         (["--limit-tokens", "0"], "the limit of tokens is 0"),
