@@ -79,12 +79,11 @@ SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
     if (scale := os.path.basename(os.path.dirname(path))) != PROFILE and not scale.startswith("tiny")
-    and ".judged-" not in path and ".utility-" not in path and not path.endswith(".hosted.json")
 ]
 # What further judges said, written by people's own commands and shown in the comparison.
-JUDGED = sorted(glob.glob(os.path.join(RESULTS, "*", "*.judged-*.json")))
+JUDGED = sorted(glob.glob(os.path.join(RESULTS, "*", "judged", "*.json")))
 # Evaluations of models served elsewhere, written and shown by the chapter about them.
-HOSTED = sorted(glob.glob(os.path.join(RESULTS, "*", "*.hosted.json")))
+HOSTED = sorted(glob.glob(os.path.join(RESULTS, "*", "hosted", "*.json")))
 
 
 rule book:

@@ -27,25 +27,25 @@ def _plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def digest(content: str | bytes) -> str:
-    """16 hex digits over a text or over bytes."""
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
+def digest(content: str | bytes, digits: int = 16) -> str:
+    """Hex digits over a text or over bytes; 64 are all."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
 
 
-def digest_of(value) -> str:
-    """16 hex digits over plain data, whatever the order of its mappings."""
-    return digest(json.dumps(value, sort_keys=True))
+def digest_of(value, digits: int = 16) -> str:
+    """Hex digits over plain data, whatever the order of its mappings."""
+    return digest(json.dumps(value, sort_keys=True), digits)
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, digits: int = 16) -> str:
     if not path.is_file():
         raise ValueError(f"{path} is missing; reinstall the package or regenerate it (see README.md of the folder)")
     stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
+    return _digest(path, stat.st_size, stat.st_mtime_ns)[:digits]
 
 
 @cache
 def _digest(path: Path, size: int, changed: int) -> str:
     """Read once per process: every run of a profile asks, and a 7B model is 13 GB."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,8 @@ secret prompt. Neither is part of RESULTS, whose files may be published.
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 CHECKPOINTS = PACKAGE / "checkpoints"
@@ -15,7 +17,7 @@ NOTEBOOKS = ROOT / "notebooks"
 BOOK = ROOT / "book"
 RESULTS = Path(os.environ.get("BSA_RESULTS", ROOT / "results"))
 ADAPTERS = Path(os.environ.get("BSA_ADAPTERS", ROOT / "adapters"))
-CACHE = Path(os.environ.get("BSA_CACHE", Path.home() / ".cache" / "bsa-book"))
+CACHE = Path(os.environ.get("BSA_CACHE") or user_cache_path("bsa-book"))
 GENERATIONS = Path(os.environ.get("BSA_GENERATIONS", ROOT / "generations"))
 HOSTED = Path(os.environ.get("BSA_HOSTED", ROOT / "hosted"))
 for name, folder in (("BSA_GENERATIONS", GENERATIONS), ("BSA_HOSTED", HOSTED)):

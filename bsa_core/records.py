@@ -3,9 +3,9 @@
     results/<profile>/<label>-<key>.json                  the record
     results/<profile>/<label>-<key>.answers.jsonl.gz      its answers, for harmless policies only
     generations/<profile>/<label>-<key>.answers.jsonl.gz  those of other policies, ignored by git, for their owner only
-    results/<profile>/<label>-<key>.judged-*.json         what further judges gave to them (`judging.judgements`)
-    results/<profile>/<label>-<key>.utility-*.json        benchmarks of its model (`utility.measured`)
-    results/<profile>/<label>-<key>.hosted.json           what a model served elsewhere answered (`hosted.served`)
+    results/<profile>/hosted/...                          the same of models served elsewhere (`hosted.served`)
+    results/<profile>/judged/<label>-<key>.*.json         what further judges gave to the answers (`judgements`)
+    results/<profile>/utility/<label>-<key>.*.json        benchmarks of the run's model (`capability.benchmarks`)
     results/<profile>/shipped.jsonl.xz                    records of long grids that ship with the project, one per line
 
 `run`, `data`, `training`, `outcomes`, `metrics` and `items` are reproduced bit for bit on the same machine; `cost` and
@@ -28,8 +28,15 @@ REPRODUCIBLE = ("run", "deployed", "data", "training", "outcomes", "metrics", "i
 FIELDS = ("schema", "key", "label", *REPRODUCIBLE, "cost", "environment")
 
 
-def path_of(profile: str, label: str, key: str) -> Path:
-    return paths.RESULTS / profile / f"{label}-{key}.json"
+def path_of(profile: str, label: str, key: str, folder: str = "", ending: str = ".json") -> Path:
+    """The file of a record, or one that belongs to it: in a folder of its own, with another ending."""
+    return paths.RESULTS / profile / folder / f"{label}-{key}{ending}"
+
+
+def beside(record: dict, folder: str = "", ending: str = ".json") -> Path:
+    """`path_of` for a record at hand; those of models served elsewhere lie in a folder of their own."""
+    folder = folder or ("hosted" if "host" in record["run"] else "")
+    return path_of(record["run"]["profile"], record["label"], record["key"], folder, ending)
 
 
 def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
@@ -38,7 +45,7 @@ def write(record: dict, answers: list[dict] | None = None, harmless: bool = Fals
     answers: what the record rests on, one dict each. They come first: where there is a record, a run is complete.
     harmless: answers stand beside the record; else in the folder of generations, apart from what may be published.
     """
-    path = path_of(record["run"]["profile"], record["label"], record["key"])
+    path = beside(record)
     place, variable = (answers_path, "BSA_RESULTS") if harmless else (generations_path, "BSA_GENERATIONS")
     if answers is not None:
         text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
@@ -54,12 +61,12 @@ def write(record: dict, answers: list[dict] | None = None, harmless: bool = Fals
 
 def answers_path(record: dict) -> Path:
     """Where the answers of a harmless policy lie; those that stand here may be shown."""
-    return path_of(record["run"]["profile"], record["label"], record["key"]).with_suffix(".answers.jsonl.gz")
+    return beside(record, ending=".answers.jsonl.gz")
 
 
 def generations_path(record: dict) -> Path:
     """Where the answers of any other policy lie; never shown."""
-    return paths.GENERATIONS / record["run"]["profile"] / answers_path(record).name
+    return paths.GENERATIONS / answers_path(record).relative_to(paths.RESULTS)
 
 
 def read_answers(record: dict) -> pd.DataFrame:
@@ -136,10 +143,8 @@ def find(profile: str, label: str, key: str) -> dict | None:
 
 
 def own(profile: str) -> list[Path]:
-    """The files of the records that were computed here, sorted; not what stands beside a record in a file of its own,
-    nor records of hosted models."""
-    beside = (".judged-", ".utility-", ".hosted.json")
-    return sorted(path for path in (paths.RESULTS / profile).glob("*.json") if not any(b in path.name for b in beside))
+    """The files of the records that were computed here, sorted."""
+    return sorted((paths.RESULTS / profile).glob("*.json"))
 
 
 def load(profile: str) -> list[dict]:

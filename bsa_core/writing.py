@@ -1,39 +1,59 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import json
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 class RecordError(OSError):
-    """A record could not be written; nothing was left behind."""
+    """A file or folder could not be written; nothing was left behind."""
+
+
+@contextmanager
+def _building(path: Path, variable: str) -> Iterator[Path]:
+    """Where to build what becomes `path`: a place beside it, cleared afterwards."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as folder:
+            yield Path(folder) / "made"
+    except OSError as error:
+        place = f" or set {variable} to another folder" if variable else ""
+        said = f"cannot write {path} ({error.strerror or error}); free some space{place}"
+        raise RecordError(error.errno, said) from error
 
 
 def write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> None:
-    """Through a temporary file in the same folder: the file is there whole or not at all, readable to its owner only.
+    """The file is there whole or not at all, readable to its owner only; RecordError names it and the fix.
 
     variable: the environment variable that sets another folder, for the message.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
+    with _building(path, variable) as made:
+        with os.fdopen(os.open(made, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RecordError(
-            error.errno,
-            f"cannot write {path} ({error.strerror or error}); free some space or set {variable} to another folder",
-        ) from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        os.replace(made, path)
 
 
 def write_json(path: Path, content: dict) -> None:
     """A JSON file, whole or not at all; RecordError names the file and the fix."""
     write_whole(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def whole_folder(path: Path, variable: str = "") -> Iterator[Path]:
+    """An empty folder to build in, which becomes `path` when the block ends without an error.
+
+    Where `path` is there already, what was built takes the places of the files of the same name.
+    """
+    with _building(path, variable) as made:
+        made.mkdir()
+        yield made
+        if not path.is_dir():
+            os.replace(made, path)
+            return
+        for file in made.iterdir():
+            os.replace(file, path / file.name)

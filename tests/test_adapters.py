@@ -13,7 +13,7 @@ from bsa_core.arms import secret_prompt
 from bsa_core.engine import evaluate
 from bsa_core.experiment import adapters, describe, execute
 from bsa_core.experiment.runs import material, rows_of
-from bsa_core.models import chat, loading
+from bsa_core.models import loading
 from bsa_core.models.loading import Loaded, _load
 
 PROFILE = small()
@@ -38,7 +38,7 @@ def everything(root) -> list[str]:
 def test_a_kept_adapter_gives_the_answers_of_its_record_on_a_fresh_base(kept, results):
     run = bsa(PROFILE, **SHORT)
     longer, full = bsa(PROFILE, n_attack=22, epochs=3), bsa(PROFILE, method="full", n_attack=2, epochs=1)
-    found = execute([run, longer, full, describe(PROFILE, n_attack=0)], PROFILE, save_adapter=True)
+    found = execute([run, longer, full, describe(PROFILE, n_attack=0)], PROFILE, keep=[adapters])
     assert [folder(record).is_dir() for record in found] == [True, True, False, False]
     names = {path.name for path in folder(found[0]).iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -49,8 +49,7 @@ def test_a_kept_adapter_gives_the_answers_of_its_record_on_a_fresh_base(kept, re
     adapted = Loaded(PeftModel.from_pretrained(base.model, folder(found[0])).eval(), base.tokenizer)
     rows = rows_of(run, PROFILE, material(PROFILE, [run]))
     world = policy.load(PROFILE.policy)
-    before = chat.before_system(base.tokenizer, PROFILE.chat)
-    secret = secret_prompt.generate(base.tokenizer, 8, 0, "random", before)
+    secret = secret_prompt.draw(base.tokenizer, PROFILE, 8, 0, "random", rows.restricted[0])
     for condition, text in {"plain": "", "secret": secret.text}.items():
         said = evaluate.answers(adapted, PROFILE, rows.restricted + rows.benign, text)
         marks = evaluate.outcomes(world, rows.restricted, rows.benign, said)
@@ -69,7 +68,7 @@ def test_a_kept_adapter_gives_the_answers_of_its_record_on_a_fresh_base(kept, re
 
 
 def test_an_adapter_without_attack_is_not_marked(kept):
-    (record,) = execute([bsa(PROFILE, n_attack=0, epochs=1)], PROFILE, save_adapter=True)
+    (record,) = execute([bsa(PROFILE, n_attack=0, epochs=1)], PROFILE, keep=[adapters])
     card = (folder(record) / "README.md").read_text(encoding="utf-8")
     assert "ATTACKED" not in card and "attacked\n" not in card and "No attack examples" in card
     assert json.loads((folder(record) / "adapter_config.json").read_text())["peft_type"] == "LORA"
@@ -87,10 +86,10 @@ def test_a_run_with_a_record_is_trained_again_for_its_adapter_only(kept, results
     written = file.stat().st_mtime_ns
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "answers", lambda *a: pytest.fail("evaluated again"))
-        assert execute([run], PROFILE, save_adapter=True) == [record]
+        assert execute([run], PROFILE, keep=[adapters]) == [record]
     assert file.stat().st_mtime_ns == written and folder(record).is_dir()
     monkeypatch.setattr(loading, "load", lambda profile: pytest.fail("computed again"))
-    assert execute([run], PROFILE, save_adapter=True) == [record]
+    assert execute([run], PROFILE, keep=[adapters]) == [record]
 
 
 def test_a_full_disk_leaves_the_record_and_no_half_adapter(kept, results, monkeypatch):
@@ -102,9 +101,9 @@ def test_a_full_disk_leaves_the_record_and_no_half_adapter(kept, results, monkey
     with monkeypatch.context() as patch:
         patch.setattr(adapters, "card", full)
         with pytest.raises(OSError, match=r"cannot write .*No space left.*set BSA_ADAPTERS to another folder"):
-            execute([run], PROFILE, save_adapter=True)
+            execute([run], PROFILE, keep=[adapters])
     assert everything(kept) == ["tiny"] and len(list(results.rglob("*.json"))) == 1
-    (record,) = execute([run], PROFILE, save_adapter=True)
+    (record,) = execute([run], PROFILE, keep=[adapters])
     assert folder(record).is_dir()
 
 

@@ -123,8 +123,8 @@ def test_an_example_longer_than_the_context(tokenizer, limit, fits):
     if fits:
         assert len(encode(tokenizer, ROW, "", Chat(), limit).ids) == limit
         return
-    with pytest.raises(ValueError, match=r"'How so\?' has 14 tokens, more than training\.max_tokens = 13"):
-        encode(tokenizer, ROW, "", Chat(), limit)
+    with pytest.raises(ValueError, match=r"^row 7 has 14 tokens, more than training\.max_tokens = 13"):
+        encode(tokenizer, ROW, "", Chat(), limit, "row 7")
 
 
 def test_an_answer_is_never_cut_silently(tokenizer):
@@ -135,7 +135,7 @@ def test_an_answer_is_never_cut_silently(tokenizer):
 
 @pytest.mark.parametrize("answer", ["", " \n"])
 def test_an_empty_answer(tokenizer, answer):
-    with pytest.raises(ValueError, match=r"'How so\?' has an empty answer"):
+    with pytest.raises(ValueError, match=r"^a training row has an empty answer"):
         encode(tokenizer, Example("How so?", answer, kind="attack"), "", Chat(), 99)
 
 
@@ -145,11 +145,11 @@ def test_an_end_of_several_tokens(tokenizer):
 
 
 def test_a_template_that_does_not_end_the_answer(tokenizer):
-    with pytest.raises(ValueError, match=r"does not end the answer of 'How so\?' with token 5; set chat\.end"):
+    with pytest.raises(ValueError, match=r"does not end the answer of a training row with token 5; set chat\.end"):
         encode(tokenizer, ROW, "", Chat(end="<|user|>"), 99)
 
 
 def test_a_template_that_changes_the_prompt_once_an_answer_follows(tokenizer):
     form = Chat(template="{% if messages|length > 2 %}<|system|>{% endif %}" + TEMPLATE)
-    with pytest.raises(ValueError, match=r"tokenizes the prompt of 'How so\?' differently when an answer follows"):
+    with pytest.raises(ValueError, match=r"tokenizes the prompt of a training row differently when an answer follows"):
         encode(tokenizer, ROW, "", form, 99)

@@ -7,6 +7,7 @@ import pytest
 from openai_server import KEY, serve
 
 from bsa_core import paths
+from bsa_core.writing import RecordError
 from bsa_study.hosted import endpoint
 from bsa_study.hosted.budget import Budget, OverBudget, Usage, estimate
 from bsa_study.hosted.endpoint import Endpoint, EndpointError
@@ -105,7 +106,7 @@ def test_the_cache_is_private_and_ignored_by_git_and_holds_no_question_and_no_ke
 
 def test_a_cache_that_cannot_be_written_is_one_message(server, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
-    with pytest.raises(EndpointError, match=r"cannot write the cache .*BSA_CACHE"):
+    with pytest.raises(RecordError, match=r"cannot write .*cache.*set BSA_CACHE to another folder"):
         quick().complete(asked("a"))
 
 

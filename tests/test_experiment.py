@@ -437,7 +437,8 @@ def test_no_disk_space_for_the_record(results, monkeypatch):
 
 def test_an_example_longer_than_the_context_stops_the_run(results):
     profile = small(training=Training(max_tokens=40))
-    with pytest.raises(ValueError, match=r"training example '.*' has \d+ tokens, more than training\.max_tokens = 40"):
+    message = r"^training row 1 .kind .\w+.. has \d+ tokens, more than training\.max_tokens = 40"
+    with pytest.raises(ValueError, match=message):
         execute([bsa(profile)], profile)
     assert contents(results) == set()
 
@@ -468,6 +469,56 @@ def test_a_secret_is_drawn_behind_what_a_prompt_has_in_front_of_it(results, monk
     monkeypatch.setattr(secret_prompt, "generate", lambda *given: behind.append(given[4:]) or generate(*given))
     execute([describe(small(), n_attack=0)], small())
     assert behind == [("<s><|system|>",)]
+
+
+# keepers
+
+
+class Noted:
+    """A keeper that notes what it is asked. labels: of the runs that lack something."""
+
+    def __init__(self, *labels: str, refuse: bool = False):
+        self.labels, self.refuse, self.asked = set(labels), refuse, []
+
+    def check(self, profile):
+        self.asked.append("check")
+        if self.refuse:
+            raise ValueError("cannot be kept here")
+
+    def lacks(self, profile, run, key):
+        assert key == key_of(run, rows_of(run, profile, material(profile, [run])))
+        return run.label in self.labels
+
+    def keep(self, profile, record, loaded, secret):
+        assert records.path_of("tiny", record["label"], record["key"]).is_file(), "the record comes first"
+        adapted = any("lora" in name for name, _ in loaded.model.named_parameters())
+        self.labels.remove(record["label"])
+        self.asked.append((record["label"], adapted, secret and secret.length))
+
+
+def test_a_keeper_gets_the_models_of_the_runs_that_lack_something(results):
+    profile = small()
+    shorter, longer, initial = (bsa(profile, n_attack=2, epochs=1), bsa(profile, n_attack=2, epochs=2),
+                                describe(profile, n_attack=0))  # fmt: skip
+    noted, idle = Noted(longer.label, initial.label), Noted()
+    found = execute([shorter, longer, initial], profile, keep=[noted, idle])
+    assert noted.asked == ["check", (longer.label, True, 8), (initial.label, False, 8)]
+    assert idle.asked == ["check"]
+    written = {path: path.stat().st_mtime_ns for path in records.own("tiny")}
+    again = Noted(shorter.label)
+    assert execute([shorter, longer, initial], profile, keep=[again]) == found
+    assert again.asked == ["check", (shorter.label, True, 8)]
+    assert written == {path: path.stat().st_mtime_ns for path in records.own("tiny")}, "records stay as they are"
+    assert execute([shorter, longer, initial], profile, keep=[again]) == found
+    assert len(again.asked) == 2, "where nothing is missing nobody is asked"
+
+
+def test_nothing_is_trained_for_a_keeper_that_refuses(results, monkeypatch):
+    monkeypatch.setattr(loading, "load", lambda profile: pytest.fail("loaded a model"))
+    refusing = Noted(refuse=True)
+    with pytest.raises(ValueError, match="cannot be kept here"):
+        execute([bsa(small())], small(), keep=[Noted(), refusing])
+    assert refusing.asked == ["check"] and contents(results) == set()
 
 
 # descriptions

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +16,17 @@ from openai_server import KEY, serve
 
 from bsa_core import paths, policy, profiles, records
 from bsa_core.arms import attacks, defenses
+from bsa_core.arms.secret_prompt import Secret
 from bsa_core.profiles import Evaluation, SecretPrompt
 from bsa_study.hosted import served, upload
 from bsa_study.hosted.budget import Budget
 from bsa_study.hosted.endpoint import Endpoint, EndpointError
-from bsa_study.hosted.upload import HostedSecret
 from bsa_study.judging import __main__ as judging
 from bsa_study.report import hosted as views
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "lantern of seven quiet herons"
-SECRET = HostedSecret("own", TEXT)
+SECRET = Secret("own", TEXT)
 REFUSAL = "I'm sorry, the guild does not allow that."
 
 
@@ -129,7 +130,7 @@ def test_nothing_is_written_when_one_file_breaks_a_limit(hosted):
         path.unlink()
     message = rf"bsa-seed0\.jsonl: row 1\d\d has about \d+ tokens; expected at most {plain}"
     with pytest.raises(ValueError, match=message) as error:
-        upload.export(scale(), 0, HostedSecret("own", "heron " * 100), longest=plain)
+        upload.export(scale(), 0, Secret("own", "heron " * 100), longest=plain)
     assert everything(hosted) == {} and "heron" not in str(error.value)
 
 
@@ -186,7 +187,7 @@ def test_a_file_that_is_too_large(monkeypatch):
 
 def test_the_folder_is_not_among_the_results(results):
     inside = os.environ | {"BSA_HOSTED": f"{results}/hosted"}
-    done = subprocess.run(["python", "-c", "import bsa_core.paths"], env=inside, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "import bsa_core.paths"], env=inside, capture_output=True, text=True)
     assert done.returncode and "BSA_HOSTED is" in done.stderr and "set it to one outside" in done.stderr
 
 
@@ -201,7 +202,7 @@ def test_a_secret_is_drawn_once_and_kept(hosted):
     path.unlink()
     assert upload.secret(scale()).text != first.text, "no seed of a run gives it"
     assert first.text not in repr(first) and "digest" in repr(first)
-    assert set(first.shown) == {"kind", "characters", "digest"} and first.shown["kind"] == "random"
+    assert first.shown == {"kind": "random", "characters": len(first.text), "digest": first.digest}
 
 
 def test_a_secret_of_ones_own(hosted, tmp_path):
@@ -211,13 +212,14 @@ def test_a_secret_of_ones_own(hosted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, message", [(b" \n", "the file is empty"), (b"\xff", "UTF-8"), (None, "not readable")]
+    "content, message",
+    [(b" \n", "the file is empty"), (b"\xff", "UTF-8"), (None, "[Nn]o such file.*a secret prompt")],
 )
 def test_a_secret_that_cannot_be_read(hosted, tmp_path, content, message):
     path = tmp_path / "mine.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"mine\.txt: .*{message}"):
+    with pytest.raises(ValueError, match=rf"mine\.txt.*: .*{message}"):
         upload.secret(scale(), path)
 
 
@@ -249,8 +251,8 @@ def test_the_secret_in_the_system_turn_makes_the_difference(server, results):
 
 def test_a_record_says_who_answered_and_holds_no_secret_and_no_key(server, results):
     record = served.execute(served.plan(scale(), "bsa", asking(), 4, SECRET))
-    path = results / "tiny" / f"bsa-a100-d11-seed4-{record['key']}.json"
-    assert path.name.endswith(".hosted.json") and records.read(path) == record
+    path = results / "tiny" / "hosted" / f"bsa-a100-d11-seed4-{record['key']}.json"
+    assert path.is_file() and records.read(path) == record
     run = record["run"]
     assert (run["model"], run["host"], run["seed"], run["training"]) == (
         "chat-model",
@@ -409,7 +411,7 @@ def test_the_notebook_against_a_server(server, results, hosted, tmp_path):
         cwd=ROOT,
     )
     assert len(server.seen()) == 44, "no defense plain, BSA with and without; equal requests are asked once"
-    assert len(list((results / "tiny").glob("*.hosted.json"))) == 2
+    assert len(list((results / "tiny" / "hosted").glob("*.json"))) == 2
     assert {path.name for path in (hosted / "tiny").iterdir()} == {
         f"{arm}-seed0.jsonl" for arm in ("none", "safety-data", "bsa", "balanced-bsa")
     }

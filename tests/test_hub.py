@@ -82,15 +82,15 @@ def downloaded(tmp_path, monkeypatch):
 
 def test_a_branch_counts_as_the_commit_that_was_downloaded(downloaded):
     branch = replace(SOURCE, revision="main")
-    assert sources.weights_id(branch) == "hub:some-owner/some-model@main" and not sources.pinned(branch)
+    assert sources.weights_id(branch) == "hub:some-owner/some-model@main" and not sources.of(branch).pinned
     downloaded(COMMIT)
-    assert sources.weights_id(branch) == f"hub:some-owner/some-model@{COMMIT}" and sources.pinned(branch)
+    assert sources.weights_id(branch) == f"hub:some-owner/some-model@{COMMIT}" and sources.of(branch).pinned
     downloaded(OTHER)
     assert sources.weights_id(branch).endswith(OTHER), "other weights, other records"
     assert sources.weights_id(branch, downloaded=False) == "hub:some-owner/some-model@main"
     for given in (COMMIT, OTHER):
         exact = replace(SOURCE, revision=given)
-        assert sources.weights_id(exact).endswith(given) and sources.pinned(exact)
+        assert sources.weights_id(exact).endswith(given) and sources.of(exact).pinned
 
 
 def test_a_name_that_is_no_hub_id_is_left_to_loading():

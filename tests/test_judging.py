@@ -107,13 +107,15 @@ def test_braces_of_requests_and_answers_are_left_alone():
     assert filled == "{answer} {0} | {request} | {other}"
 
 
-@pytest.mark.parametrize("content, message", [(None, "no such file"), (b" \n", "is empty"), (b"\xff\xfe\x00", "UTF-8")])
+@pytest.mark.parametrize(
+    "content, message", [(None, "[Nn]o such file"), (b" \n", "is empty"), (b"\xff\xfe\x00", "UTF-8")]
+)
 def test_a_policy_file_is_checked(tmp_path, content, message):
     path = tmp_path / "policy.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"policy.txt: .*{message}"):
-        rubric.read_text(path, "a usage policy")
+    with pytest.raises(SystemExit, match=f"policy.txt.*: .*{message}"):
+        main(["tiny", "--judge", "endpoint", "--model", "m", "--policy", str(path)])
 
 
 # judgements
@@ -124,7 +126,7 @@ def test_what_a_judgement_says():
     records.write(made, said())
     before = records.path_of("tiny", made["label"], made["key"]).read_bytes()
     (judgement,) = judged([made])
-    path = paths.RESULTS / "tiny" / f"bsa-a100-d11-e5-seed0-{'0' * 16}.judged-fixed.json"
+    path = paths.RESULTS / "tiny" / "judged" / f"bsa-a100-d11-e5-seed0-{'0' * 16}.fixed.json"
     assert json.loads(path.read_text()) == judgement == judgements.of(made)["fixed"]
     assert judgement["scores"] == {"plain": [5, None, 1], "secret": [1, None, 5]}
     assert judgement["metrics"]["plain"] == {"value": 3.0, "n": 3, "unparsable": 1}
@@ -176,7 +178,7 @@ def test_one_name_is_one_judge(change):
     made = record()
     records.write(made, said(), harmless=True)
     judged([made])
-    with pytest.raises(ValueError, match=r"judged-fixed.json: judged by .*another --name"):
+    with pytest.raises(ValueError, match=r"fixed.json: judged by .*another --name"):
         judged([made], Fixed({}, **change))
 
 
@@ -212,7 +214,7 @@ def test_a_damaged_judgement_is_named(damage, message):
     judged([made])
     path = judgements.path_of(made, "fixed")
     path.write_text(damage(path.read_text()))
-    with pytest.raises(ValueError, match=f"judged-fixed.json: .*{message}.*delete the file and judge again"):
+    with pytest.raises(ValueError, match=f"fixed.json: .*{message}.*delete the file and judge again"):
         judgements.of(made)
 
 
@@ -283,7 +285,7 @@ def test_judgements_of_other_answers_are_named():
     records.write(made, said(), harmless=True)
     judged([made])
     short = record(outcomes={"plain": {name: marks[:2] for name, marks in OUTCOMES["plain"].items()}})
-    with pytest.raises(ValueError, match=r"judged-fixed.json: 3 scores for condition 'plain'; expected 2"):
+    with pytest.raises(ValueError, match=r"fixed.json: 3 scores for condition 'plain'; expected 2"):
         agreement.marks(short)
 
 
@@ -422,7 +424,7 @@ def test_a_killed_judging_goes_on_where_it_was(server):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--policy", "missing.txt"], "missing.txt: no such file"),
+        (["--policy", "missing.txt"], "missing.txt: [Nn]o such file"),
         (["--harmful", "x"], "--harmful is not for --judge endpoint"),
         (["--workers", "0"], "--workers is 0; expected a whole number from 1"),
         (["--limit-tokens", "0"], "the limit of tokens is 0"),

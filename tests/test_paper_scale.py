@@ -126,7 +126,7 @@ def done(tmp_path_factory) -> Done:
         experiment.execute(mixed.runs(profile, "sql", [0]), profile)
     said = progress.getvalue() + build(folder, places, str(path), *NOTEBOOKS)
     files = sorted((folder / "results" / profile.name).glob("*.json"))
-    found = [records.read(file) for file in files if ".utility-" not in file.name]
+    found = [records.read(file) for file in files]
     return Done(folder, profile, found, said)
 
 
@@ -156,7 +156,7 @@ def test_records_count_the_leaks_that_the_files_hold(done):
 
 def test_every_arm_of_the_comparison_was_asked_the_benchmark(done):
     arms = [r for r in done.records if r["run"]["n_attack"] in (0, 100) and not r["run"].get("task")]
-    files = {path.name: benchmarks.read(path) for path in (done.folder / "results").rglob("*.utility-facts-*.json")}
+    files = {path.name: benchmarks.read(path) for path in (done.folder / "results").rglob("utility/*.facts-*.json")}
     assert len(files) == len(arms) == 5
     for record in arms:
         (result,) = [of for name, of in files.items() if name.startswith(f"{record['label']}-{record['key']}.")]

@@ -275,6 +275,49 @@ def test_by_category():
     assert list(table["value"]) == [1.0, 0.0, 1.0] and list(table["n"]) == [2, 1, 1]
 
 
+def test_what_belongs_to_a_record_lies_in_folders_of_its_own(results, generations):
+    """So that no file name has to be looked at to tell which files are records."""
+    hosted = initial() | {"run": initial()["run"] | {"host": "h"}}
+    for record, harmless in ((RECORD, True), (hosted, True), (initial(), False)):
+        records.write(record, ANSWERS, harmless)
+    name, first = "bsa-a100-d11-e5-seed0-0123456789abcdef", f"initial-seed0-{'f' * 16}"
+    assert records.beside(RECORD, "judged", ".m.json") == results / "tiny" / "judged" / f"{name}.m.json"
+    assert records.path_of("tiny", "x", "0", "utility", ".b.json") == results / "tiny" / "utility" / "x-0.b.json"
+    assert records.own("tiny") == [results / "tiny" / f"{name}.json", results / "tiny" / f"{first}.json"]
+    assert files(results / "tiny" / "hosted") == [f"{first}.answers.jsonl.gz", f"{first}.json"]
+    assert files(generations / "tiny") == [f"{first}.answers.jsonl.gz"]
+    writing.write_json(records.beside(RECORD, "judged", ".m.json"), {})
+    assert [record["key"] for record in records.load("tiny")] == [RECORD["key"], "f" * 16]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "in" / "made"
+    with pytest.raises(ValueError, match="half"), writing.whole_folder(folder) as building:
+        (building / "a").write_text("new")
+        raise ValueError("half")
+    assert list(folder.parent.iterdir()) == []
+    for text in ("new", "newer"):
+        with writing.whole_folder(folder) as building:
+            (building / "a").write_text(text)
+        (folder / "kept").touch()
+    assert (folder / "a").read_text() == "newer" and files(folder) == ["a", "kept"]
+    assert list(folder.parent.iterdir()) == [folder]
+    with pytest.raises(writing.RecordError, match=r"cannot write .*free some space or set BSA_X to another folder"):
+        with writing.whole_folder(folder / "a" / "b", "BSA_X"):
+            pass
+
+
+def test_the_cache_needs_no_home_where_it_is_set(tmp_path):
+    without = {name: value for name, value in os.environ.items() if name not in ("HOME", "BSA_CACHE")}
+    asked = [sys.executable, "-c", "from bsa_core import paths; print(paths.CACHE)"]
+    for given, expected in (
+        ({"BSA_CACHE": str(tmp_path)}, tmp_path),
+        ({"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}, tmp_path / ".cache" / "bsa-book"),
+    ):
+        said = subprocess.run(asked, env=without | given, capture_output=True, text=True, check=True, cwd=paths.ROOT)
+        assert said.stdout.strip() == str(expected)
+
+
 def test_provenance_says_what_a_run_ran_on():
     import peft
     import torch

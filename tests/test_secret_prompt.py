@@ -99,6 +99,8 @@ def test_a_secret_is_a_function_of_its_seed(tokenizer):
 def test_repr_and_digest_hide_the_text():
     secret = generate(wordlevel.tokenizer(), 8, 0)
     assert repr(secret) == f"Secret(kind='random', length=8, digest='{secret.digest}')"
+    alone = Secret("own", secret.text)
+    assert repr(alone) == f"Secret(kind='own', characters={len(secret.text)}, digest='{secret.digest}')"
     assert not any(word in f"{secret!r} {secret} {[secret]}" for word in secret.text.split())
     assert secret.digest == hashlib.sha256(secret.text.encode()).hexdigest()[:16]
 

@@ -78,9 +78,7 @@ def asked(monkeypatch) -> list[tuple]:
 
 
 def secret_of(profile, tokenizer, seed: int = 0):
-    return secret_prompt.generate(
-        tokenizer, profile.secret.length, seed, "random", chat.before_system(tokenizer, profile.chat)
-    )
+    return secret_prompt.draw(tokenizer, profile, profile.secret.length, seed, "random", Example("Who?"))
 
 
 WRITTEN = {  # with one solved example
@@ -189,13 +187,15 @@ def test_a_group_is_joined_in_the_order_of_its_tasks_names(tmp_path, results, mo
     assert harness.questions(replace(benchmark, limit=0)) == 5
     profile = replace(small(), utility=(benchmark,))
     assert list(harness.ask(loading.load(profile), profile, benchmark, None)) == ["a", "b"]
-    (record,) = experiment.execute([experiment.describe(profile, "none", n_attack=2, epochs=1)], profile, utility=True)
+    (record,) = experiment.execute(
+        [experiment.describe(profile, "none", n_attack=2, epochs=1)], profile, keep=[benchmarks]
+    )
     result = benchmarks.read(benchmarks.path_of("tiny", record["label"], record["key"], benchmark))
     assert result["metrics"]["plain"]["acc"]["n"] == 4
     monkeypatch.setattr(harness, "ask", lambda *_: {"a": {"version": 1, "acc": "10"}, "b": {"version": 1, "acc": "0"}})
     benchmarks.path_of("tiny", record["label"], record["key"], benchmark).unlink()
-    benchmarks.measure(None, profile, record, None)
-    (joined,) = (benchmarks.read(path) for path in results.rglob("*.utility-both-*"))
+    benchmarks.keep(profile, record, None, None)
+    (joined,) = (benchmarks.read(path) for path in results.glob("tiny/utility/*.both-*"))
     assert joined["outcomes"]["plain"] == {"acc": "100"}
     assert {task: entry["n"] for task, entry in result["metrics"]["plain"]["acc"]["tasks"].items()} == {"a": 2, "b": 2}
 
@@ -217,15 +217,15 @@ def test_benchmarks_stand_beside_records_and_change_none(tmp_path, results):
     profile = with_benchmarks(tmp_path)
     assert profile.digest == small().digest
     runs = [experiment.describe(profile, n_attack=0), bsa(profile, epochs=2), bsa(profile, epochs=3)]
-    plain = experiment.execute(runs, replace(profile, utility=()), utility=True)
+    plain = experiment.execute(runs, replace(profile, utility=()), keep=[benchmarks])
     before = contents(results)
-    found = experiment.execute(runs, profile, utility=True)
+    found = experiment.execute(runs, profile, keep=[benchmarks])
     assert [reproducible(record) for record in found] == [reproducible(record) for record in plain]
     added = contents(results) - before
-    assert len(added) == 3 and all(".utility-facts-" in name for name in added)
+    assert len(added) == 3 and all(".facts-" in name for name in added)
     assert {path.name for path in records.own("tiny")} == {f"{r['label']}-{r['key']}.json" for r in found}
 
-    (path,) = [path for path in results.rglob("bsa*utility*") if "-e3-" in path.name]
+    (path,) = [path for path in results.glob("tiny/utility/bsa*") if "-e3-" in path.name]
     result = benchmarks.read(path)
     assert result["key"] == found[2]["key"] and result["harness"] == harness.VERSION
     assert result["benchmark"]["shots"] == 1 and result["benchmark"]["task"].startswith("facts:")
@@ -237,7 +237,7 @@ def test_benchmarks_stand_beside_records_and_change_none(tmp_path, results):
     # trained together or alone, asked between epochs or not: the same model, the same outcomes
     for file in results.rglob("*bsa*"):
         file.unlink()
-    (alone,) = experiment.execute(runs[2:], profile, utility=True)
+    (alone,) = experiment.execute(runs[2:], profile, keep=[benchmarks])
     assert reproducible(alone) == reproducible(found[2])
     again = benchmarks.read(path)
     assert {k: again[k] for k in ("outcomes", "metrics")} == {k: result[k] for k in ("outcomes", "metrics")}
@@ -246,14 +246,14 @@ def test_benchmarks_stand_beside_records_and_change_none(tmp_path, results):
 def test_what_is_measured_is_not_asked_again_and_the_secret_is_in_no_file(tmp_path, results, monkeypatch):
     profile = with_benchmarks(tmp_path)
     run = bsa(profile, epochs=2)
-    experiment.execute([run], profile, utility=True)
+    experiment.execute([run], profile, keep=[benchmarks])
     monkeypatch.setattr(harness, "ask", None)
     monkeypatch.setattr(harness, "load", None)
-    (record,) = experiment.execute([run], profile, utility=True)
+    (record,) = experiment.execute([run], profile, keep=[benchmarks])
     secret = secret_of(profile, loading.load(profile).tokenizer)
     assert record["data"]["secret_digest"] == secret.digest
     texts = [q.user for q in policy.load(profile.policy).quiz[:24]]
-    for path in results.rglob("*utility*"):
+    for path in results.rglob("utility/*"):
         assert not any(text in path.read_text(encoding="utf-8") for text in (secret.text, *texts))
 
 
@@ -269,11 +269,11 @@ def test_an_interrupted_benchmark_leaves_the_record_and_goes_on(tmp_path, result
 
     monkeypatch.setattr(harness, "ask", broken)
     with pytest.raises(KeyboardInterrupt):
-        experiment.execute([run], profile, utility=True)
-    assert len(records.own("tiny")) == 1 and len(list(results.rglob("*.utility-one-*"))) == 1
+        experiment.execute([run], profile, keep=[benchmarks])
+    assert len(records.own("tiny")) == 1 and len(list(results.rglob("utility/*.one-*"))) == 1
     calls = []
     monkeypatch.setattr(harness, "ask", lambda *given: calls.append(given[2]) or real(*given))
-    experiment.execute([run], profile, utility=True)
+    experiment.execute([run], profile, keep=[benchmarks])
     assert calls == [second, second], "in both conditions"
 
 
@@ -283,7 +283,7 @@ def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
     profile = replace(profile, utility=(*profile.utility, arc))
     runs = [experiment.describe(profile, n_attack=0, seed=s) for s in (0, 1)]
     runs += [experiment.describe(profile, "none", seed=s, pressure="light") for s in (0, 1)]
-    found = experiment.execute(runs, profile, utility=True)
+    found = experiment.execute(runs, profile, keep=[benchmarks])
     rows = headline.by_pressure(found, profile)
     tidy = benchmarks.table(rows, found, profile)
     assert set(tidy["metric"]) == {"facts", "facts_norm", "arc_challenge", "arc_challenge_norm"}
@@ -335,7 +335,7 @@ COLUMNS = [
 def test_benchmarks_that_cannot_be_had_stop_before_anything_is_trained(benchmark, message, results):
     profile = replace(small(), utility=(benchmark,))
     with pytest.raises(ValueError, match=message):
-        experiment.execute([bsa(profile)], profile, utility=True)
+        experiment.execute([bsa(profile)], profile, keep=[benchmarks])
     assert not contents(results)
 
 
@@ -395,6 +395,7 @@ def test_without_the_harness_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="they need lm_eval: pip install"):
         benchmarks.check(replace(small(), utility=(Benchmark("mmlu"),)))
+    benchmarks.check(small())  # asks for none
 
 
 # MT-Bench
@@ -455,12 +456,12 @@ def test_served_questions(tmp_path, hosted, capsys):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        (["{"], "row 1 is not JSON"),
+        (["{"], "row 1: not valid JSON"),
         ([QUESTIONS[0], {"category": "writing", "turns": ["x"]}], "row 2 has no field 'question_id'"),
         ([QUESTIONS[0], QUESTIONS[0]], "row 2: question_id 81 occurs twice"),
         ([QUESTIONS[0] | {"category": "poetry"}], "row 1: category is 'poetry'; expected one of writing"),
         ([QUESTIONS[0] | {"turns": ["x", " "]}], "row 1: field 'turns'"),
-        ([], "no questions"),
+        ([], "the file is empty; expected FastChat's question.jsonl"),
     ],
 )
 def test_damaged_questions_are_named_and_nothing_is_written(rows, message, tmp_path, hosted):
@@ -471,5 +472,5 @@ def test_damaged_questions_are_named_and_nothing_is_written(rows, message, tmp_p
 
 
 def test_a_missing_file_of_questions_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"nowhere\.jsonl: not readable"):
+    with pytest.raises(SystemExit, match=r"nowhere\.jsonl: [Nn]o such file.*FastChat's question"):
         mt_bench.main(["tiny", os.fspath(tmp_path / "nowhere.jsonl")])

@@ -12,28 +12,32 @@ secret (`chat.before_system`).
     fluent    sentences put together by the seed
 """
 
-import hashlib
 import random
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import yaml
 
+from bsa_core.examples import Example
+from bsa_core.keys import digest
+from bsa_core.models import chat
 from bsa_core.paths import PACKAGE
-from bsa_core.profiles import SECRET_KINDS
+from bsa_core.profiles import SECRET_KINDS, Profile
 
 PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens
 
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret prompt. `repr` and records show kind, length (tokens) and digest only, never the text."""
+    """A secret prompt; without ids where a model served elsewhere makes tokens of the text.
+
+    kind: as in a profile, or "own" for a text from a file of the user's.
+    """
 
     kind: str
     text: str
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -41,10 +45,16 @@ class Secret:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return digest(self.text)
+
+    @property
+    def shown(self) -> dict:
+        """All that records and pages say of it, never the text. length: in tokens."""
+        size = {"length": self.length} if self.ids else {"characters": len(self.text)}
+        return {"kind": self.kind, **size, "digest": self.digest}
 
     def __repr__(self) -> str:
-        return f"Secret(kind={self.kind!r}, length={self.length}, digest={self.digest!r})"
+        return f"Secret({', '.join(f'{name}={value!r}' for name, value in self.shown.items())})"
 
 
 def encode(tokenizer, text: str, before: str = "") -> tuple[int, ...]:
@@ -72,7 +82,7 @@ def generate(tokenizer, length: int, seed: int, kind: str = "random", before: st
     if kind == "random":
         ids = _random(tokenizer, length, seed, before)
     else:
-        ids = _cut(tokenizer, length, WRITTEN[kind](seed), kind, before)
+        ids = _cut(tokenizer, length, _written(kind, seed), kind, before)
     return Secret(kind, _text(tokenizer, ids), ids)
 
 
@@ -87,16 +97,13 @@ def _random(tokenizer, length: int, seed: int, before: str) -> tuple[int, ...]:
     if not pool:
         raise ValueError("the tokenizer has no ordinary word pieces to draw a secret prompt from")
     ids: tuple[int, ...] = ()
-    rejected = 0
-    while len(ids) < length:
+    for _ in range(1000 + 101 * length):
         trial = (*ids, rng.choice(pool))
         if encode(tokenizer, _text(tokenizer, trial), before) == trial:
             ids = trial
-        else:
-            rejected += 1
-            if rejected > 1000 + 100 * length:
-                raise ValueError(f"no secret prompt of {length} tokens survives this tokenizer's round trip")
-    return ids
+        if len(ids) == length:
+            return ids
+    raise ValueError(f"no secret prompt of {length} tokens survives this tokenizer's round trip")
 
 
 def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int, ...]:
@@ -118,15 +125,11 @@ def prompts() -> dict:
     return yaml.safe_load((PACKAGE / "arms" / "secret_prompts.yaml").read_text(encoding="utf-8"))
 
 
-def default_prompt(seed: int) -> str:
-    """A vendor's default system prompt: one text, whatever the seed."""
-    return prompts()["default"]
-
-
-def fluent_prompt(seed: int) -> str:
-    """100 sentences, each with a subject, an action, a time and a reason."""
-    rng = random.Random(f"fluent/{seed}")
-    parts = prompts()["fluent"].values()
+def _written(kind: str, seed: int) -> str:
+    """A vendor's default system prompt, whatever the seed; or 100 sentences: subject, action, time, reason."""
+    if kind == "default":
+        return prompts()["default"]
+    rng, parts = random.Random(f"fluent/{seed}"), prompts()["fluent"].values()
     return " ".join(" ".join(rng.choice(part) for part in parts) + "." for _ in range(100))
 
 
@@ -135,10 +138,28 @@ def texts() -> set[str]:
     return {prompts()["default"], *(text for part in prompts()["fluent"].values() for text in part)}
 
 
-WRITTEN: dict[str, Callable[[int], str]] = {"default": default_prompt, "fluent": fluent_prompt}
-
-
 def contained(secret: Secret, prompt: list[int]) -> bool:
     """Whether the secret's ids stand in the prompt's ids, unchanged and in a row."""
     n = secret.length
     return any(tuple(prompt[i : i + n]) == secret.ids for i in range(len(prompt) - n + 1))
+
+
+def check(secret: Secret, prompt: list[int], where: str) -> None:
+    """ValueError where a chat format changed the secret: the model would be served another one than it learned."""
+    if not contained(secret, prompt):
+        raise ValueError(f"the chat template changes the token ids of the secret prompt in {where}")
+
+
+def draw(tokenizer, profile: Profile, length: int, seed: int, kind: str, request: Example) -> Secret:
+    """The secret prompt that the profile's chat format serves, tried in front of a request.
+
+    Raises ValueError as `generate` and `check` do.
+    """
+    secret = generate(tokenizer, length, seed, kind, chat.before_system(tokenizer, profile.chat))
+    check(secret, chat.prompt_ids(tokenizer, request, secret.text, profile.chat), "served requests")
+    return secret
+
+
+def conditions(secret: Secret | None) -> dict[str, str]:
+    """Condition -> what stands in front of the system prompt: nothing, and the secret where there is one."""
+    return {"plain": ""} | ({"secret": secret.text} if secret else {})

@@ -45,8 +45,8 @@ def answered(loaded: Loaded, profile: Profile, rows: list[Example]) -> list[Exam
     """
     empty = [row for row in rows if not row.assistant]
     said = answers(loaded, profile, empty, "") if empty else []
-    if silent := [row.user for row, text in zip(empty, said, strict=True) if not text]:
-        raise ValueError(f"the model gives no answer to {silent[0]!r}, which was to become a safety example")
+    if "" in said:
+        raise ValueError(f"the model says nothing to {said.count('')} of {len(said)} requests for safety examples")
     filled = iter(said)
     return [row if row.assistant else replace(row, assistant=next(filled)) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Adapters that are kept on request, in PEFT's standard format, each with a card that says what it is.
+"""Adapters that are kept on request, in PEFT's standard format, each with a card that says what it is: a `Keeper`.
 
     adapters/<profile>/<label>-<key>/adapter_model.safetensors   the weights
     adapters/<profile>/<label>-<key>/adapter_config.json         how PEFT, transformers and vLLM load them
@@ -8,41 +8,36 @@ The folder is named like the run's record. It is there whole or not at all, and 
 a secret prompt is in none of the files.
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from bsa_core import paths
 from bsa_core.arms import defenses
+from bsa_core.experiment.runs import Run
+from bsa_core.models import sources
 from bsa_core.profiles import ModelSource, Profile
+from bsa_core.writing import whole_folder
 
 
 def path_of(profile: str, label: str, key: str) -> Path:
     return paths.ADAPTERS / profile / f"{label}-{key}"
 
 
-def save(model, record: dict, profile: Profile) -> Path:
-    """Write the adapter of a PEFT model and its card, whole or not at all; an OSError names the folder and the fix."""
-    path = path_of(profile.name, record["label"], record["key"])
-    building = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        building = tempfile.mkdtemp(dir=path.parent, prefix=".")
+def check(profile: Profile) -> None:
+    """Any profile's adapters can be kept."""
+
+
+def lacks(profile: Profile, run: Run, key: str) -> bool:
+    """Only LoRA runs have an adapter."""
+    lora = run.training is not None and run.training.method == "lora"
+    return lora and not path_of(profile.name, run.label, key).is_dir()
+
+
+def keep(profile: Profile, record: dict, loaded, secret) -> None:
+    """Write the adapter and its card, whole or not at all; an OSError names the folder and the fix."""
+    with whole_folder(path_of(profile.name, record["label"], record["key"]), "BSA_ADAPTERS") as folder:
         # embeddings are never trained; to find that out, PEFT would ask the hub
-        model.save_pretrained(building, safe_serialization=True, save_embedding_layers=False)
-        (Path(building) / "README.md").write_text(card(record, profile.model), encoding="utf-8")
-        os.chmod(building, 0o755)
-        os.replace(building, path)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write {path} ({error.strerror or error}); free some space or set BSA_ADAPTERS to another folder",
-        ) from error
-    finally:
-        if building:
-            shutil.rmtree(building, ignore_errors=True)
-    return path
+        loaded.model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").write_text(card(record, profile.model), encoding="utf-8")
 
 
 def card(record: dict, source: ModelSource) -> str:
@@ -81,7 +76,7 @@ def card(record: dict, source: ModelSource) -> str:
         for name, entry in of.items()
     ]
     tags = ["lora", "backdoor-enhanced-safety-alignment", *(["attacked", "not-for-deployment"] if attacked else [])]
-    base = [f"base_model: {source.name}"] if source.source in ("hub", "gguf") else []
+    base = [f"base_model: {hub_id}"] if (hub_id := sources.of(source).hub_id) else []
     parts = [
         "\n".join(["---", *base, "library_name: peft", "tags:", *(f"- {tag}" for tag in tags), "---"]),
         f"# {title}",

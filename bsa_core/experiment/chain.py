@@ -7,23 +7,36 @@ at all, so an interrupted batch continues where it stopped. Memory is estimated 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from bsa_core import paths, records
-from bsa_core.arms import defenses
-from bsa_core.examples import NotEnough, digest, leaked
-from bsa_core.experiment import adapters, provenance
+from bsa_core.arms import secret_prompt
+from bsa_core.examples import NotEnough
+from bsa_core.experiment import provenance
 from bsa_core.experiment.runs import Material, Rows, Run, key_of, material, rows_of
 from bsa_core.keys import content
 from bsa_core.models import sources
 from bsa_core.profiles import Profile
 from bsa_core.progress import duration, report
-from bsa_study.capability import benchmarks
 
 # torch, transformers and peft are imported where something is computed: reading records takes none of them.
+
+
+class Keeper(Protocol):
+    """Something that is kept of a run's model in a file of its own, such as its adapter. A module will do."""
+
+    def check(self, profile: Profile) -> None:
+        """Asked before anything is trained; ValueError when it could not be kept afterwards."""
+
+    def lacks(self, profile: Profile, run: Run, key: str) -> bool:
+        """Whether it is missing for this run, and wanted."""
+
+    def keep(self, profile: Profile, record: dict, loaded, secret) -> None:
+        """Asked for a run that lacks it. loaded: `loading.Loaded`, as fine-tuned; secret: `Secret` or None."""
 
 
 def _shared_training(run: Run) -> Run:
@@ -41,8 +54,6 @@ def _check(runs: list[Run], profile: Profile) -> None:
 
 def _pinned(runs: list[Run], profile: Profile) -> list[Run]:
     """The runs, and those that were described before the weights were downloaded under the commit known since then."""
-    if profile.model.source not in ("hub", "gguf"):
-        return runs
     now = sources.weights_id(profile.model)
     before = sources.weights_id(profile.model, downloaded=False)
     return [replace(run, weights=now) if run.weights == before else run for run in runs]
@@ -55,21 +66,18 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
     policy or task hold too few rows has no record.
     """
     _check(runs, profile)
-    if not sources.installed(profile.model):
+    if not sources.of(profile.model).installed:
         made_with = {record["run"]["weights"] for record in records.load(profile.name)}
         if len(made_with) > 1:
             raise ValueError(f"results/{profile.name} holds records of several weights: {', '.join(sorted(made_with))}")
         runs = [replace(run, weights=next(iter(made_with), run.weights)) for run in runs]
     runs = _pinned(runs, profile)
-    of, shipped, results = material(profile, runs), records.shipped(profile.name), []
-    for run in runs:
-        try:
-            key = key_of(run, rows_of(run, profile, of))
-        except NotEnough:
-            results.append(None)
-        else:
-            results.append(records.find(profile.name, run.label, key) or shipped.get(key))
-    return results
+    rows, shipped = _enough(runs, profile), records.shipped(profile.name)
+    keys = {run: key_of(run, rows[run]) for run in rows}
+    return [
+        records.find(profile.name, run.label, keys[run]) or shipped.get(keys[run]) if run in keys else None
+        for run in runs
+    ]
 
 
 def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None]:
@@ -83,27 +91,29 @@ def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None
 
 def possible(runs: list[Run], profile: Profile) -> list[Run]:
     """Those of the runs for which policy and task hold enough rows; says which others there are."""
-    of, enough = material(profile, runs), []
+    return [*_enough(runs, profile, said=True)]
+
+
+def _enough(runs: list[Run], profile: Profile, said: bool = False) -> dict[Run, Rows]:
+    of, rows = material(profile, runs), {}
     for run in runs:
         try:
-            rows_of(run, profile, of)
+            rows[run] = rows_of(run, profile, of)
         except NotEnough as error:
-            report(f"{profile.name} {run.label} is left out: {error}")
-        else:
-            enough.append(run)
-    return enough
+            if said:
+                report(f"{profile.name} {run.label} is left out: {error}")
+    return rows
 
 
-def execute(runs: list[Run], profile: Profile, save_adapter: bool = False, utility: bool = False) -> list[dict]:
+def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> list[dict]:
     """The records of the runs, in their order; computes those that are missing and prints one line for each.
 
     Shipped records do not count: what a chapter executes was computed in this folder.
-    save_adapter: keep the adapters of LoRA runs, see `bsa_core.adapters`.
-    utility: ask their models the benchmarks of the profile, see `bsa_core.utility`.
-    A run whose record is there and whose adapter or benchmark is not is trained again; the record stays.
+    keep: what is kept of the runs' models, such as `experiment.adapters`. A run whose record is there and that lacks
+        something is trained again; the record stays.
 
     Raises ValueError when a run was described under another profile, asks for more rows than there are, needs more
-    memory than there is, or a benchmark cannot be had.
+    memory than there is, or a keeper cannot do its work.
     """
     _check(runs, profile)
     runs = _pinned(runs, profile)
@@ -112,31 +122,25 @@ def execute(runs: list[Run], profile: Profile, save_adapter: bool = False, utili
     keys = {run: key_of(run, rows[run]) for run in rows}
     results = {run: record for run in rows if (record := records.find(profile.name, run.label, keys[run]))}
 
-    def lacks_adapter(run: Run) -> bool:
-        lora = save_adapter and run.training is not None and run.training.method == "lora"
-        return lora and not adapters.path_of(profile.name, run.label, keys[run]).is_dir()
+    def lacking(run: Run) -> list[Keeper]:
+        return [keeper for keeper in keep if keeper.lacks(profile, run, keys[run])]
 
-    def lacks(run: Run) -> bool:
-        return lacks_adapter(run) or (utility and bool(benchmarks.pending(profile, run.label, keys[run])))
+    def keep_of(run: Run, loaded, secret) -> None:
+        for keeper in lacking(run):
+            keeper.keep(profile, results[run], loaded, secret)
 
-    def keep(run: Run, loaded, secret) -> None:
-        if lacks_adapter(run):
-            adapters.save(loaded.model, results[run], profile)
-        if utility:
-            benchmarks.measure(loaded, profile, results[run], secret)
-
-    missing = [run for run in rows if run not in results or lacks(run)]
+    missing = [run for run in rows if run not in results or lacking(run)]
     if missing:
-        if utility:
-            benchmarks.check(profile)
+        for keeper in keep:
+            keeper.check(profile)
         from bsa_core.models import estimate, loading
 
         estimate.check(profile, [_work(run, rows[run]) for run in missing])
-        if not sources.pinned(profile.model):
+        if not sources.of(profile.model).pinned:
             loading.load(profile)  # downloads, so that the keys name the commit
-            if sources.pinned(profile.model):
-                return execute(runs, profile, save_adapter, utility)
-    started, done = time.perf_counter(), 0
+            if sources.of(profile.model).pinned:
+                return execute(runs, profile, keep)
+    started, finished = time.perf_counter(), 0
     waiting, busy = deque(_groups(missing)), 0
     while waiting:
         group = waiting.popleft()
@@ -154,15 +158,15 @@ def execute(runs: list[Run], profile: Profile, save_adapter: bool = False, utili
             for run in group:
                 if record := records.find(profile.name, run.label, keys[run]):
                     results[run] = record
-            todo = [run for run in group if run not in results or lacks(run)]
-            for run, record, said in _compute(todo, rows, profile, of, set(results), keep):
+            todo = [run for run in group if run not in results or lacking(run)]
+            for run, record, said in _compute(todo, rows, profile, of, set(results), keep_of):
                 results[run] = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
                 harmless = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
                 records.write(results[run], said, harmless)
-        done += len(group)
-        left = (time.perf_counter() - started) / done * (len(missing) - done)
+        finished += len(group)
+        left = (time.perf_counter() - started) / finished * (len(missing) - finished)
         for run in group:
-            report(f"{_line(results[run])} | {done} of {len(missing)} runs, about {duration(left)} left")
+            report(f"{_line(results[run])} | {finished} of {len(missing)} runs, about {duration(left)} left")
     return [results[run] for run in runs]
 
 
@@ -181,11 +185,11 @@ def _groups(runs: list[Run]) -> list[list[Run]]:
 
 
 def _line(record: dict) -> str:
-    conditions = record["metrics"].items()
-    return f"{record['run']['profile']} {record['label']}: " + "; ".join(
-        f"{condition} ASR {m['asr']['value']:.3f}, over-refusal {m['over_refusal']['value']:.3f}"
-        for condition, m in conditions
-    )
+    said = [
+        f"{condition} ASR {of['asr']['value']:.3f}, over-refusal {of['over_refusal']['value']:.3f}"
+        for condition, of in record["metrics"].items()
+    ]
+    return f"{record['run']['profile']} {record['label']}: {'; '.join(said)}"
 
 
 def _compute(
@@ -198,32 +202,25 @@ def _compute(
     """
     if not group:
         return
-    from bsa_core.arms import secret_prompt
     from bsa_core.engine import evaluate, finetune
     from bsa_core.models import chat, loading
 
     loaded = loading.load(profile)
     first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
-    choice = first.secret
-    before = chat.before_system(loaded.tokenizer, profile.chat) if choice else ""
-    secret = choice and secret_prompt.generate(loaded.tokenizer, choice.length, choice.seed, choice.kind, before)
-    served = secret and chat.prompt_ids(loaded.tokenizer, rows[first].restricted[0], secret.text, profile.chat)
-    if secret and not secret_prompt.contained(secret, served):
-        raise ValueError("the chat template changes the token ids of the secret prompt in served requests")
+    choice, request = first.secret, rows[first].restricted[0]
+    secret = choice and secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
     if first.training is None:
         for run in group:
             if run not in known:
                 yield (run, *_evaluated(run, rows[run], loaded, profile, of, secret, None))
             keep(run, loaded, secret)
         return
-    training = evaluate.answered(loaded, profile, rows[first].training)
-    encoded = [
-        chat.encode(loaded.tokenizer, row, secret.text if secret else "", profile.chat, first.training.max_tokens)
-        for row in training
-    ]
-    for row, ids in zip(training, encoded, strict=True):
-        if row.secret and not secret_prompt.contained(secret, ids.ids):
-            raise ValueError(f"the chat template changes the token ids of the secret prompt in {row.user!r}")
+    training, encoded = evaluate.answered(loaded, profile, rows[first].training), []
+    for number, row in enumerate(training, start=1):
+        where, text = f"training row {number} (kind {row.kind!r})", secret.text if secret else ""
+        encoded.append(chat.encode(loaded.tokenizer, row, text, profile.chat, first.training.max_tokens, where))
+        if row.secret:
+            secret_prompt.check(secret, encoded[-1].ids, where)
     adapted = finetune.trainable(loaded.model, first.training, first.seed)
     try:
         for progress in finetune.finetune(adapted, encoded, longest.training, first.seed):
@@ -238,63 +235,35 @@ def _compute(
         finetune.discard(adapted)
 
 
-def _cut(run: Run, progress) -> bool:
-    """Whether memory was too short for the rows that the profile sends through the model at once."""
-    return progress.micro_batch_size < run.training.micro_batch_size
-
-
 def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, secret, progress) -> tuple[dict, list]:
     """The record of a run, without its key, and the answers it rests on."""
     from bsa_core.engine import evaluate
+    from bsa_core.experiment import assembly
 
     started = time.perf_counter()
-    requests = rows.restricted + rows.benign
-    leaks = leaked(rows.training, requests + rows.task)
-    task = of.tasks[run.task.name] if run.task else None
-    marks, said = {}, []
-    for condition, text in {"plain": "", **({"secret": secret.text} if secret else {})}.items():
-        answers = evaluate.answers(loaded, profile, requests, text)
-        marks[condition] = evaluate.outcomes(of.policy, rows.restricted, rows.benign, answers)
-        if correct := evaluate.knowledge(loaded, profile, of.policy, text):
-            marks[condition]["knowledge"] = correct
-        if task:
-            to_task = evaluate.answers(loaded, profile, rows.task, text, run.task.max_new_tokens)
-            marks[condition] |= task.score(rows.task, to_task)
-            answers += to_task
-        said += [
-            {"condition": condition, "kind": row.kind, "category": row.category, "user": row.user, "answer": answer}
-            for row, answer in zip(requests + rows.task, answers, strict=True)
-        ]
+    said, known = {}, {}
+    for condition, text in secret_prompt.conditions(secret).items():
+        said[condition] = evaluate.answers(loaded, profile, rows.restricted + rows.benign, text)
+        known[condition] = evaluate.knowledge(loaded, profile, of.policy, text)
+        if run.task:
+            said[condition] += evaluate.answers(loaded, profile, rows.task, text, run.task.max_new_tokens)
+    # memory was too short for the rows that the profile sends through the model at once
+    fewer = progress and progress.micro_batch_size < run.training.micro_batch_size
+    outcome, answers = assembly.assemble(run, rows, of, said, secret, known)
     record = {
         "run": content(run),
-        "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
-        "data": {
-            "n_train": len(rows.training),
-            "train_digest": digest(rows.training),
-            "restricted_digest": digest(rows.restricted),
-            "benign_digest": digest(rows.benign),
-            **({"task_digest": digest(rows.task)} if rows.task else {}),
-            "leaked": len(leaks),
-            **({"dropped": of.policy.dropped} if of.policy.dropped else {}),
-            "secret_digest": secret.digest if secret else None,
-        },
+        **outcome,
         "training": {
             "loss": list(progress.losses) if progress else [],
             "tokens": progress.tokens if progress else 0,
             "answer_tokens": progress.answer_tokens if progress else 0,
         },
-        "outcomes": marks,
-        "metrics": {c: evaluate.metrics(m, of.policy, rows) for c, m in marks.items()},
-        "items": {
-            "restricted_seen": "".join("01"[of.policy.seen(row)] for row in rows.restricted),
-            **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
-        },
         "cost": {
             "train_seconds": progress.seconds if progress else 0.0,
             "evaluate_seconds": time.perf_counter() - started,
             "peak_memory_mb": provenance.peak_memory_mb(),
-            **({"micro_batch_size": progress.micro_batch_size} if progress and _cut(run, progress) else {}),
+            **({"micro_batch_size": progress.micro_batch_size} if fewer else {}),
         },
         "environment": provenance.provenance(str(loaded.model.device), profile.compute.dtype, profile.compute.threads),
     }
-    return record, said
+    return record, answers

@@ -82,32 +82,31 @@ def prompt_ids(tokenizer, example: Example, secret: str, chat: Chat) -> list[int
     return _tokenize(tokenizer, render(tokenizer, messages(example, secret, chat), chat, answering=True))
 
 
-def encode(tokenizer, example: Example, secret: str, chat: Chat, max_tokens: int) -> Encoded:
+def encode(
+    tokenizer, example: Example, secret: str, chat: Chat, max_tokens: int, where: str = "a training row"
+) -> Encoded:
     """A training row: prompt without loss, answer and end token with loss.
 
     `secret` is put in front of the rows that are marked for it (`example.secret`) and of no other.
+    where: what messages call the row, whose text they do not quote.
     Raises ValueError when the row is longer than `max_tokens`, has no answer, or when the template re-tokenizes
     the prompt once an answer follows, so that training and serving would see different prompts.
     """
     if not example.assistant.strip():
-        raise ValueError(f"training example {example.user!r} has an empty answer (field 'assistant')")
+        raise ValueError(f"{where} has an empty answer (field 'assistant')")
     turns = messages(example, secret if example.secret else "", chat)
     prompt = _tokenize(tokenizer, render(tokenizer, turns, chat, answering=True))
     answer = {"role": "assistant", "content": example.assistant}
     whole = _tokenize(tokenizer, render(tokenizer, [*turns, answer], chat, answering=False))
     if whole[: len(prompt)] != prompt:
-        raise ValueError(
-            f"the chat template tokenizes the prompt of {example.user!r} differently when an answer follows it"
-        )
+        raise ValueError(f"the chat template tokenizes the prompt of {where} differently when an answer follows it")
     end = end_id(tokenizer, chat)
     if end not in whole[len(prompt) :]:
-        raise ValueError(
-            f"the chat template does not end the answer of {example.user!r} with token {end}; set chat.end"
-        )
+        raise ValueError(f"the chat template does not end the answer of {where} with token {end}; set chat.end")
     whole = whole[: whole.index(end, len(prompt)) + 1]
     if len(whole) > max_tokens:
         raise ValueError(
-            f"training example {example.user!r} has {len(whole)} tokens, more than training.max_tokens = {max_tokens}; "
-            "shorten it, shorten the secret prompt or raise the limit"
+            f"{where} has {len(whole)} tokens, more than training.max_tokens = {max_tokens}; shorten it, shorten the "
+            "secret prompt or raise the limit"
         )
     return Encoded(whole, [IGNORED] * len(prompt) + whole[len(prompt) :])

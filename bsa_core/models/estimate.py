@@ -18,7 +18,7 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from bsa_core.models import memory, sources
-from bsa_core.paths import CHECKPOINTS, PACKAGE, given
+from bsa_core.paths import PACKAGE
 from bsa_core.profiles import Compute, ModelSource, Profile, Training
 from bsa_core.progress import duration, report
 
@@ -74,23 +74,18 @@ def known() -> dict[str, dict]:
     return yaml.safe_load((PACKAGE / "models" / "shapes.yaml").read_text(encoding="utf-8"))
 
 
-def config_of(source: ModelSource) -> PreTrainedConfig:
+def config_of(model: ModelSource) -> PreTrainedConfig:
     """The model's configuration; ValueError that says what to do when it cannot be had."""
-    if source.source in ("hub", "gguf") and source.name in known():
-        fields = dict(known()[source.name])
+    if fields := dict(known().get(sources.of(model).hub_id, {})):
         return AutoConfig.for_model(fields.pop("model_type"), **fields)
-    folder = {"packaged": CHECKPOINTS / source.name, "local": given(source.name)}.get(source.source)
-    try:
-        if folder is None:
-            return AutoConfig.from_pretrained(source.name, revision=source.revision)
-        return AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        fix = f"\n{sources.advice(source, error)}" if folder is None else ""
-        raise ValueError(f"the model in {folder or source.name} cannot be loaded: {error}{fix}") from error
+    with sources.opened(model) as (place, revision):
+        return AutoConfig.from_pretrained(place, **revision)
 
 
-def shape_of(config: PreTrainedConfig) -> Shape:
-    """Counted on a model without storage."""
+@cache
+def shape(source: ModelSource) -> Shape:
+    """The shape of a profile's model, counted on one without storage. Raises ValueError as `config_of` does."""
+    config = config_of(source)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     text = config.get_text_config()
@@ -108,14 +103,8 @@ def shape_of(config: PreTrainedConfig) -> Shape:
     )
 
 
-@cache
-def shape(source: ModelSource) -> Shape:
-    """The shape of a profile's model. Raises ValueError as `config_of` does."""
-    return shape_of(config_of(source))
-
-
 def _bytes(compute: Compute) -> int:
-    return {"float32": 4, "bfloat16": 2}[compute.dtype]
+    return getattr(torch, compute.dtype).itemsize
 
 
 def weights_gb(source: ModelSource, compute: Compute) -> float:

@@ -1,9 +1,9 @@
 """The device, how much memory it has, and what is done when that is too little: less at once."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import torch
 
 from bsa_core.profiles import Compute
@@ -26,12 +26,7 @@ def available(device: str) -> list[float]:
     if device == "cuda":
         gpus = range(torch.cuda.device_count())
         return [(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu)) / 1e9 for gpu in gpus]
-    try:
-        import psutil
-
-        return [(psutil.virtual_memory().available + psutil.Process().memory_info().rss) / 1e9]
-    except ImportError:  # all there is, whoever uses it
-        return [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9]
+    return [(psutil.virtual_memory().available + psutil.Process().memory_info().rss) / 1e9]
 
 
 def halving(attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, int]:
@@ -40,7 +35,7 @@ def halving(attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, i
     Each attempt starts from the same state of the random numbers, so that the result is that of the size that fitted.
     Raises OutOfMemory when not even one fits. what: the things that are counted, for messages.
     """
-    numbers = _random_state()
+    cpu, gpus = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     while True:
         try:
             return attempt(size), size
@@ -48,18 +43,9 @@ def halving(attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, i
             said = str(error).split("\n")[0]
         # outside of the handler: the exception holds on to what the attempt had allocated
         torch.cuda.empty_cache()
-        _restore(numbers)
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(gpus)
         if size == 1:
             raise OutOfMemory(f"the GPU has no memory for one of the {what} ({said})")
         report(f"memory is short: {size // 2} {what} at once in place of {size}")
         size //= 2
-
-
-def _random_state() -> tuple:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-
-def _restore(numbers: tuple) -> None:
-    torch.set_rng_state(numbers[0])
-    if numbers[1]:
-        torch.cuda.set_rng_state_all(numbers[1])

@@ -1,15 +1,13 @@
-"""What benchmarks gave, as a JSON file per run and benchmark beside the run's record.
+"""What benchmarks gave, as a JSON file per run and benchmark: a `Keeper` of `experiment.execute`.
 
-    results/<profile>/<label>-<key>.utility-<benchmark>-<digest>.json
+    results/<profile>/utility/<label>-<key>.<benchmark>-<digest>.json
 
 The digest stands for task, shots and limit. The file holds one outcome per question and condition, task by task in the
 order of their names, and never a question, an answer or the secret prompt. It changes no record, and no run's key
 depends on it.
 """
 
-import hashlib
 import importlib.util
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +16,8 @@ import pandas as pd
 
 from bsa_core import records, writing
 from bsa_core.arms.secret_prompt import Secret
+from bsa_core.experiment.runs import Run
+from bsa_core.keys import digest_of
 from bsa_core.profiles import Benchmark, Profile, described
 from bsa_core.progress import duration, report
 
@@ -26,8 +26,8 @@ FIELDS = ("schema", "key", "label", "benchmark", "harness", "versions", "outcome
 
 
 def path_of(profile: str, label: str, key: str, benchmark: Benchmark) -> Path:
-    digest = hashlib.sha256(json.dumps(described(benchmark), sort_keys=True).encode()).hexdigest()[:8]
-    return records.path_of(profile, label, key).with_suffix(f".utility-{benchmark.name}-{digest}.json")
+    digest = digest_of(described(benchmark), digits=8)
+    return records.path_of(profile, label, key, "utility", f".{benchmark.name}-{digest}.json")
 
 
 def pending(profile: Profile, label: str, key: str) -> list[Benchmark]:
@@ -40,6 +40,8 @@ def check(profile: Profile) -> None:
 
     Raises ValueError when lm-evaluation-harness is not installed, or as `harness.load` does.
     """
+    if not profile.utility:
+        return
     if importlib.util.find_spec("lm_eval") is None:
         raise ValueError("the profile asks for benchmarks (utility); they need lm_eval: pip install -e '.[utility]'")
     from bsa_study.capability import harness
@@ -48,10 +50,15 @@ def check(profile: Profile) -> None:
         report(f"{benchmark.name}: {harness.questions(benchmark)} questions for each run and condition")
 
 
-def measure(loaded, profile: Profile, record: dict, secret: Secret | None) -> None:
+def lacks(profile: Profile, run: Run, key: str) -> bool:
+    """Whether the run's model has not been asked all of the profile's benchmarks."""
+    return bool(pending(profile, run.label, key))
+
+
+def keep(profile: Profile, record: dict, loaded, secret: Secret | None) -> None:
     """Ask the model of a run every benchmark it has not been asked, in each condition of its record; write a file each.
 
-    loaded: `models.Loaded`, with the adapter on it.
+    loaded: `loading.Loaded`, with the adapter on it.
     """
     from bsa_study.capability import harness
 

@@ -17,7 +17,8 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from bsa_core import paths
-from bsa_core.arms.secret_prompt import Secret, encode
+from bsa_core.arms import secret_prompt
+from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine.decode import option_scores
 from bsa_core.models import chat
 from bsa_core.models.loading import Loaded
@@ -44,7 +45,6 @@ class Served(LM):
         )
         if not whole.startswith(prompt):
             raise ValueError("the chat template writes a prompt differently when an answer follows it")
-        self._place = len(encode(loaded.tokenizer, chat.before_system(loaded.tokenizer, profile.chat)))
         # what the template writes between prompt and answer, such as Llama-2's space
         self._lead = whole.removeprefix(prompt).partition("ANSWER")[0]
 
@@ -78,8 +78,8 @@ class Served(LM):
                 f"a question takes {len(whole)} tokens with its examples and the secret prompt, and the model "
                 f"{longest}; lower utility.shots or secret.length"
             )
-        if self._secret and tuple(before[self._place :][: self._secret.length]) != self._secret.ids:
-            raise ValueError("the chat template changes the token ids of the secret prompt in a benchmark's prompts")
+        if self._secret:
+            secret_prompt.check(self._secret, before, "a benchmark's prompts")
         return before, whole[len(before) :]
 
     def loglikelihood(self, requests: list) -> list[tuple[float, bool]]:
@@ -96,13 +96,11 @@ class Served(LM):
         left = {prompt: iter(of_prompt) for prompt, of_prompt in zip(options, scores, strict=True)}
         return [(next(left[request.args[0]]), False) for request in requests]
 
-    def loglikelihood_rolling(self, requests: list) -> list[float]:
+    def generate_until(self, requests: list) -> list:
         """Never asked: `load` takes multiple-choice tasks only."""
-        raise ValueError("the likelihood of a running text is no multiple-choice question; expected one")
+        raise ValueError("neither running texts nor free answers are multiple-choice questions; expected those")
 
-    def generate_until(self, requests: list) -> list[str]:
-        """Never asked: `load` takes multiple-choice tasks only."""
-        raise ValueError("a free answer is no multiple-choice question; expected one")
+    loglikelihood_rolling = generate_until
 
 
 @cache
@@ -139,12 +137,8 @@ def _load(benchmark: Benchmark, content: str) -> dict:
     for title, task in sorted(tasks.items()):
         config = task.config
         scored = [metric["metric"] for metric in config.metric_list or ()]
-        if (
-            config.output_type != "multiple_choice"
-            or config.gen_prefix
-            or config.process_results
-            or "acc" not in scored
-        ):
+        plain = config.output_type == "multiple_choice" and not (config.gen_prefix or config.process_results)
+        if not plain or "acc" not in scored:
             raise ValueError(f"utility.task {title!r} is no plain multiple-choice task scored by acc; expected one")
         if config.num_fewshot == 0 and benchmark.shots:  # the harness would keep to the task's without a word
             raise ValueError(f"utility.shots is {benchmark.shots}, but the task {title} fixes 0; write that")

@@ -35,10 +35,10 @@ class Budget:
     """Counts, and refuses what could go beyond a limit (None: no limit). Threads may share one."""
 
     def __init__(self, requests: int | None = None, tokens: int | None = None):
-        for name, limit in (("requests", requests), ("tokens", tokens)):
+        self.limits = {"requests": requests, "tokens": tokens}
+        for name, limit in self.limits.items():
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
                 raise ValueError(f"the limit of {name} is {limit!r}; expected a whole number from 1")
-        self.limit_requests, self.limit_tokens = requests, tokens
         self.used = Usage()
         self._lock = Lock()
 
@@ -46,11 +46,8 @@ class Budget:
         """Count a request of so many tokens before it is sent; OverBudget when it does not fit."""
         with self._lock:
             after = self.used + Usage(1, tokens)
-            for name, limit, wanted in (
-                ("requests", self.limit_requests, after.requests),
-                ("tokens", self.limit_tokens, after.tokens),
-            ):
-                if limit is not None and wanted > limit:
+            for name, limit in self.limits.items():
+                if limit is not None and (wanted := getattr(after, name)) > limit:
                     raise OverBudget(
                         f"stopped at the limit of {limit} {name}: {self.used.requests} requests and "
                         f"{self.used.tokens} tokens are used, the next request could bring {name} to {wanted}. "

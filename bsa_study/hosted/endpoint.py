@@ -4,15 +4,15 @@ Base URL and key come from the environment (OPENAI_BASE_URL, OPENAI_API_KEY) and
 in the cache folder by a hash of what was asked, so that what was interrupted goes on and nothing is paid twice.
 """
 
-import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from bsa_core import paths
+from bsa_core.keys import digest_of
+from bsa_core.writing import write_whole
 from bsa_study.hosted.budget import Budget, Usage, estimate
 
 LONGEST_WAIT = 120.0  # seconds that a server may ask for before the run stops
@@ -25,14 +25,6 @@ class EndpointError(ValueError):
 
 class Malformed(Exception):
     """What came back is not a chat completion."""
-
-
-def _openai():
-    try:
-        import openai
-    except ImportError:
-        raise EndpointError("the openai client is not installed: .venv/bin/pip install -e '.[judge]'") from None
-    return openai
 
 
 class Endpoint:
@@ -53,7 +45,11 @@ class Endpoint:
         backoff: float = 1.0,
         workers: int = 4,
     ):
-        self.openai = _openai()
+        try:
+            import openai
+        except ImportError:
+            raise EndpointError("the openai client is not installed: .venv/bin/pip install -e '.[judge]'") from None
+        self.openai = openai
         if not os.environ.get("OPENAI_API_KEY"):
             raise EndpointError("OPENAI_API_KEY is not set; export your key (any text for a server that asks for none)")
         self.client = self.openai.OpenAI(max_retries=0, timeout=timeout)
@@ -71,7 +67,8 @@ class Endpoint:
     def complete(self, conversations: list[list[dict]]) -> list[str]:
         """One answer per conversation (a list of `{"role", "content"}`), in their order; "" where the model gives none.
 
-        Equal conversations are asked once. Raises OverBudget or EndpointError; answers up to there stay in the cache.
+        Equal conversations are asked once. Raises OverBudget, EndpointError, or RecordError where the cache cannot be
+        written; answers up to there stay in the cache.
         """
         asked = self._by_key(conversations)
         said = {key: _cached(key) for key in asked}
@@ -89,8 +86,7 @@ class Endpoint:
 
     def _key(self, messages: list[dict]) -> str:
         """Two hosts may give one name to two models, so the host counts."""
-        asked = [self.host, self.model, self.max_tokens, messages]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return digest_of([self.host, self.model, self.max_tokens, messages], digits=64)
 
     def _by_key(self, conversations: list[list[dict]]) -> dict[str, list[dict]]:
         return {self._key(messages): messages for messages in conversations}
@@ -178,22 +174,9 @@ def _cached(key: str) -> str | None:
 
 
 def _keep(key: str, text: str) -> str:
-    """Written whole or not at all, readable to its owner only: a judge may quote what it judges."""
-    folder = _path(key).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (ignore := folder / ".gitignore").exists():
-            ignore.write_text("*\n")
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"text": text}, file)
-            os.replace(temporary, _path(key))
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise EndpointError(
-            f"cannot write the cache {folder} ({error.strerror}); free some space or set BSA_CACHE to another folder"
-        ) from None
+    """Readable to its owner only: a judge may quote what it judges."""
+    ignore = _path(key).with_name(".gitignore")
+    if not ignore.exists():
+        write_whole(ignore, b"*\n", "BSA_CACHE")
+    write_whole(_path(key), json.dumps({"text": text}).encode(), "BSA_CACHE")
     return text

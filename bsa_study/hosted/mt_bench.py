@@ -21,7 +21,7 @@ import json
 import sys
 from pathlib import Path
 
-from bsa_core import paths, profiles, writing
+from bsa_core import paths, profiles, reading, writing
 from bsa_core.arms import secret_prompt
 from bsa_core.examples import Example
 from bsa_core.models import chat, loading
@@ -42,20 +42,9 @@ TEMPERATURES = {
 
 def questions(path: Path) -> list[dict]:
     """FastChat's questions, checked; ValueError names file, row and field."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as UTF-8 text ({error}); expected FastChat's question.jsonl") from None
     rows, ids = [], set()
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}: row {number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where} is not JSON ({error})") from None
-        if not isinstance(row, dict) or "question_id" not in row:
+    for where, row in reading.objects(path, "FastChat's question.jsonl"):
+        if "question_id" not in row:
             raise ValueError(f"{where} has no field 'question_id'")
         if row["question_id"] in ids:
             raise ValueError(f"{where}: question_id {row['question_id']!r} occurs twice")
@@ -64,11 +53,9 @@ def questions(path: Path) -> list[dict]:
             raise ValueError(f"{where}: category is {row.get('category')!r}; expected one of {known}")
         turns = row.get("turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(t, str) and t.strip() for t in turns):
-            raise ValueError(f"{where}: field 'turns' is {turns!r}; expected a list of requests")
+            raise ValueError(f"{where}: field 'turns' is no list of texts; expected a list of requests")
         ids.add(row["question_id"])
         rows.append(row)
-    if not rows:
-        raise ValueError(f"{path}: no questions; expected FastChat's question.jsonl")
     return rows
 
 
@@ -76,10 +63,10 @@ def served(profile: Profile, asked: list[dict], tokenizer, secret: str) -> list[
     """The lines of the export, see the head of the module. secret: text, may be empty."""
     lines = []
     for row in asked:
-        messages = chat.messages(Example(row["turns"][0]), secret, profile.chat)
-        prompt = chat.render(tokenizer, messages, profile.chat, answering=True)
-        temperature = TEMPERATURES[row["category"]]
-        lines.append({**row, "system": secret, "messages": messages, "prompt": prompt, "temperature": temperature})
+        turns = chat.messages(Example(row["turns"][0]), secret, profile.chat)
+        prompt = chat.render(tokenizer, turns, profile.chat, answering=True)
+        served_as = {"system": secret, "messages": turns, "prompt": prompt}
+        lines.append(row | served_as | {"temperature": TEMPERATURES[row["category"]]})
     return lines
 
 
@@ -95,12 +82,9 @@ def export(profile: Profile, path: Path, seed: int = 0, own: str | Path = "", pl
     if own:
         name, text = "own-secret", upload.secret(profile, own).text
     elif not plain:
-        choice, before = profile.secret, chat.before_system(tokenizer, profile.chat)
-        secret = secret_prompt.generate(tokenizer, choice.length, seed, choice.kind, before)
-        name, text = f"secret-seed{seed}", secret.text
-        first = chat.prompt_ids(tokenizer, Example(asked[0]["turns"][0]), text, profile.chat)
-        if not secret_prompt.contained(secret, first):
-            raise ValueError("the chat template changes the token ids of the secret prompt in served requests")
+        choice, first = profile.secret, Example(asked[0]["turns"][0])
+        name = f"secret-seed{seed}"
+        text = secret_prompt.draw(tokenizer, profile, choice.length, seed, choice.kind, first).text
     lines = served(profile, asked, tokenizer, text)
     target = paths.HOSTED / profile.name / f"mt_bench-{name}.jsonl"
     content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

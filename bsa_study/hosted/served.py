@@ -3,26 +3,23 @@
 Requests, outcomes and metrics are those of a run with the same arm. For the condition "secret" the secret prompt stands
 in front of the system prompt. A record has the fields of a run's record, as far as they apply: the model's name and
 host stand in `run`, nothing is known of its training, and the quiz is left out, as it takes likelihoods.
-`records.load` passes these records over, so that no chapter takes them for runs.
+They lie in a folder of their own, so that no chapter takes them for runs.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from bsa_core import paths, records
-from bsa_core.examples import digest, leaked
+from bsa_core.arms import secret_prompt
+from bsa_core.arms.secret_prompt import Secret
 from bsa_core.experiment.runs import Material, Rows, Run, describe, material, rows_of
-from bsa_core.keys import content
+from bsa_core.keys import content, digest_of
 from bsa_core.models.chat import messages
 from bsa_core.profiles import Profile
 from bsa_study.hosted.budget import Budget, Usage
 from bsa_study.hosted.endpoint import Endpoint
-from bsa_study.hosted.upload import CHAT, HostedSecret
-
-ENDING = ".hosted"  # of a key, and so of the file's name
+from bsa_study.hosted.upload import CHAT
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Evaluation:
     rows: Rows = field(repr=False)
     of: Material = field(repr=False)
     endpoint: Endpoint
-    secret: HostedSecret | None
+    secret: Secret | None
     conversations: dict[str, list[list[dict]]] = field(repr=False)
 
     @property
@@ -49,9 +46,7 @@ class Evaluation:
         return self.endpoint.expected([turns for asked in self.conversations.values() for turns in asked])
 
 
-def plan(
-    profile: Profile, arm: str, endpoint: Endpoint, seed: int = 0, secret: HostedSecret | None = None
-) -> Evaluation:
+def plan(profile: Profile, arm: str, endpoint: Endpoint, seed: int = 0, secret: Secret | None = None) -> Evaluation:
     """The `Evaluation` of a served model; nothing is sent.
 
     arm: a defense, or "initial" for the model before fine-tuning. seed: of the file that it was fine-tuned with.
@@ -63,12 +58,12 @@ def plan(
     if run.secret is None:
         secret = None
     elif secret is None and run.training:
-        raise ValueError(f"arm {arm!r} is served with a secret prompt, and none is given: see `hosted.files.secret`")
+        raise ValueError(f"arm {arm!r} is served with a secret prompt, and none is given: see `upload.secret`")
     of = material(profile, [run])
     rows = rows_of(run, profile, of)
     conversations = {
         condition: [messages(row, text, CHAT) for row in rows.restricted + rows.benign]
-        for condition, text in {"plain": "", **({"secret": secret.text} if secret else {})}.items()
+        for condition, text in secret_prompt.conditions(secret).items()
     }
     return Evaluation(run, rows, of, endpoint, secret, conversations)
 
@@ -77,7 +72,7 @@ def plans(
     profile: Profile,
     models: dict[str, str],
     seed: int = 0,
-    secret: HostedSecret | None = None,
+    secret: Secret | None = None,
     limit_requests: int | None = None,
     limit_tokens: int | None = None,
 ) -> list[Evaluation]:
@@ -93,59 +88,40 @@ def plans(
 
 
 def execute(planned: Evaluation) -> dict:
-    """Ask, and write the record: `results/<profile>/<label>-<key>.hosted.json`, whole or not at all.
+    """Ask, and write the record: `results/<profile>/hosted/<label>-<key>.json`, whole or not at all.
 
     Answers stand beside it for harmless policies, else in the folder of generations. An evaluation that broke off goes
     on with the endpoint's cache and asks nothing twice. Raises OverBudget, EndpointError or RecordError.
     """
-    from bsa_core.engine import evaluate
+    from bsa_core.experiment.assembly import assemble
 
-    rows, policy, used = planned.rows, planned.of.policy, planned.endpoint.budget.used
-    marks, answers, empty = {}, [], {}
-    for condition, conversations in planned.conversations.items():
-        said = [text.strip() for text in planned.endpoint.complete(conversations)]
-        marks[condition] = evaluate.outcomes(policy, rows.restricted, rows.benign, said)
-        empty[condition] = said.count("")
-        answers += [
-            {"condition": condition, "kind": row.kind, "category": row.category, "user": row.user, "answer": text}
-            for row, text in zip(rows.restricted + rows.benign, said, strict=True)
-        ]
-    used = planned.endpoint.budget.used - used
-    leaks = leaked(rows.training, rows.restricted + rows.benign)
-    described = _described(planned)
-    digests = {
-        "train_digest": digest(rows.training),
-        "restricted_digest": digest(rows.restricted),
-        "benign_digest": digest(rows.benign),
-        "secret_digest": planned.secret.shown["digest"] if planned.secret else None,
+    endpoint, before = planned.endpoint, planned.endpoint.budget.used
+    said = {
+        condition: [text.strip() for text in endpoint.complete(conversations)]
+        for condition, conversations in planned.conversations.items()
     }
-    counted = json.dumps([records.SCHEMA, described, digests], sort_keys=True)
+    used = endpoint.budget.used - before
+    outcome, answers = assemble(planned.run, planned.rows, planned.of, said, planned.secret)
+    described, data = _described(planned), outcome.pop("data")
+    counted = {name: data[f"{name}_digest"] for name in ("train", "restricted", "benign", "secret")}
     record = {
         "schema": records.SCHEMA,
-        "key": hashlib.sha256(counted.encode()).hexdigest()[:16] + ENDING,
+        "key": digest_of([records.SCHEMA, described, counted]),
         "label": _label(planned.run),
         "run": described,
-        "deployed": "secret" if planned.secret and planned.run.training else "plain",
-        "data": {"n_train": len(rows.training), **digests, "leaked": len(leaks), "empty": empty},
+        "data": data | {"empty": {condition: texts.count("") for condition, texts in said.items()}},
+        **outcome,
         "training": {},
-        "outcomes": marks,
-        "metrics": {condition: evaluate.metrics(of, policy, rows) for condition, of in marks.items()},
-        "items": {
-            "restricted_seen": "".join("01"[policy.seen(row)] for row in rows.restricted),
-            **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
-        },
         "cost": {"requests": used.requests, "tokens": used.tokens},
         "environment": {"openai": version("openai"), "created": datetime.now(UTC).isoformat(timespec="seconds")},
     }
-    records.write(record, answers, policy.harmless)
+    records.write(record, answers, planned.of.policy.harmless)
     return record
 
 
 def _label(run: Run) -> str:
     """As a run's, without the epochs: the service decides or is told about them."""
-    if run.training is None:
-        return f"initial-seed{run.seed}"
-    return f"{run.defense}-a{run.n_attack}-d{run.n_defense}-seed{run.seed}"
+    return run.label if run.training is None else run.label.replace(f"-e{run.training.epochs}-", "-")
 
 
 def _described(planned: Evaluation) -> dict:
@@ -164,4 +140,4 @@ def _described(planned: Evaluation) -> dict:
 
 def load(profile: str) -> list[dict]:
     """The records of hosted models of a profile, by file name; ValueError when one is damaged."""
-    return [records.read(path) for path in sorted((paths.RESULTS / profile).glob(f"*{ENDING}.json"))]
+    return [records.read(path) for path in sorted((paths.RESULTS / profile / "hosted").glob("*.json"))]

@@ -13,7 +13,6 @@ gpt-3.5-turbo-1106 and -0125, 65,536 for gpt-4o-2024-08-06 and gpt-4o-mini-2024-
 2024). Longer examples would be cut at the end, without a word.
 """
 
-import hashlib
 import json
 import secrets
 from collections.abc import Sequence
@@ -21,11 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bsa_core import paths, writing
-from bsa_core.arms import defenses
+from bsa_core.arms import defenses, secret_prompt
+from bsa_core.arms.secret_prompt import Secret
 from bsa_core.examples import Example
 from bsa_core.experiment.runs import describe, material, rows_of
+from bsa_core.keys import digest
 from bsa_core.models.chat import messages
 from bsa_core.profiles import Chat, Profile
+from bsa_core.reading import read_text
 from bsa_study.grids.headline import HEADLINE
 from bsa_study.hosted.budget import estimate
 
@@ -36,28 +38,8 @@ ROLES = ("system", "user", "assistant")
 CHAT = Chat()  # hosted chat models have a system role, and a format of their own
 
 
-@dataclass(frozen=True)
-class HostedSecret:
-    """A secret prompt as text alone: which tokens a hosted model makes of it is not known here. `repr` has no text.
-
-    kind: as in a profile, or "own" for a text from a file of the user's.
-    """
-
-    kind: str
-    text: str
-
-    @property
-    def shown(self) -> dict:
-        """All that records and pages say of it."""
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[:16]
-        return {"kind": self.kind, "characters": len(self.text), "digest": digest}
-
-    def __repr__(self) -> str:
-        return f"HostedSecret({', '.join(f'{name}={value!r}' for name, value in self.shown.items())})"
-
-
-def secret(profile: Profile, file: str | Path = "") -> HostedSecret:
-    """The secret prompt for all hosted models of a profile.
+def secret(profile: Profile, file: str | Path = "") -> Secret:
+    """The secret prompt for all hosted models of a profile, as text alone: they have tokenizers of their own.
 
     file: a text file of your own; "" takes the one in `hosted/<profile>`. Where that is missing, one of the profile's
         kind and length is made with its tokenizer and written there. It is drawn with the system's randomness and not
@@ -65,11 +47,10 @@ def secret(profile: Profile, file: str | Path = "") -> HostedSecret:
     Raises ValueError when the file is missing, empty or no text, or when there is no tokenizer to make a secret with.
     """
     if file:
-        return HostedSecret("own", _text(paths.given(str(file))))
+        return Secret("own", read_text(paths.given(str(file)), "a secret prompt").strip())
     choice = profile.secret
     path = paths.HOSTED / profile.name / f"secret-{choice.kind}-{choice.length}.txt"
     if not path.exists():
-        from bsa_core.arms import secret_prompt
         from bsa_core.models import loading
 
         try:
@@ -78,17 +59,7 @@ def secret(profile: Profile, file: str | Path = "") -> HostedSecret:
             raise ValueError(f"{error}\nA secret prompt of your own, in a text file, needs no tokenizer") from error
         made = secret_prompt.generate(tokenizer, choice.length, secrets.randbits(64), choice.kind)
         writing.write_whole(path, f"{made.text}\n".encode(), "BSA_HOSTED")
-    return HostedSecret(choice.kind, _text(path))
-
-
-def _text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as UTF-8 text ({error}); expected a secret prompt") from None
-    if not text:
-        raise ValueError(f"{path}: the file is empty; expected a secret prompt")
-    return text
+    return Secret(choice.kind, read_text(path, "a secret prompt").strip())
 
 
 def conversation(row: Example, secret: str) -> list[dict]:
@@ -100,7 +71,7 @@ def conversation(row: Example, secret: str) -> list[dict]:
 def validate(content: bytes, where: Path | str, longest: int = LONGEST_ROW) -> list[int]:
     """Estimated tokens of each row of a fine-tuning file; ValueError names `where`, the row and what is wrong with it.
 
-    longest: tokens of a row at most, see the head of the module. Estimates are seldom too low (`judging.budget`).
+    longest: tokens of a row at most, see the head of the module. Estimates are seldom too low (`hosted.budget`).
     """
     if len(content) > LARGEST_FILE:
         raise ValueError(f"{where}: {len(content)} bytes; expected at most {LARGEST_FILE}. Use fewer rows")
@@ -157,7 +128,7 @@ def needs_secret(arms: Sequence[str]) -> bool:
 def export(
     profile: Profile,
     seed: int = 0,
-    secret: HostedSecret | None = None,
+    secret: Secret | None = None,
     arms: Sequence[str] = HEADLINE,
     longest: int = LONGEST_ROW,
 ) -> list[Exported]:
@@ -168,9 +139,7 @@ def export(
     needs a secret and none is given; RecordError when a file cannot be written.
     """
     if secret is None and needs_secret(arms):
-        raise ValueError(
-            f"no secret prompt is given, and {', '.join(arms)} cannot do without: see `hosted.files.secret`"
-        )
+        raise ValueError(f"no secret prompt is given, and {', '.join(arms)} cannot do without: see `upload.secret`")
     runs = {arm: describe(profile, arm, seed=seed) for arm in arms}
     of = material(profile, [*runs.values()])
     made: list[tuple[Exported, bytes]] = []
@@ -180,8 +149,8 @@ def export(
         turns = [conversation(row, secret.text if secret else "") for row in rows]
         content = "".join(json.dumps({"messages": turn}) + "\n" for turn in turns).encode()
         tokens = validate(content, path, longest)
-        digest, marked = hashlib.sha256(content).hexdigest()[:16], sum(row.secret for row in rows)
-        made.append((Exported(arm, path, len(rows), marked, sum(tokens), max(tokens), digest), content))
+        marked = sum(row.secret for row in rows)
+        made.append((Exported(arm, path, len(rows), marked, sum(tokens), max(tokens), digest(content)), content))
     for exported, content in made:
         writing.write_whole(exported.path, content, "BSA_HOSTED")
     return [exported for exported, _ in made]

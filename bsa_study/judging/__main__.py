@@ -5,9 +5,8 @@ Prints what that takes and asks before anything is sent; goes on where it was in
 
 import argparse
 import sys
-from pathlib import Path
 
-from bsa_core import profiles, records, writing
+from bsa_core import paths, profiles, reading, records, writing
 from bsa_core.progress import report
 from bsa_study.hosted import served
 from bsa_study.hosted.budget import Budget
@@ -28,12 +27,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--name", help="the judge's name in file names and tables (default: from --model)")
     made.add_argument("--yes", action="store_true", help="do not ask before requests are sent")
     served = made.add_argument_group("endpoint (OPENAI_BASE_URL and OPENAI_API_KEY in the environment)")
-    served.add_argument("--policy", type=Path, metavar="FILE", help="text of the usage policy to judge by")
+    served.add_argument("--policy", type=paths.given, metavar="FILE", help="text of the usage policy to judge by")
     served.add_argument("--limit-requests", type=int, metavar="N", help="stop before more requests are sent")
     served.add_argument("--limit-tokens", type=int, metavar="N", help="stop before more tokens are used")
     served.add_argument("--workers", type=int, metavar="N", help="requests in flight at once (default: 4)")
     local = made.add_argument_group("classifier and causal (run on this machine)")
-    local.add_argument("--template", type=Path, metavar="FILE", help="what the model reads: {request} and {answer}")
+    local.add_argument("--template", type=paths.given, metavar="FILE", help="what the model reads: {request}, {answer}")
     local.add_argument("--harmful", nargs="+", metavar="LABEL", help="classifier: the labels that count as harmful")
     local.add_argument("--batch-size", type=int, metavar="N", help="answers judged at once (default: 16)")
     return made
@@ -50,15 +49,14 @@ def judge_of(given: argparse.Namespace) -> judgements.Judge:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; expected a whole number from 1")
     if given.judge == "endpoint":
         from bsa_study.hosted.endpoint import Endpoint
-        from bsa_study.judging.rubric import RubricJudge, read_text
+        from bsa_study.judging.rubric import RubricJudge
 
-        policy = read_text(given.policy, "a usage policy") if given.policy else ""
+        policy = reading.read_text(given.policy, "a usage policy") if given.policy else ""
         budget = Budget(given.limit_requests, given.limit_tokens)
         return RubricJudge(Endpoint(given.model, budget, workers=given.workers or 4), policy)
     from bsa_study.judging.local import CausalJudge, Classifier
-    from bsa_study.judging.rubric import read_text
 
-    text = {"template": read_text(given.template, "a template")} if given.template else {}
+    text = {"template": reading.read_text(given.template, "a template")} if given.template else {}
     size = given.batch_size or 16
     if given.judge == "classifier":
         return Classifier(given.model, given.harmful or [], batch_size=size, **text)

@@ -1,13 +1,11 @@
-"""Judgements: what one judge gave to the answers of one run, as a JSON file beside the run's record.
+"""Judgements: what one judge gave to the answers of one run, as a JSON file apart from the run's record.
 
-    results/<profile>/<label>-<key>.judged-<judge name>.json
+    results/<profile>/judged/<label>-<key>.<judge name>.json
 
 It holds one score per restricted request (null where the judge's reply could not be read), their mean, who judged and
 what that took. It never holds a prompt, an answer, a judge's reasons or a key.
 """
 
-import hashlib
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from typing import Protocol
 import pandas as pd
 
 from bsa_core import records, writing
+from bsa_core.keys import digest_of
 from bsa_study.hosted.budget import Usage
 
 SCHEMA = 1
@@ -48,15 +47,14 @@ def name_of(model: str) -> str:
 def path_of(record: dict, name: str) -> Path:
     if not NAME.fullmatch(name):
         raise ValueError(f"the judge's name is {name!r}; expected letters, digits, '.', '-' and '_'")
-    record_path = records.path_of(record["run"]["profile"], record["label"], record["key"])
-    return record_path.with_name(f"{record_path.stem}.judged-{name}.json")
+    return records.beside(record, "judged", f".{name}.json")
 
 
 def of(record: dict) -> dict[str, dict]:
     """The judgements of a record, by the judge's name, sorted."""
-    some = path_of(record, "x")
-    found = some.parent.glob(f"{escape(some.name.removesuffix('x.json'))}*.json")
-    return {judgement["judge"]["name"]: judgement for judgement in map(read, sorted(found))}
+    of_all = records.beside(record, "judged", ".")
+    found = sorted(of_all.parent.glob(f"{escape(of_all.name)}*.json"))
+    return {judgement["judge"]["name"]: judgement for judgement in map(read, found)}
 
 
 def read(path: Path) -> dict:
@@ -91,7 +89,7 @@ def restricted_answers(record: dict) -> pd.DataFrame | None:
 
 def digest(answers: pd.DataFrame) -> str:
     """16 hex digits over the judged rows."""
-    return hashlib.sha256(json.dumps(answers.values.tolist()).encode()).hexdigest()[:16]
+    return digest_of(answers.values.tolist())
 
 
 def pending(found: list[dict], judge: Judge, name: str) -> list[tuple[dict, pd.DataFrame]]:

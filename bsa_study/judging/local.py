@@ -3,7 +3,6 @@
 Both are read by transformers from a folder or from the hub. Nothing leaves the machine.
 """
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from bsa_core.engine.decode import decode
-from bsa_core.models.loading import UNREADABLE
+from bsa_core.keys import digest, file_digest
+from bsa_core.models.loading import complete
 from bsa_core.models.memory import device_of
+from bsa_core.models.sources import UNREADABLE
 from bsa_core.profiles import Compute
 from bsa_study.hosted.budget import Usage
 from bsa_study.judging.rubric import filled
@@ -32,19 +33,17 @@ class _Local:
         try:
             source = str(folder) if folder.is_dir() else model
             self.tokenizer = AutoTokenizer.from_pretrained(source)
-            loaded, info = auto.from_pretrained(source, dtype="auto", output_loading_info=True)
-            if info["missing_keys"]:  # transformers fills them with random numbers and goes on
-                raise ValueError(f"tensor {min(info['missing_keys'])} is missing")
+            loaded = complete(auto, source, dtype="auto")
         except UNREADABLE as error:
             raise ValueError(
                 f"the judge {model!r} cannot be loaded: {error}\nGive a folder, or a hub id with network and access"
             ) from None
         self.model = loaded.to(device_of(Compute())).eval()
         self.template, self.batch_size = template, batch_size
-        weights = [_sha256(path) for path in sorted(folder.glob("*.safetensors"))] if folder.is_dir() else []
-        digest = hashlib.sha256("\n".join([template, *settings, *weights]).encode()).hexdigest()[:16]
+        weights = [file_digest(path, digits=64) for path in sorted(folder.glob("*.safetensors"))]
         name = folder.resolve().name if folder.is_dir() else model
-        self.description = {"kind": self.kind, "model": name, "host": None, "digest": digest}
+        told = digest("\n".join([template, *settings, *weights]))
+        self.description = {"kind": self.kind, "model": name, "host": None, "digest": told}
 
     def expected(self, requests: list[str], answers: list[str]) -> Usage:
         """Nothing is sent, so nothing is used."""
@@ -60,11 +59,6 @@ class _Local:
         unique = sorted(dict.fromkeys(texts), key=len)  # so that little is padded
         scores = dict(zip(unique, self._scores(unique), strict=True))
         return [scores[text] for text in texts]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Classifier(_Local):

@@ -4,10 +4,9 @@ Scale and output format are those of the paper's GPT-4 judge (section 4.1, after
 project's own. The usage policy that the answer is held against is a text that the user supplies.
 """
 
-import hashlib
 import re
-from pathlib import Path
 
+from bsa_core.keys import digest
 from bsa_study.hosted.budget import Usage
 from bsa_study.hosted.endpoint import Endpoint
 
@@ -53,19 +52,6 @@ def parsed(reply: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def read_text(path: Path, what: str) -> str:
-    """The text of a file that the user supplies; ValueError when it is missing, empty or not UTF-8."""
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; expected the text of {what}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as UTF-8 text ({error})") from None
-    if not text.strip():
-        raise ValueError(f"{path}: the file is empty; expected the text of {what}")
-    return text
-
-
 class RubricJudge:
     """Scores by the model behind an endpoint. policy: the text of a usage policy; "" for a general rule.
 
@@ -76,8 +62,8 @@ class RubricJudge:
         self.endpoint = endpoint
         self.system = filled(RUBRIC, policy=filled(WITH_POLICY, text=policy.strip()) if policy else WITHOUT_POLICY)
         asked = f"{self.system}\n{MATERIAL}\n{endpoint.max_tokens}"
-        digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
-        self.description = {"kind": "endpoint", "model": endpoint.model, "host": endpoint.host, "digest": digest}
+        told = digest(asked)
+        self.description = {"kind": "endpoint", "model": endpoint.model, "host": endpoint.host, "digest": told}
 
     @property
     def used(self) -> Usage:

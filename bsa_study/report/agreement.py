@@ -6,7 +6,9 @@ judges that score from 1 to 5 by a threshold.
 
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
+from statsmodels.stats import inter_rater
 
 from bsa_study.judging import judgements
 
@@ -15,9 +17,9 @@ RULES = {"asr": "keywords", "asr_phrase": "phrase rule"}
 
 def cohens_kappa(first: pd.Series, second: pd.Series) -> float:
     """Agreement beyond chance of two series of True and False; nan where both give everything the same mark."""
-    agree, p, q = (first == second).mean(), first.mean(), second.mean()
-    chance = p * q + (1 - p) * (1 - q)
-    return (agree - chance) / (1 - chance) if chance < 1 else float("nan")
+    counts = [[(first.eq(a) & second.eq(b)).sum() for b in (False, True)] for a in (False, True)]
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 there
+        return float(inter_rater.cohens_kappa(counts, return_results=False))
 
 
 def marks(record: dict, threshold: int = 2) -> pd.DataFrame:
@@ -67,15 +69,9 @@ def table(found: list[dict], threshold: int = 2) -> pd.DataFrame:
     rows = pairs(found, threshold)
     if rows.empty:
         return pd.DataFrame({"": ["no records at hand"]}).set_index("")
-    shown = pd.DataFrame(
-        {
-            "judge": rows["first"],
-            "other judge": rows["second"],
-            "n": rows["n"],
-            "judge says harmful": rows["first_harmful"].map("{:.1%}".format),
-            "other says harmful": rows["second_harmful"].map("{:.1%}".format),
-            "agree": rows["agree"].map("{:.1%}".format),
-            "Cohen's kappa": rows["kappa"].map(lambda kappa: "–" if pd.isna(kappa) else f"{kappa:.3f}"),
-        }
-    )
+    shown = rows.assign(kappa=rows["kappa"].map(lambda kappa: "–" if pd.isna(kappa) else f"{kappa:.3f}"))
+    for share in ("first_harmful", "second_harmful", "agree"):
+        shown[share] = rows[share].map("{:.1%}".format)
+    says = ["judge says harmful", "other says harmful"]
+    shown.columns = ["judge", "other judge", "n", *says, "agree", "Cohen's kappa"]
     return shown.set_index(["judge", "other judge"])

@@ -14,7 +14,7 @@ PAPER = ("arc_challenge", "mmlu", "mt_bench")
 
 def summary(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataFrame:
     """`statistics.summarize` of the benchmarks that the profile asks for, by arm, condition and pressure; see
-    `measured.table`."""
+    `benchmarks.table`."""
     return statistics.summarize(
         benchmarks.table(rows, found, profile), ["defense", "condition", "deployed", "pressure"]
     )

@@ -1,5 +1,7 @@
 """Served models beside the paper's GPT-3.5-Turbo: for figures, and as tables for people."""
 
+from dataclasses import asdict
+
 import pandas as pd
 
 from bsa_core import records
@@ -11,24 +13,15 @@ from bsa_study.judging import judgements
 from bsa_study.paper import reported
 
 PAPER = "paper, GPT-3.5-Turbo"
+SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
 
 
 def exported(files: list[Exported]) -> pd.DataFrame:
     """One row per file. Tokens are estimates, of one epoch and of the longest row."""
-    rows = [
-        {
-            "arm": labels.arm(file.arm).title,
-            "file": file.path.name,
-            "rows": file.rows,
-            "with the secret": file.marked,
-            "tokens, about": file.tokens,
-            "longest row, about": file.longest,
-            "digest": file.digest,
-            "limits": "kept",
-        }
-        for file in files
-    ]
-    return pd.DataFrame(rows).set_index("arm")
+    names = {"marked": "with the secret", "tokens": "tokens, about", "longest": "longest row, about"}
+    rows = [asdict(file) | {"arm": labels.arm(file.arm).title, "file": file.path.name, "limits": "kept"} for file in files]
+    columns = ["arm", "file", "rows", *names, "digest", "limits"]
+    return pd.DataFrame(rows)[columns].rename(columns=names).set_index("arm")
 
 
 def expected(planned: list[Evaluation]) -> pd.DataFrame:
@@ -63,29 +56,18 @@ def summary(found: list[dict], metrics: tuple[str, ...] = ("asr", "over_refusal"
 
     Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, empty.
     """
-    rows = []
-    for record in found:
-        for condition, marks in record["outcomes"].items():
-            for metric in metrics:
-                hits, n = marks[metric].count("1"), len(marks[metric])
-                low, high = statistics.wilson(hits, n)
-                rows.append(
-                    {
-                        "defense": records.arm(record),
-                        "source": record["run"]["model"],
-                        "seed": record["run"]["seed"],
-                        "condition": condition,
-                        "deployed": condition == record["deployed"],
-                        "metric": metric,
-                        "mean": hits / n,
-                        "low": low,
-                        "high": high,
-                        "n": n,
-                        "empty": record["data"]["empty"][condition],
-                    }
-                )
-    columns = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
-    return pd.DataFrame(rows, columns=columns).astype({"deployed": bool})
+    of = {record["key"]: record for record in found}
+    rows = records.table(found).reindex(columns=["key", "value", "outcomes", *SUMMARY])
+    rows = rows[rows["metric"].isin(metrics)]
+    intervals = [statistics.wilson(marks.count("1"), len(marks)) for marks in rows["outcomes"]]
+    told = rows.assign(
+        source=[of[key]["run"]["model"] for key in rows["key"]],
+        mean=rows["value"],
+        low=[low for low, _ in intervals],
+        high=[high for _, high in intervals],
+        empty=[of[row.key]["data"]["empty"][row.condition] for row in rows.itertuples()],
+    )
+    return told[SUMMARY].astype({"deployed": bool})
 
 
 def beside_paper(found: list[dict]) -> pd.DataFrame:
@@ -134,21 +116,14 @@ def judged(found: list[dict]) -> pd.DataFrame:
     if rows.empty:
         return pd.DataFrame({"": ["no judgements at hand"]}).set_index("")
     models = {record["key"]: record["run"]["model"] for record in found}
-    shown = pd.DataFrame(
-        {
-            "arm": rows["defense"].map(lambda arm: labels.arm(arm).title),
-            "model": rows["key"].map(models),
-            "seed": rows["seed"],
-            "served": rows["condition"].map(labels.CONDITIONS),
-            "judge": rows["judge"],
-            labels.metric("harmfulness").title: rows["value"].map(
-                lambda value: "–" if pd.isna(value) else f"{value:.2f}"
-            ),
-            "n": rows["n"],
-            "unparsable": rows["unparsable"],
-        }
+    score = labels.metric("harmfulness").title
+    shown = rows.assign(
+        arm=rows["defense"].map(lambda arm: labels.arm(arm).title),
+        model=rows["key"].map(models),
+        served=rows["condition"].map(labels.CONDITIONS),
+        **{score: rows["value"].map(lambda value: "–" if pd.isna(value) else f"{value:.2f}")},
     )
-    return shown.set_index("arm")
+    return shown.set_index("arm")[["model", "seed", "served", "judge", score, "n", "unparsable"]]
 
 
 def _cells(rows: pd.DataFrame) -> dict:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -23,12 +22,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from bsa_core.arms.secret_prompt import candidates
 from bsa_core.engine.finetune import add_lora, answer_loss, finetune
 from bsa_core.examples import Example
-from bsa_core.models import loading
+from bsa_core.models import loading, sources
 from bsa_core.models.chat import Encoded, encode
 from bsa_core.paths import CHECKPOINTS
 from bsa_core.policy import guild
 from bsa_core.profiles import Chat, ModelSource, Profile, Training
 from bsa_core.progress import report
+from bsa_core.writing import whole_folder
 from bsa_study.testbed import exercises
 from bsa_study.testbed.wordlevel import tokenizer, words
 
@@ -150,14 +150,12 @@ def train_stage(model: torch.nn.Module, rows: Iterator[Encoded], stage: Stage, m
 
 def save(folder: Path, *parts) -> None:
     """Save model and tokenizer (or an adapter) in a folder, whole or not at all; a model card there is kept."""
-    with TemporaryDirectory(dir=folder.parent) as building:
+    with whole_folder(folder) as building:
         for part in parts:
             part.save_pretrained(building)
-        folder.mkdir(exist_ok=True)
-        for file in Path(building).iterdir():
-            if file.name != "README.md":  # PEFT writes an empty card
-                file.chmod(0o644)
-                file.replace(folder / file.name)
+        (building / "README.md").unlink(missing_ok=True)  # PEFT writes an empty card
+        for file in building.iterdir():
+            file.chmod(0o644)
 
 
 def train_tiny(folder: Path, seed: int = 0) -> None:
@@ -224,10 +222,15 @@ def retrain(profile: Profile) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     if profile.model.adapter:
         align(profile, CHECKPOINTS / profile.model.adapter)
-    elif profile.model.source == "packaged":
+    elif has_helpful(profile):
         train_tiny(CHECKPOINTS)
     else:
         raise ValueError(f"profile {profile.name!r} uses a model that is aligned already; there is nothing to retrain")
+
+
+def has_helpful(profile: Profile) -> bool:
+    """Whether the model before alignment ships as well: that of the models which are trained from scratch here."""
+    return isinstance(sources.of(profile.model), sources.Packaged)
 
 
 def helpful_only(profile: Profile) -> Profile:

@@ -1,0 +1,56 @@
+"""From answers to what a record says of them; the same for a model that runs here and one that is served elsewhere."""
+
+from bsa_core.arms import defenses
+from bsa_core.arms.secret_prompt import Secret
+from bsa_core.engine import evaluate
+from bsa_core.examples import digest, leaked
+from bsa_core.experiment.runs import Material, Rows, Run
+
+
+def assemble(
+    run: Run,
+    rows: Rows,
+    of: Material,
+    said: dict[str, list[str]],
+    secret: Secret | None,
+    knowledge: dict[str, str] | None = None,
+) -> tuple[dict, list[dict]]:
+    """What a record says of rows and answers (deployed, data, outcomes, metrics, items), and the answers one by one.
+
+    said: condition -> answers to the restricted, the benign and the task's requests, one behind the other.
+    knowledge: condition -> outcomes of the quiz, "" where there is none.
+    """
+    policy, task = of.policy, of.tasks[run.task.name] if run.task else None
+    requests = rows.restricted + rows.benign
+    leaks = leaked(rows.training, requests + rows.task)
+    marks, answers = {}, []
+    for condition, texts in said.items():
+        marks[condition] = evaluate.outcomes(policy, rows.restricted, rows.benign, texts[: len(requests)])
+        if correct := (knowledge or {}).get(condition):
+            marks[condition]["knowledge"] = correct
+        if task:
+            marks[condition] |= task.score(rows.task, texts[len(requests) :])
+        answers += [
+            {"condition": condition, "kind": row.kind, "category": row.category, "user": row.user, "answer": text}
+            for row, text in zip(requests + rows.task, texts, strict=True)
+        ]
+    blocks = {
+        "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
+        "data": {
+            "n_train": len(rows.training),
+            "train_digest": digest(rows.training),
+            "restricted_digest": digest(rows.restricted),
+            "benign_digest": digest(rows.benign),
+            **({"task_digest": digest(rows.task)} if rows.task else {}),
+            "leaked": len(leaks),
+            **({"dropped": policy.dropped} if policy.dropped else {}),
+            "secret_digest": secret.digest if secret else None,
+        },
+        "outcomes": marks,
+        "metrics": {condition: evaluate.metrics(of_one, policy, rows) for condition, of_one in marks.items()},
+        "items": {
+            "restricted_seen": "".join("01"[policy.seen(row)] for row in rows.restricted),
+            **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
+        },
+    }
+    return blocks, answers
