@@ -19,7 +19,8 @@ SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean
 def exported(files: list[Exported]) -> pd.DataFrame:
     """One row per file. Tokens are estimates, of one epoch and of the longest row."""
     names = {"marked": "with the secret", "tokens": "tokens, about", "longest": "longest row, about"}
-    rows = [asdict(file) | {"arm": labels.arm(file.arm).title, "file": file.path.name, "limits": "kept"} for file in files]
+    shown = [{"arm": labels.arm(file.arm).title, "file": file.path.name, "limits": "kept"} for file in files]
+    rows = [asdict(file) | more for file, more in zip(files, shown, strict=True)]
     columns = ["arm", "file", "rows", *names, "digest", "limits"]
     return pd.DataFrame(rows)[columns].rename(columns=names).set_index("arm")
 
