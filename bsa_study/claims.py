@@ -111,19 +111,20 @@ def decided(comparison: Comparison, row: pd.Series) -> str:
     "higher" and "lower": established, either way, by `contrasts.verdict`; else a difference on the claim's side with an
     uncorrected p below LEANS has the same direction. A mean on the right side is not enough: of two arms that do not
     differ, one lies there half of the time.
-    "same": reproduced where the whole interval lies within the margin, contradicted where it lies outside; else a mean
-    within the margin has the same direction.
+    "same": reproduced where the whole interval lies within the margin; contradicted where a difference is established
+    and the whole interval lies outside; else a mean within the margin has the same direction.
     """
     if not row["seeds"] >= contrasts.SEEDS:  # also where nothing was measured
         return NOT_TESTED
     low, high, mean, margin = row["low"], row["high"], row["difference"], comparison.margin
+    found = contrasts.verdict(row)
     if comparison.expect == "same":
         if -margin <= low and high <= margin:
             return REPRODUCED
-        if low > margin or high < -margin:
+        if found != "undecided" and (low > margin or high < -margin):
             return CONTRADICTED
         return LEANING if abs(mean) <= margin else UNDECIDED
-    found, expected = contrasts.verdict(row), "yes" if comparison.expect == "higher" else "no"
+    expected = "yes" if comparison.expect == "higher" else "no"
     if found != "undecided":
         return REPRODUCED if found == expected else CONTRADICTED
     return LEANING if row["p"] < LEANS and (mean > 0) == (expected == "yes") else UNDECIDED

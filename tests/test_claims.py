@@ -53,17 +53,19 @@ def test_a_comparison_is_established_by_the_corrected_p_only():
 
 
 @pytest.mark.parametrize(
-    "low, mean, high, decision",
+    "low, mean, high, p, decision",
     [
-        (-0.04, 0.0, 0.05, "reproduced"),
-        (-0.04, 0.01, 0.06, "same direction, not established"),
-        (-0.04, 0.06, 0.2, "undecided"),
-        (0.06, 0.1, 0.2, "contradicted"),
-        (-0.2, -0.1, -0.06, "contradicted"),
+        (-0.04, 0.0, 0.05, 1.0, "reproduced"),
+        (0.01, 0.03, 0.05, 0.01, "reproduced"),
+        (-0.04, 0.01, 0.06, 0.5, "same direction, not established"),
+        (-0.04, 0.06, 0.2, 0.2, "undecided"),
+        (0.06, 0.1, 0.2, 0.04, "contradicted"),
+        (0.06, 0.1, 0.2, 0.06, "undecided"),
+        (-0.2, -0.1, -0.06, 0.01, "contradicted"),
     ],
 )
-def test_what_an_interval_decides_about_a_margin(low, mean, high, decision):
-    assert decided(comparison("same", 0.05), contrast(mean, 0.5, low, high)) == decision
+def test_what_an_interval_decides_about_a_margin(low, mean, high, p, decision):
+    assert decided(comparison("same", 0.05), contrast(mean, p, low, high)) == decision
 
 
 @pytest.mark.parametrize("seeds", [2, float("nan")])
