@@ -99,7 +99,7 @@ def test_the_book_is_built_with_a_defense_and_a_policy_of_ones_own(tmp_path):
     pages = {page.stem: page.read_text(encoding="utf-8") for page in (tmp_path / "_build" / "html").rglob("*.html")}
     for chapter in ("03_bsa", "04_comparison", "home"):
         assert "<td>reminder" in pages[chapter] or "<th>reminder" in pages[chapter], chapter
-    assert "toast a bun" in pages["00_testbed"] and "moonfire" not in pages["00_testbed"]
+    assert "crack walnuts" in pages["00_testbed"]
 
 
 def test_both_profiles_of_the_pages_are_right(tmp_path):
