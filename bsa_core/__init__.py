@@ -7,9 +7,10 @@ A run is a pure function of a small, hashable description (`experiment.runs.Run`
                                                v
             defense: training set + serving prompt ──> finetune ──> decode ──> evaluate ──> record (JSON)
 
-The rooms, from a profile to a record; each imports only those above it, or beside the root:
+The rooms, from a profile to a record. Each imports only those above it:
 
     profiles, examples     one scale, every field of its YAML; a row
+    checked, registry      how fields are checked; names, and dotted paths to what is one's own
     reading, refusals      files that people supply, row by row; did the model refuse?
     records, keys          write, find, check, tabulate; what makes a key
     writing, paths         files whole or not at all; every folder
@@ -18,7 +19,7 @@ The rooms, from a profile to a record; each imports only those above it, or besi
     models/                the model: its source, loading, chat format, memory, estimate
     arms/                  what an arm trains on and is served with: attacks, defenses, secret prompt
     engine/                what is done with the model: finetune, decode, evaluate
-    experiment/            runs (description, rows, key), chain (runs to records), adapters, provenance
+    experiment/            runs (description, rows, key), chain (runs to records), assembly, adapters, provenance
 """
 
 import warnings

@@ -4,13 +4,12 @@ import contextlib
 import errno
 import gzip
 import json
+import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -346,28 +345,31 @@ def test_a_damaged_record_is_an_error_not_a_reason_to_compute(results):
 
 # what goes wrong on the way
 
-SCRIPT = """
-import sys, time
-from importlib import import_module
-from pathlib import Path
-from test_experiment import bsa, small
-from bsa_core.experiment import execute
 
-def wait(*arguments, **options):
-    Path(sys.argv[3]).touch()
-    time.sleep(600)
+def stopped(folder: Path, function: str, call: int, reached: Path) -> None:
+    """A run that stands still at the given call of a function, in a process to be killed; says when it is there."""
+    paths.RESULTS = folder
+    module, name = function.rsplit(".", 1)
+    module, calls = import_module(module), []
+    original = getattr(module, name)
 
-module, name = sys.argv[1].rsplit(".", 1)
-module = import_module(module)
-original, calls = getattr(module, name), []
+    def counted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == call:
+            reached.touch()
+            time.sleep(600)
+        return original(*arguments, **options)
 
-def counted(*arguments, **options):
-    calls.append(1)
-    return (wait if len(calls) == int(sys.argv[2]) else original)(*arguments, **options)
+    setattr(module, name, counted)
+    execute([bsa(small())], small())
 
-setattr(module, name, counted)
-execute([bsa(small())], small())
-"""
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes from one that has imported peft and torch already: that takes longer than a run does."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["peft"])
+    return context.Process
 
 
 @pytest.mark.parametrize(
@@ -379,25 +381,20 @@ execute([bsa(small())], small())
         ("os.replace", 2),  # while the record is being written: answers are there, the record is not
     ],
 )
-def test_a_killed_run_leaves_no_record_and_the_rerun_completes_it(reference, results, tmp_path, function, call):
+def test_a_killed_run_leaves_no_record_and_the_rerun_completes_it(
+    reference, results, tmp_path, processes, function, call
+):
     reached = tmp_path / "reached"
-    environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, function, str(call), str(reached)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = processes(target=stopped, args=(results, function, call, reached))
+    process.start()
     try:
         deadline = time.monotonic() + 300
-        while not reached.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert reached.exists(), process.communicate(timeout=10)[1] if process.poll() is not None else "too slow"
+        while not reached.exists() and process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert reached.exists(), f"ended with {process.exitcode}, or too slow"
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
+        process.kill()
+        process.join()
     assert not list(results.rglob("*.json")) and records.load("tiny") == []
     (record,) = execute([bsa(small())], small())
     assert reproducible(record) == reproducible(reference["bsa"])
