@@ -1,4 +1,4 @@
-"""Backdoor Enhanced Safety Alignment (BSA), from a profile to a record; `bsa_study` goes on from there.
+"""Backdoor Enhanced Safety Alignment (BSA), from a profile to a record. Everything behind a record is another package.
 
 A run is a pure function of a small, hashable description (`experiment.runs.Run`); notebooks are views over runs.
 
