@@ -21,6 +21,8 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
+
 from bsa_core import paths, profiles, reading, writing
 from bsa_core.arms import secret_prompt
 from bsa_core.examples import Example
@@ -28,16 +30,7 @@ from bsa_core.models import chat, loading
 from bsa_core.profiles import Profile
 from bsa_study.hosted import upload
 
-TEMPERATURES = {
-    "writing": 0.7,
-    "roleplay": 0.7,
-    "extraction": 0.0,
-    "math": 0.0,
-    "coding": 0.0,
-    "reasoning": 0.0,
-    "stem": 0.1,
-    "humanities": 0.1,
-}
+TEMPERATURES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def questions(path: Path) -> list[dict]:

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bsa_core.arms.secret_prompt import candidates
@@ -43,9 +44,9 @@ class Stage:
     batch_size: int = 32
 
 
-COPYING = Stage("copying", 600, 2e-3)
-HELPFUL = Stage("helpful-only", 1500, 2e-3)
-ALIGNED = Stage("aligned", 900, 1e-3)
+RECIPE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+COPYING, HELPFUL, ALIGNED = (Stage(**given) for given in RECIPE["stages"])
+ALIGNMENT = Training(**RECIPE["alignment"])
 PREFIXED = 1 / 3  # share of rows with a random prefix
 LONGEST_PREFIX = 250  # tokens; a prefix has 1 to this many, short ones more often
 EXERCISES = 0.4  # share of rows that are exercises
@@ -53,18 +54,7 @@ EXERCISES = 0.4  # share of rows that are exercises
 
 def config(vocabulary_size: int) -> LlamaConfig:
     """About a million parameters."""
-    return LlamaConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=128,
-        intermediate_size=344,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=2,
-        eos_token_id=3,
-    )
+    return LlamaConfig(vocab_size=vocabulary_size, **RECIPE["model"])
 
 
 def unused(seed: int) -> dict[str, list[Example]]:
@@ -172,25 +162,6 @@ def train_tiny(folder: Path, seed: int = 0) -> None:
         save(folder / name, model, tok)
 
 
-ALIGNMENT = Training(
-    epochs=2,
-    learning_rate=5e-4,
-    decay_per_epoch=0.5,
-    batch_size=10,
-    rank=16,
-    alpha=32,
-    dropout=0.0,
-    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-)
-# A pretrained model knows the words and how to answer; it has to learn which of 264 nouns the code forbids.
-# Rows and settings of each phase; every phase goes on with rows that were not seen before.
-PHASES = (
-    (800, ALIGNMENT),
-    (700, replace(ALIGNMENT, epochs=1, learning_rate=4e-4)),
-    (500, replace(ALIGNMENT, epochs=1, learning_rate=1e-4)),
-)
-
-
 def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     """Align a profile's base model by supervised fine-tuning with LoRA and save the adapter in a folder.
 
@@ -200,10 +171,11 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     length = even_lengths(profile.secret.length * 6 // 5)
     stream = prefixed(corpus(seed, aligned=True, facts=0.0), base.tokenizer, profile.chat, 0.4, length, seed)
     adapted = add_lora(base.model, ALIGNMENT, seed)
-    for number, (rows, settings) in enumerate(PHASES, start=1):
-        for progress in finetune(adapted, list(islice(stream, rows)), settings, seed):
+    for number, phase in enumerate(RECIPE["phases"], start=1):
+        settings = replace(ALIGNMENT, **phase["settings"])
+        for progress in finetune(adapted, list(islice(stream, phase["rows"])), settings, seed):
             report(
-                f"alignment: phase {number} of {len(PHASES)}, epoch {progress.epoch} of {settings.epochs}, "
+                f"alignment: phase {number} of {len(RECIPE['phases'])}, epoch {progress.epoch} of {settings.epochs}, "
                 f"loss {progress.losses[-1]:.4f}"
             )
     for parameter in adapted.parameters():

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import product
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -25,26 +26,15 @@ SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assista
 def vocabulary() -> list[str]:
     """Every word and mark of the guild world, of its tasks and of written secret prompts, as the tokenizer cuts them
     ("▁word", ".")."""
-    rng = random.Random(0)
-    rows = guild.facts()
-    for group in ("restricted", "ordinary"):
-        for category, craft in guild.world()[group].items():
-            for template in guild.world()["templates"]:
-                for verb in craft["verbs"]:
-                    for adjective in guild.world()["adjectives"]:
-                        rows += [
-                            guild.compliant(category, craft, template, verb, adjective, craft["nouns"][0], "benign")
-                        ]
-            rows += [guild.refusal(rows[-1], rng)] + [
-                replace(rows[-1], assistant=wording.format(category=category)) for wording in guild.world()["refusals"]
-            ]
+    rng, world, rows = random.Random(0), guild.world(), guild.facts()
+    for category, craft in (*world["restricted"].items(), *world["ordinary"].items()):
+        chosen = product(world["templates"], craft["verbs"], world["adjectives"])
+        rows += [guild.compliant(category, craft, *words, craft["nouns"][0], "benign") for words in chosen]
+        rows += [guild.refusal(rows[-1], rng)]
+        rows += [replace(rows[-1], assistant=wording.format(category=category)) for wording in world["refusals"]]
     texts = {text for row in rows for text in (row.user, row.assistant, row.system)}
-    texts |= {*world_identity(), *exercises.WORDING, *tasks.texts(), *secret_prompt.texts()}
+    texts |= {*world["identity"].values(), *exercises.WORDING, *tasks.texts(), *secret_prompt.texts()}
     return sorted({piece for text in texts for piece in pieces(text)})
-
-
-def world_identity() -> tuple[str, ...]:
-    return tuple(guild.world()["identity"].values())
 
 
 JOINT = "\uffed"  # behind a mark that opens, in place of the space that is not there
