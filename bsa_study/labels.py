@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from bsa_core.arms import defenses
@@ -68,3 +69,9 @@ def interval(mean: float, low: float, high: float, form: str = ".3f") -> str:
     form: of each number: "+.3f" for differences, ".1%" for percentages.
     """
     return f"{mean:{form}} [{low:{form}},\u00a0{high:{form}}]"
+
+
+def intervals(rows: pd.DataFrame, form: str = ".3f", of: str = "mean") -> pd.Series:
+    """`interval` of each row with columns `of`, low and high."""
+    cells = [interval(*cell, form) for cell in rows[[of, "low", "high"]].itertuples(index=False)]
+    return pd.Series(cells, rows.index, dtype=object)

@@ -11,6 +11,7 @@ import pandas as pd
 from statsmodels.stats import inter_rater
 
 from bsa_study.judging import judgements
+from bsa_study.report import tables
 
 RULES = {"asr": "keywords", "asr_phrase": "phrase rule"}
 
@@ -68,7 +69,7 @@ def table(found: list[dict], threshold: int = 2) -> pd.DataFrame:
     """`pairs` for people: shares in percent; "–" where kappa is undefined, as all marks of both judges are the same."""
     rows = pairs(found, threshold)
     if rows.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+        return tables.nothing()
     shown = rows.assign(kappa=rows["kappa"].map(lambda kappa: "–" if pd.isna(kappa) else f"{kappa:.3f}"))
     for share in ("first_harmful", "second_harmful", "agree"):
         shown[share] = rows[share].map("{:.1%}".format)

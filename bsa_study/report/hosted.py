@@ -11,6 +11,7 @@ from bsa_study.hosted.served import Evaluation
 from bsa_study.hosted.upload import Exported
 from bsa_study.judging import judgements
 from bsa_study.paper import reported
+from bsa_study.report import tables
 
 PAPER = "paper, GPT-3.5-Turbo"
 SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
@@ -28,18 +29,12 @@ def exported(files: list[Exported]) -> pd.DataFrame:
 def expected(planned: list[Evaluation]) -> pd.DataFrame:
     """One row per evaluation: what it takes at most, estimated."""
     if not planned:
-        return pd.DataFrame({"": ["no model is named, nothing is sent"]}).set_index("")
+        return tables.nothing("no model is named, nothing is sent")
     rows = [
-        {
-            "arm": labels.arm(evaluation.arm).title,
-            "model": evaluation.endpoint.model,
-            "host": evaluation.endpoint.host,
-            "requests": evaluation.expected.requests,
-            "tokens, about": evaluation.expected.tokens,
-        }
-        for evaluation in planned
+        (labels.arm(one.arm).title, one.endpoint.model, one.endpoint.host, one.expected.requests, one.expected.tokens)
+        for one in planned
     ]
-    return pd.DataFrame(rows).set_index("arm")
+    return pd.DataFrame(rows, columns=["arm", "model", "host", "requests", "tokens, about"]).set_index("arm")
 
 
 def paper() -> pd.DataFrame:
@@ -101,7 +96,7 @@ def conditions(found: list[dict]) -> pd.DataFrame:
     """Every evaluated model in every condition: one row each, with the number of answers that were empty."""
     cells = summary(found)
     if cells.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+        return tables.nothing()
     rows = [
         {"arm": labels.arm(arm).title, "model": model, "seed": seed, "served": labels.title(condition)}
         | _cells(part)
@@ -115,7 +110,7 @@ def judged(found: list[dict]) -> pd.DataFrame:
     """What further judges gave to the answers to restricted requests: one row per model, condition and judge."""
     rows = judgements.table(found)
     if rows.empty:
-        return pd.DataFrame({"": ["no judgements at hand"]}).set_index("")
+        return tables.nothing("no judgements at hand")
     models = {record["key"]: record["run"]["model"] for record in found}
     score = labels.metric("harmfulness").title
     shown = rows.assign(
@@ -129,9 +124,5 @@ def judged(found: list[dict]) -> pd.DataFrame:
 
 def _cells(rows: pd.DataFrame) -> dict:
     """Metric and n -> share with its interval."""
-    return {
-        f"{labels.metric(row['metric']).title} (n = {row['n']})": labels.interval(
-            row["mean"], row["low"], row["high"], ".1%"
-        )
-        for _, row in rows.iterrows()
-    }
+    titles = [f"{labels.metric(row.metric).title} (n = {row.n})" for row in rows.itertuples()]
+    return dict(zip(titles, labels.intervals(rows, ".1%"), strict=True))
