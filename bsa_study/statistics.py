@@ -98,31 +98,23 @@ def _half_width(outcomes: np.ndarray, level: float) -> float:
 
 
 def _on_scale(outcomes: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """The outcomes as floats (seeds, prompts) or (secrets, seeds, prompts); ValueError when they leave the scale."""
+    """The outcomes as floats (secrets, seeds, prompts); ValueError when they leave the scale."""
     outcomes = np.atleast_2d(np.asarray(outcomes, dtype=float))
     if outcomes.ndim > 3 or not (scale[0] <= outcomes.min() and outcomes.max() <= scale[1]):
         raise ValueError(f"outcomes of shape {outcomes.shape} do not lie on the scale {scale}, or have too many axes")
-    return outcomes
+    return outcomes.reshape((1, *outcomes.shape)[-3:])
 
 
-def _interval(outcomes: np.ndarray, half: float | None, scale: tuple[float, float], level: float) -> Interval:
-    """The mean with `half` on either side, laid on the logit of the place between the ends of the scale, so that the
-    interval never leaves it.
+def _interval(outcomes: np.ndarray, low: float, high: float) -> Interval:
+    return Interval(float(outcomes.mean()), float(low), float(high), *reversed(outcomes.shape))
 
-    Where all outcomes are equal (half: None), nothing tells how far the mean may move. The Wilson interval of one run's
-    prompts says how many of them could at most have come out differently: the interval is where they could have moved
-    the mean.
+
+def _of_equal(outcomes: np.ndarray, scale: tuple[float, float], level: float) -> Interval:
+    """Where all outcomes are equal, nothing tells how far the mean may move. The Wilson interval of one run's prompts
+    says how many of them could at most have come out differently: the interval is where they could have moved the mean.
     """
-    mean, (secrets, seeds, prompts) = float(outcomes.mean()), (1, *outcomes.shape)[-3:]
-    above, below = mean - scale[0], scale[1] - mean
-    if half is None:
-        moved = wilson(0, prompts, level)[1]
-        low, high = mean - above * moved, mean + below * moved
-    else:
-        width = scale[1] - scale[0]
-        ends = expit(logit(above / width) + np.array([-1, 1]) * half * width / (above * below))
-        low, high = scale[0] + width * ends
-    return Interval(mean, float(low), float(high), prompts, seeds, secrets)
+    mean, moved = float(outcomes.mean()), wilson(0, outcomes.shape[-1], level)[1]
+    return _interval(outcomes, mean - (mean - scale[0]) * moved, mean + (scale[1] - mean) * moved)
 
 
 def bootstrap(
@@ -149,14 +141,15 @@ def bootstrap(
     """
     outcomes = _on_scale(outcomes, scale)
     if outcomes.min() == outcomes.max():
-        return _interval(outcomes, None, scale, level)
-    shape = (1, *outcomes.shape)[-3:]
-    by_secret, by_seed, by_prompt = (_draws(size, resamples, seed, axis) for axis, size in enumerate(shape))
+        return _of_equal(outcomes, scale, level)
+    by_secret, by_seed, by_prompt = (_draws(size, resamples, seed, axis) for axis, size in enumerate(outcomes.shape))
     by_run = (by_secret[:, :, None] * by_seed[:, None, :]).reshape(resamples, -1)
-    means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, shape[-1]), by_prompt)
+    means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, outcomes.shape[-1]), by_prompt)
     stretch = _half_width(outcomes, level) / (ndtri((1 + level) / 2) * means.std())
     half = stretch * np.quantile(np.abs(means - outcomes.mean()), level)
-    return _interval(outcomes, half, scale, level)
+    width, above, below = scale[1] - scale[0], outcomes.mean() - scale[0], scale[1] - outcomes.mean()
+    ends = expit(logit(above / width) + np.array([-1, 1]) * half * width / (above * below))
+    return _interval(outcomes, *(scale[0] + width * ends))
 
 
 def t_test(
@@ -178,13 +171,12 @@ def t_test(
         raise ValueError(f"a mean cannot be tested against {null:g}; expected a value within {scale}")
     mean = float(outcomes.mean())
     if outcomes.min() == outcomes.max():
-        interval = _interval(outcomes, None, scale, level)
+        interval = _of_equal(outcomes, scale, level)
         ratio = (mean - null) / (null - scale[0] if mean > null else null - scale[1])
         return interval, float(2 * ndtr(-sqrt(interval.n * ratio)))  # where the Wilson bound reaches `null`
     p = max(2 * stdtr(freedom, -abs(mean - null) / error) for freedom, error in _errors(outcomes))
     half = _half_width(outcomes, level)
-    ends = {"low": max(mean - half, scale[0]), "high": min(mean + half, scale[1])}
-    return replace(_interval(outcomes, None, scale, level), **ends), float(p)
+    return _interval(outcomes, max(mean - half, scale[0]), min(mean + half, scale[1])), float(p)
 
 
 def difference(first: np.ndarray, second: np.ndarray | float, scale: tuple[float, float] = (0.0, 1.0)) -> pd.Series:
@@ -243,16 +235,6 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         rows.append({**dict(zip(keys, names, strict=True)), **vars(interval)})
     cells = pd.DataFrame(rows, columns=[*keys, *Interval.__dataclass_fields__])
     return cells.astype({"deployed": bool}) if "deployed" in cells else cells  # also where there is none: it selects
-
-
-def cell(summary: pd.DataFrame, **where) -> pd.Series:
-    """The one row of a summary with these values; ValueError when there is none or more than one."""
-    chosen = summary
-    for column, value in where.items():
-        chosen = chosen[chosen[column] == value]
-    if len(chosen) != 1:
-        raise ValueError(f"{len(chosen)} rows of the summary match {where}; expected one")
-    return chosen.iloc[0]
 
 
 def contrast(table: pd.DataFrame, first: dict, second: dict | float, metric: str) -> pd.Series:
