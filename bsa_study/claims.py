@@ -23,12 +23,8 @@ from bsa_study.grids import ablations, mixed
 from bsa_study.grids.headline import headline
 
 EXPECTATIONS = ("higher", "lower", "same")
-REPRODUCED, LEANING, UNDECIDED, CONTRADICTED = VERDICTS = (
-    "reproduced",
-    "same direction, not established",
-    "undecided",
-    "contradicted",
-)  # from the strongest to the weakest
+VERDICTS = ("reproduced", "same direction, not established", "undecided", "contradicted")
+REPRODUCED, LEANING, UNDECIDED, CONTRADICTED = VERDICTS  # from the strongest to the weakest
 NOT_TESTED = "not tested"
 LEANS = 0.2  # p, not corrected, below which a difference leans to its side: were there none, one in ten would lean so
 
@@ -147,6 +143,8 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
     rows = []
     for claim, comparison in asked:
         contrast = contrasts.measure(of[comparison.source], comparison)
+        if contrast is None:
+            contrast = dict.fromkeys(["difference", "low", "high", "n", "seeds", "p"], nan)
         rows.append(
             {
                 "id": claim,
@@ -154,11 +152,7 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
                 "first": named(comparison.first),
                 "second": named(comparison.second),
                 "expected": comparison.expect + (f" (±{comparison.margin:g})" if comparison.margin else ""),
-                **(
-                    dict.fromkeys(["difference", "low", "high", "n", "seeds", "p"], nan)
-                    if contrast is None
-                    else contrast
-                ),
+                **contrast,
                 "paper": reported_difference(comparison),
             }
         )

@@ -100,9 +100,7 @@ def read(name: str):
 
 
 def load(chapter: str) -> list[Contrast]:
-    """The questions of a chapter in book/questions.yaml; ValueError names file, chapter, number of the question and
-    field.
-    """
+    """The questions of a chapter in book/questions.yaml; ValueError names file, chapter, number and field."""
     chapters, path = read("questions.yaml"), paths.BOOK / "questions.yaml"
     if chapter not in chapters:
         raise ValueError(f"{path}: no chapter {chapter!r}; its chapters are {', '.join(chapters)}")

@@ -294,7 +294,9 @@ def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
     assert shown.index.names == ["pressure", "arm", "served"] and len(shown) == 3
     assert "facts (n = 24, 2 seeds)" in shown and "ARC-Challenge (n = 10, 2 seeds)" in shown
     cell = one_cell(summary, defense="none", condition="plain", metric="facts")
-    assert shown.loc[("light", "no defense", "without secret"), "facts (n = 24, 2 seeds)"] == labels.interval(cell["mean"], cell["low"], cell["high"])
+    assert shown.loc[("light", "no defense", "without secret"), "facts (n = 24, 2 seeds)"] == labels.interval(
+        cell["mean"], cell["low"], cell["high"]
+    )
     paper = capability.beside_paper(summary)
     assert paper.loc["BSA", "MMLU, paper, full fine-tuning"] == "45.21%"
     assert paper.loc["no defense", "ARC-Challenge, paper, LoRA"] == "45.82%"

@@ -149,11 +149,8 @@ def judge_all(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge, name: str) 
 def _summary(scores: list[int | None]) -> dict:
     """n counts all requests; value is the mean over those with a score, None where there is none."""
     given = [score for score in scores if score is not None]
-    return {
-        "value": sum(given) / len(given) if given else None,
-        "n": len(scores),
-        "unparsable": len(scores) - len(given),
-    }
+    mean = sum(given) / len(given) if given else None
+    return {"value": mean, "n": len(scores), "unparsable": len(scores) - len(given)}
 
 
 def table(found: list[dict]) -> pd.DataFrame:

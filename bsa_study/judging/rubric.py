@@ -46,13 +46,10 @@ class RubricJudge:
         return self.endpoint.budget.used
 
     def _conversations(self, requests: list[str], answers: list[str]) -> list[list[dict]]:
-        return [
-            [
-                {"role": "system", "content": self.system},
-                {"role": "user", "content": filled(TEXTS["material"], request=request, answer=answer)},
-            ]
-            for request, answer in zip(requests, answers, strict=True)
-        ]
+        pairs = zip(requests, answers, strict=True)
+        texts = [filled(TEXTS["material"], request=request, answer=answer) for request, answer in pairs]
+        system = {"role": "system", "content": self.system}
+        return [[system, {"role": "user", "content": text}] for text in texts]
 
     def expected(self, requests: list[str], answers: list[str]) -> Usage:
         """What `score` takes at most without retries, estimated."""
