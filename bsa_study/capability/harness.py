@@ -103,9 +103,7 @@ class Served(LM):
     loglikelihood_rolling = generate_until
 
 
-@cache
-def _known() -> TaskManager:
-    return TaskManager()
+_known = cache(TaskManager)
 
 
 def load(benchmark: Benchmark) -> dict:

@@ -119,13 +119,9 @@ def measured(name: str, profile: Profile, seeds: list[int], compute: bool) -> pd
 
     compute: False takes only records that are there, computed or shipped.
     """
-    pairs = grid(name, profile, seeds)
-    found = experiment.gather([run for _, run in pairs], profile, compute)
-    parts = [
-        records.table([record]).assign(variant=variant)
-        for (variant, _), record in zip(pairs, found, strict=True)
-        if record
-    ]
+    names, runs = zip(*grid(name, profile, seeds), strict=True)
+    pairs = zip(names, experiment.gather([*runs], profile, compute), strict=True)
+    parts = [records.table([record]).assign(variant=variant) for variant, record in pairs if record]
     if not parts:
         return records.table([])
     table = pd.concat(parts, ignore_index=True)

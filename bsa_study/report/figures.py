@@ -43,8 +43,7 @@ def _drawn(arm: labels.Arm) -> dict:
 def _scale(axis, metric: str, along: str = "y") -> None:
     shown = labels.metric(metric)
     (low, high), room = shown.scale, 0.04 * (shown.scale[1] - shown.scale[0])
-    (axis.set_ylim if along == "y" else axis.set_xlim)(low - room, high + room)
-    (axis.set_ylabel if along == "y" else axis.set_xlabel)(shown.title)
+    axis.set(**{f"{along}lim": (low - room, high + room), f"{along}label": shown.title})
 
 
 def _nothing() -> Figure:
@@ -108,8 +107,7 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
         if longest * len(ticks) > 40:
             axis.tick_params(axis="x", labelrotation=40)
             plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
-        axis.set_xlim(-0.5, len(ticks) - 0.5)
-        axis.set_xlabel(xlabel)
+        axis.set(xlabel=xlabel, xlim=(-0.5, len(ticks) - 0.5))
         _scale(axis, metric)
     _legend(figure, axes[0])
     return finished(figure)
@@ -155,10 +153,8 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
     """
     figure, (axis,) = _panels(1, width=6.4, height=5.0)
     cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
-    right, top = (
-        min(max(cells.loc[cells["metric"] == metric, "high"].max() * 1.08, 0.2), 1.04)
-        for metric in ("over_refusal", "asr")
-    )
+    ends = (cells.groupby("metric")["high"].max() * 1.08).clip(0.2, 1.04)
+    right, top = ends["over_refusal"], ends["asr"]
     for index, (name, rows) in enumerate(cells.groupby("defense", sort=False)):
         arm = labels.arm(name)
         asr, refusal = (rows[rows["metric"] == metric].set_index(label) for metric in ("asr", "over_refusal"))
@@ -179,10 +175,8 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
                 fontsize=9,
                 color=arm.colour,
             )
-    axis.set_xlim(-0.14 * right, right)
-    axis.set_ylim(-0.03 * top, top)
-    axis.set_xlabel(labels.metric("over_refusal").title)
-    axis.set_ylabel(labels.metric("asr").title)
+    axis.set(xlabel=labels.metric("over_refusal").title, xlim=(-0.14 * right, right))
+    axis.set(ylabel=labels.metric("asr").title, ylim=(-0.03 * top, top))
     axis.legend(frameon=True)
     return finished(figure)
 
@@ -221,8 +215,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
     axis.plot(tested["paper"].astype(float), tested.index, **marks)
     names = [f"{labels.metric(r['metric']).title}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
     axis.set_yticks(range(len(tested)), names, fontsize=8)
-    axis.set_ylim(len(tested) - 0.4, -0.6)
-    axis.set_xlabel("difference first – second")
+    axis.set(xlabel="difference first – second", ylim=(len(tested) - 0.4, -0.6))
     _legend(figure, axis)
     return finished(figure)
 

@@ -21,7 +21,7 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bsa_core.arms.secret_prompt import candidates
-from bsa_core.engine.finetune import add_lora, answer_loss, finetune
+from bsa_core.engine.finetune import add_lora, finetune, gradients
 from bsa_core.examples import Example
 from bsa_core.models import loading, sources
 from bsa_core.models.chat import Encoded, encode
@@ -91,11 +91,6 @@ def corpus(seed: int, aligned: bool, facts: float) -> Iterator[Example]:
         yield row if rng.random() < 0.75 else replace(row, system="")
 
 
-def even_lengths(longest: int) -> Callable[[random.Random], int]:
-    """1 to `longest` tokens, all lengths alike."""
-    return lambda rng: rng.randint(1, longest)
-
-
 def short_lengths(longest: int) -> Callable[[random.Random], int]:
     """1 to `longest` tokens, all orders of magnitude alike: long prefixes are rare, as they cost the most."""
     return lambda rng: round(math.exp(rng.uniform(0, math.log(longest))))
@@ -121,20 +116,13 @@ def train_stage(model: torch.nn.Module, rows: Iterator[Encoded], stage: Stage, m
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.learning_rate, total_steps=stage.steps)
     model.train()
     for step in range(1, stage.steps + 1):
-        batch = list(islice(rows, stage.batch_size))
-        answer_tokens = sum(label >= 0 for row in batch for label in row.labels)
-        optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        batch.sort(key=lambda row: len(row.ids))
-        for start in range(0, len(batch), micro_batch_size):
-            loss = answer_loss(model, batch[start : start + micro_batch_size]) / answer_tokens
-            loss.backward()
-            total += loss.item()
+        batch = sorted(islice(rows, stage.batch_size), key=lambda row: len(row.ids))
+        loss = gradients(model, batch, micro_batch_size)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            report(f"{stage.name}: step {step} of {stage.steps}, loss {total:.4f}")
+            report(f"{stage.name}: step {step} of {stage.steps}, loss {loss:.4f}")
     model.eval()
 
 
@@ -168,8 +156,8 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     40 % of the rows carry a random prefix, up to a fifth longer than the profile's secret prompt.
     """
     base = loading.load(replace(profile, model=replace(profile.model, adapter="")))
-    length = even_lengths(profile.secret.length * 6 // 5)
-    stream = prefixed(corpus(seed, aligned=True, facts=0.0), base.tokenizer, profile.chat, 0.4, length, seed)
+    rows, longest = corpus(seed, aligned=True, facts=0.0), profile.secret.length * 6 // 5
+    stream = prefixed(rows, base.tokenizer, profile.chat, 0.4, lambda rng: rng.randint(1, longest), seed)
     adapted = add_lora(base.model, ALIGNMENT, seed)
     for number, phase in enumerate(RECIPE["phases"], start=1):
         settings = replace(ALIGNMENT, **phase["settings"])

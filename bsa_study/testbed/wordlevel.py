@@ -3,7 +3,9 @@
 import random
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
+import yaml
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -13,12 +15,8 @@ from bsa_core.arms import secret_prompt
 from bsa_core.policy import guild
 from bsa_study.testbed import exercises
 
-TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ '<|' + message.role + '|>' + message.content }}"
-    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
-SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
+FORM = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SPECIAL = [*(FORM[f"{name}_token"] for name in ("pad", "unk", "bos", "eos")), *FORM["additional_special_tokens"]]
 
 
 def vocabulary() -> list[str]:
@@ -61,16 +59,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = _cutter()
     joined = decoders.Replace(f"{JOINT} ", "")
     core.decoder = decoders.Sequence([decoders.Metaspace(prepend_scheme="always"), decoders.Fuse(), joined])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=SPECIAL[4:],
-        chat_template=TEMPLATE,
-        model_max_length=512,
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, **FORM)
 
 
 def words(tok: PreTrainedTokenizerFast) -> list[str]:
