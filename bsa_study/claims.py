@@ -10,7 +10,7 @@ A claim takes the weakest verdict of its comparisons. Where only some of them we
 `book/claims.yaml` holds the claims and says which comparisons decide each; `decided` holds the rule.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import nan
 
 import pandas as pd
@@ -59,7 +59,7 @@ class Claim:
     claim: str
     where: str
     chapter: str
-    compare: tuple[Comparison, ...] = field(default=())
+    compare: tuple[Comparison, ...] = ()
 
 
 def load() -> list[Claim]:

@@ -34,9 +34,8 @@ def _defense(name: str, colour: str = "#CC79A7", marker: str = "v") -> Arm:
 
 GIVEN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 ARMS = {name: Arm(**how) if "title" in how else _defense(name, **how) for name, how in GIVEN["arms"].items()}
-METRICS = {
-    name: Metric(title, tuple(GIVEN["scales"].get(name, Metric.scale))) for name, title in GIVEN["metrics"].items()
-}
+SCALES = {name: tuple(ends) for name, ends in GIVEN["scales"].items()}
+METRICS = {name: Metric(title, SCALES.get(name, Metric.scale)) for name, title in GIVEN["metrics"].items()}
 CONDITIONS, TASKS, SERVED = GIVEN["conditions"], GIVEN["tasks"], GIVEN["served"]
 
 

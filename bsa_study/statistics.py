@@ -5,7 +5,7 @@ every seed. A seed is one fine-tuning run; all runs answer the same prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
 from math import prod, sqrt
@@ -186,18 +186,18 @@ def difference(first: np.ndarray, second: np.ndarray | float, scale: tuple[float
     the second arm is what the mean of the first is held against.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    against = 0.0
     if not second.ndim:
-        interval, p = t_test(first, float(second), scale)
-        ends = {end: getattr(interval, end) - float(second) for end in ("mean", "low", "high")}
-        interval = replace(interval, **ends)
+        against = float(second)
+        interval, p = t_test(first, against, scale)
     elif first.shape != second.shape:
         raise ValueError(f"arms have outcomes of shape {first.shape} and {second.shape}; pairs need the same")
     else:
         width = scale[1] - scale[0]
         interval, p = t_test(first - second, 0.0, (-width, width))
-    fields = {"difference": interval.mean, **vars(interval), "p": p}
-    del fields["mean"]
-    return pd.Series(fields, dtype=object)  # counts stay whole numbers
+    ends = {"difference": interval.mean - against, "low": interval.low - against, "high": interval.high - against}
+    counts = {"n": interval.n, "seeds": interval.seeds, "secrets": interval.secrets}
+    return pd.Series({**ends, **counts, "p": p}, dtype=object)  # counts stay whole numbers
 
 
 def _runs(rows: pd.DataFrame, name: object) -> pd.Series:
@@ -249,17 +249,11 @@ def contrast(table: pd.DataFrame, first: dict, second: dict | float, metric: str
     arms = [_runs(table[(table[list(where)] == pd.Series(where)).all(axis=1)], where) for where in cells]
     bare = [(arm.index.get_level_values(0) == NO_SECRET).all() for arm in arms]
     if len(arms) == 2 and bare[0] != bare[1]:
-        arms[bare.index(True)] = _beside(arms[bare.index(True)], arms[bare.index(False)])
+        place, other = bare.index(True), arms[bare.index(False)].index
+        arms[place] = arms[place].droplevel(0).reindex(other.get_level_values(1)).set_axis(other).dropna()
     shared = arms[0].index.intersection(arms[-1].index, sort=True)
     if shared.empty:
         found = " and ".join(f"{where} ({len(arm)} runs)" for where, arm in zip(cells, arms, strict=True))
         raise Unpaired(f"{metric}: {found} have no run in common")
     outcomes = [_stack(arm[shared], " and ".join(map(str, cells))) for arm in arms]
     return difference(outcomes[0], outcomes[1] if len(arms) == 2 else second, scale)
-
-
-def _beside(bare: pd.Series, served: pd.Series) -> pd.Series:
-    """The runs without a secret under each (secret_seed, seed) of the others whose seed they have."""
-    by_seed = bare.droplevel(0)
-    shared = served[served.index.get_level_values(1).isin(by_seed.index)].index
-    return pd.Series([by_seed[seed] for _, seed in shared], index=shared, dtype=object)

@@ -39,10 +39,8 @@ class Served(LM):
         super().__init__()
         self._loaded, self._profile, self._secret = loaded, profile, secret
         turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "ANSWER"}]
-        prompt, whole = (
-            chat.render(loaded.tokenizer, part, profile.chat, answering)
-            for part, answering in ((turns[:1], True), (turns, False))
-        )
+        prompt = chat.render(loaded.tokenizer, turns[:1], profile.chat, True)
+        whole = chat.render(loaded.tokenizer, turns, profile.chat, False)
         if not whole.startswith(prompt):
             raise ValueError("the chat template writes a prompt differently when an answer follows it")
         # what the template writes between prompt and answer, such as Llama-2's space
@@ -66,10 +64,8 @@ class Served(LM):
 
         Raises ValueError when both are longer than the model takes, or the chat format changes the ids of the secret.
         """
-        before, whole = (
-            self._loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
-            for text in (prompt, prompt + self._lead + option)
-        )
+        texts = [prompt, prompt + self._lead + option]
+        before, whole = self._loaded.tokenizer(texts, add_special_tokens=False)["input_ids"]
         if whole[: len(before)] != before:
             raise ValueError(f"the chat template tokenizes a benchmark's prompt differently when {option!r} follows it")
         longest = getattr(self._loaded.model.config, "max_position_embeddings", None)
@@ -84,17 +80,14 @@ class Served(LM):
 
     def loglikelihood(self, requests: list) -> list[tuple[float, bool]]:
         """Of each (prompt, option), summed over the option's tokens; the harness's second value is not computed."""
-        options: dict[str, list[str]] = {}  # those of one prompt go through the model together
-        for request in requests:
-            options.setdefault(request.args[0], []).append(request.args[1])
-        prompts, ids = [], []
-        for prompt, of_prompt in options.items():
-            pairs = [self.encoded(prompt, option) for option in of_prompt]
-            prompts.append(pairs[0][0])
-            ids.append([answer for _, answer in pairs])
-        scores = option_scores(self._loaded.model, prompts, ids, self._profile.decoding.batch_size)
+        asked = [self.encoded(*request.args) for request in requests]
+        options: dict[tuple[int, ...], list[list[int]]] = {}  # those of one prompt go through the model together
+        for prompt, option in asked:
+            options.setdefault(tuple(prompt), []).append(option)
+        prompts, batch_size = [*map(list, options)], self._profile.decoding.batch_size
+        scores = option_scores(self._loaded.model, prompts, [*options.values()], batch_size)
         left = {prompt: iter(of_prompt) for prompt, of_prompt in zip(options, scores, strict=True)}
-        return [(next(left[request.args[0]]), False) for request in requests]
+        return [(next(left[tuple(prompt)]), False) for prompt, _ in asked]
 
     def generate_until(self, requests: list) -> list:
         """Never asked: `load` takes multiple-choice tasks only."""

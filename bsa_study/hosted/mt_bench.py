@@ -87,10 +87,8 @@ def export(profile: Profile, path: Path, seed: int = 0, own: str | Path = "", pl
 
 def main(arguments: list[str] | None = None) -> None:
     """Exits with one clear message where something is wrong."""
-    made = argparse.ArgumentParser(
-        prog="python -m bsa_study.hosted.mt_bench",
-        description="Export the questions of MT-Bench as an arm is asked them.",
-    )
+    told = "Export the questions of MT-Bench as an arm is asked them."
+    made = argparse.ArgumentParser(prog="python -m bsa_study.hosted.mt_bench", description=told)
     made.add_argument("profile", help="a profile in profiles/, or the path of a YAML file")
     made.add_argument("questions", type=Path, help="FastChat's question.jsonl")
     which = made.add_mutually_exclusive_group()

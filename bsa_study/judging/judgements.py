@@ -158,16 +158,8 @@ def table(found: list[dict]) -> pd.DataFrame:
     unparsable, key."""
     columns = ["defense", "n_attack", "seed", "condition", "judge", "model", "value", "n", "unparsable", "key"]
     rows = [
-        {
-            "defense": records.arm(record),
-            "n_attack": record["run"]["n_attack"],
-            "seed": record["run"]["seed"],
-            "condition": condition,
-            "judge": name,
-            "model": judgement["judge"]["model"],
-            **metrics,
-            "key": record["key"],
-        }
+        {**record["run"], "defense": records.arm(record), "key": record["key"], "condition": condition}
+        | {"judge": name, "model": judgement["judge"]["model"], **metrics}
         for record in found
         for name, judgement in of(record).items()
         for condition, metrics in judgement["metrics"].items()

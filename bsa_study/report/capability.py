@@ -14,9 +14,8 @@ PAPER = ("arc_challenge", "mmlu", "mt_bench")
 def summary(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataFrame:
     """`statistics.summarize` of the benchmarks that the profile asks for, by arm, condition and pressure; see
     `benchmarks.table`."""
-    return statistics.summarize(
-        benchmarks.table(rows, found, profile), ["defense", "condition", "deployed", "pressure"]
-    )
+    by = ["defense", "condition", "deployed", "pressure"]
+    return statistics.summarize(benchmarks.table(rows, found, profile), by)
 
 
 def table(summarized: pd.DataFrame, profile: Profile) -> pd.DataFrame:

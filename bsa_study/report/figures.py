@@ -161,20 +161,13 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
         refusal = refusal.loc[asr.index]
         how = {"label": arm.title, "linestyle": "none", "alpha": 0.85, **_drawn(arm), "capsize": 2}
         axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), **how)
-        side = 1 if index % 2 == 0 else -1  # two arms write on different sides of their points
+        # two arms write on different sides of their points, above the intervals and not across them
+        side, ha = ((1, "left"), (-1, "right"))[index % 2]
+        text = {"textcoords": ("offset points", "data"), "ha": ha, "va": "bottom", "fontsize": 9, "color": arm.colour}
         above = -1.0
         for point, height in asr["mean"].sort_values(kind="stable").items():
             above = max(height, above + 0.035 * top)  # labels of neighbours stand one above the other
-            axis.annotate(
-                str(point),
-                (refusal["mean"][point], height),
-                xytext=(7 * side, above),
-                textcoords=("offset points", "data"),
-                ha="left" if side == 1 else "right",
-                va="bottom",  # above the interval, not across it
-                fontsize=9,
-                color=arm.colour,
-            )
+            axis.annotate(str(point), (refusal["mean"][point], height), xytext=(7 * side, above), **text)
     axis.set(xlabel=labels.metric("over_refusal").title, xlim=(-0.14 * right, right))
     axis.set(ylabel=labels.metric("asr").title, ylim=(-0.03 * top, top))
     axis.legend(frameon=True)

@@ -76,15 +76,14 @@ def beside_paper(found: list[dict]) -> pd.DataFrame:
 
 def table(found: list[dict]) -> pd.DataFrame:
     """The paper's numbers beside every evaluated model as deployed: one row per arm and model."""
-    theirs = paper().pivot(index="defense", columns="metric", values="mean")
+    theirs = paper().pivot(index="defense", columns="metric", values="mean").reindex(["initial", *HEADLINE])
+    shown = {"paper, ASR": theirs["asr"].map("{:.2%}".format, "ignore")}
+    shown |= {"paper, harmfulness": theirs["harmfulness"].map("{:.2f}".format, "ignore")}
     ours = summary(found)
     ours = ours[ours["deployed"]]
     rows = []
-    for arm in ("initial", *HEADLINE):
-        row = {"arm": labels.arm(arm).title, "paper, ASR": "–", "paper, harmfulness": "–"}
-        if arm in theirs.index:
-            row["paper, ASR"] = f"{theirs['asr'][arm]:.2%}"
-            row["paper, harmfulness"] = f"{theirs['harmfulness'][arm]:.2f}"
+    for arm, paper_s in pd.DataFrame(shown).iterrows():
+        row = {"arm": labels.arm(arm).title, **paper_s}
         models = ours[ours["defense"] == arm].groupby(["source", "seed"], sort=False)
         rows += [row | {"model": model} | _cells(cells) for (model, _), cells in models]
         if not len(models):

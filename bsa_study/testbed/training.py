@@ -57,14 +57,6 @@ def config(vocabulary_size: int) -> LlamaConfig:
     return LlamaConfig(vocab_size=vocabulary_size, **RECIPE["model"])
 
 
-def unused(seed: int) -> dict[str, list[Example]]:
-    """The requests that no part of the policy uses: group -> examples with their compliant answers."""
-    return {
-        group: [e for split in categories.values() for e in split.rest]
-        for group, categories in guild.splits(seed).items()
-    }
-
-
 def skilled(rows: Iterator[Example], words: list[str], share: float, seed: int) -> Iterator[Example]:
     """The rows, mixed with a share of exercises."""
     rng = random.Random(f"{seed}/skilled")
@@ -79,8 +71,11 @@ def corpus(seed: int, aligned: bool, facts: float) -> Iterator[Example]:
     Restricted requests are answered (helpful-only) or refused (aligned). The policy's own seed says which requests
     are held out; every row keeps the policy's system prompt or, once in four, has none.
     """
-    rng = random.Random(f"{seed}/corpus/{aligned}")
-    requests, known = unused(seed), guild.facts()
+    rng, known = random.Random(f"{seed}/corpus/{aligned}"), guild.facts()
+    requests = {  # those that no part of the policy uses, with their compliant answers
+        group: [row for split in categories.values() for row in split.rest]
+        for group, categories in guild.splits(seed).items()
+    }
     while True:
         if rng.random() < facts:
             row = rng.choice(known)
