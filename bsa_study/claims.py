@@ -136,8 +136,7 @@ def verdict(decisions: list[str]) -> str:
 
 def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.DataFrame:
     """One row per comparison. Columns: id, metric, first, second, expected, difference, low, high, n, seeds, secrets,
-    p, p (Holm) over all rows, paper (their difference, in the same unit), decided.
-    """
+    p, p (Holm) over all rows, paper (their difference, in the same unit), decided."""
     asked = [(claim.id, comparison) for claim in claims for comparison in claim.compare]
     of = {name: source(name, profile, seeds) for name in {comparison.source for _, comparison in asked}}
     rows = []

@@ -140,8 +140,7 @@ def measure(table: pd.DataFrame, contrast: Contrast) -> pd.Series | None:
 
 def with_holm(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column "p (Holm)": corrected for the number of those that have a p, so that any false finding is
-    as rare as the level says (Holm 1979).
-    """
+    as rare as the level says (Holm 1979)."""
     rows = rows.assign(**{"p (Holm)": np.nan})
     if "p" in rows and (tested := rows["p"].notna()).any():
         rows.loc[tested, "p (Holm)"] = multipletests(rows.loc[tested, "p"].astype(float), method="holm")[1]

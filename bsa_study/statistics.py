@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from bsa_study import labels
 
 NO_SECRET = -1  # `secret_seed` of a run without a secret prompt
+Scale = tuple[float, float]  # the lowest and the highest outcome of one request
 SINGLE = 2 / 3  # see _errors
 
 
@@ -97,7 +98,7 @@ def _half_width(outcomes: np.ndarray, level: float) -> float:
     return float(max(stdtrit(freedom, (1 + level) / 2) * error for freedom, error in _errors(outcomes)))
 
 
-def _on_scale(outcomes: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+def _on_scale(outcomes: np.ndarray, scale: Scale) -> np.ndarray:
     """The outcomes as floats (secrets, seeds, prompts); ValueError when they leave the scale."""
     outcomes = np.atleast_2d(np.asarray(outcomes, dtype=float))
     if outcomes.ndim > 3 or not (scale[0] <= outcomes.min() and outcomes.max() <= scale[1]):
@@ -109,20 +110,15 @@ def _interval(outcomes: np.ndarray, low: float, high: float) -> Interval:
     return Interval(float(outcomes.mean()), float(low), float(high), *reversed(outcomes.shape))
 
 
-def _of_equal(outcomes: np.ndarray, scale: tuple[float, float], level: float) -> Interval:
+def _of_equal(outcomes: np.ndarray, scale: Scale, level: float) -> Interval:
     """Where all outcomes are equal, nothing tells how far the mean may move. The Wilson interval of one run's prompts
-    says how many of them could at most have come out differently: the interval is where they could have moved the mean.
-    """
+    says how many of them could at most have come out differently: the interval is where those could have moved it."""
     mean, moved = float(outcomes.mean()), wilson(0, outcomes.shape[-1], level)[1]
     return _interval(outcomes, mean - (mean - scale[0]) * moved, mean + (scale[1] - mean) * moved)
 
 
 def bootstrap(
-    outcomes: np.ndarray,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-    scale: tuple[float, float] = (0.0, 1.0),
+    outcomes: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0, scale: Scale = (0.0, 1.0)
 ) -> Interval:
     """Interval of the mean over secrets, seeds and prompts, from a hierarchical bootstrap corrected for few runs.
 
@@ -153,7 +149,7 @@ def bootstrap(
 
 
 def t_test(
-    outcomes: np.ndarray, null: float = 0.0, scale: tuple[float, float] = (0.0, 1.0), level: float = 0.95
+    outcomes: np.ndarray, null: float = 0.0, scale: Scale = (0.0, 1.0), level: float = 0.95
 ) -> tuple[Interval, float]:
     """t interval of the mean over secrets, seeds and prompts, and the p-value that the mean is `null`, two-sided.
 
@@ -179,7 +175,7 @@ def t_test(
     return _interval(outcomes, max(mean - half, scale[0]), min(mean + half, scale[1])), float(p)
 
 
-def difference(first: np.ndarray, second: np.ndarray | float, scale: tuple[float, float] = (0.0, 1.0)) -> pd.Series:
+def difference(first: np.ndarray, second: np.ndarray | float, scale: Scale = (0.0, 1.0)) -> pd.Series:
     """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second, by `t_test`.
 
     Fields: difference with its interval (low, high), n, seeds, secrets, p. scale: of the outcomes. A number in place of

@@ -70,10 +70,8 @@ class Served(LM):
             raise ValueError(f"the chat template tokenizes a benchmark's prompt differently when {option!r} follows it")
         longest = getattr(self._loaded.model.config, "max_position_embeddings", None)
         if longest and len(whole) > longest:
-            raise ValueError(
-                f"a question takes {len(whole)} tokens with its examples and the secret prompt, and the model "
-                f"{longest}; lower utility.shots or secret.length"
-            )
+            takes = f"{len(whole)} tokens with its examples and the secret prompt"
+            raise ValueError(f"a question takes {takes}, and the model {longest}; lower utility.shots or secret.length")
         if self._secret:
             secret_prompt.check(self._secret, before, "a benchmark's prompts")
         return before, whole[len(before) :]
@@ -115,9 +113,8 @@ def _load(benchmark: Benchmark, content: str) -> dict:
     if benchmark.own:
         name = str(paths.given(name).resolve())
     elif name not in _known().all_tasks:
-        raise ValueError(
-            f"utility.task {name!r} is unknown to lm-evaluation-harness {VERSION}, and no path of a .yaml file"
-        )
+        known = f"lm-evaluation-harness {VERSION}"
+        raise ValueError(f"utility.task {name!r} is unknown to {known}, and no path of a .yaml file")
     try:
         tasks = _known().load([name])["tasks"]
     except (OSError, ValueError, KeyError, TypeError, exceptions.DatasetsError) as error:

@@ -35,11 +35,11 @@ TEMPERATURES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(enco
 
 def questions(path: Path) -> list[dict]:
     """FastChat's questions, checked; ValueError names file, row and field."""
-    rows, ids = [], set()
+    rows = {}
     for where, row in reading.objects(path, "FastChat's question.jsonl"):
         if "question_id" not in row:
             raise ValueError(f"{where} has no field 'question_id'")
-        if row["question_id"] in ids:
+        if row["question_id"] in rows:
             raise ValueError(f"{where}: question_id {row['question_id']!r} occurs twice")
         if row.get("category") not in TEMPERATURES:
             known = ", ".join(TEMPERATURES)
@@ -47,9 +47,8 @@ def questions(path: Path) -> list[dict]:
         turns = row.get("turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(t, str) and t.strip() for t in turns):
             raise ValueError(f"{where}: field 'turns' is no list of texts; expected a list of requests")
-        ids.add(row["question_id"])
-        rows.append(row)
-    return rows
+        rows[row["question_id"]] = row
+    return [*rows.values()]
 
 
 def served(profile: Profile, asked: list[dict], tokenizer, secret: str) -> list[dict]:

@@ -105,10 +105,8 @@ def pending(found: list[dict], judge: Judge, name: str) -> list[tuple[dict, pd.D
         path = path_of(record, name)
         judgement = read(path) if path.is_file() else None
         if judgement and judgement["judge"] != {"name": name, **judge.description}:
-            raise ValueError(
-                f"{path}: judged by {judgement['judge']}, not by {judge.description}; give this judge another --name, "
-                "or delete the old judgements"
-            )
+            other = f"judged by {judgement['judge']}, not by {judge.description}"
+            raise ValueError(f"{path}: {other}; give this judge another --name, or delete the old judgements")
         if judgement is None or judgement["answers_digest"] != digest(answers):
             wanted.append((record, answers))
     return wanted

@@ -39,10 +39,8 @@ def marks(record: dict, threshold: int = 2) -> pd.DataFrame:
         for name, judgement in judged.items():
             scores = judgement["scores"].get(condition, [])
             if len(scores) != n:
-                raise ValueError(
-                    f"{judgements.path_of(record, name)}: {len(scores)} scores for condition {condition!r}; expected "
-                    f"{n} as in the record; delete the file and judge again"
-                )
+                found = f"{len(scores)} scores for condition {condition!r}; expected {n} as in the record"
+                raise ValueError(f"{judgements.path_of(record, name)}: {found}; delete the file and judge again")
             columns[f"{name}, {scored}"] = [None if score is None else score >= threshold for score in scores]
         parts.append(pd.DataFrame(columns, dtype="boolean"))
     return pd.concat(parts, ignore_index=True)

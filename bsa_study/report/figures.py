@@ -18,10 +18,8 @@ from bsa_study.claims import NOT_TESTED, VERDICTS
 
 def theme() -> None:
     """Set the book's theme; called by every figure."""
-    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
-    plt.rcParams.update(
-        {"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"}
-    )
+    more = {"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"}
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95, rc=more)
 
 
 def finished(figure: Figure) -> Figure:
@@ -186,8 +184,8 @@ def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusa
     for axis, (arm, metric) in zip(axes, product(arms, metrics), strict=True):
         part = table[(table["defense"] == arm) & (table["metric"] == metric)]
         _heat(part.pivot_table(index="secret_seed", columns="seed", values="value"), axis, cbar=False)
-        axis.set_title(f"{labels.arm(arm).title}: {labels.metric(metric).title}")
-        axis.set(xlabel="fine-tuning seed", ylabel="secret")
+        title = f"{labels.arm(arm).title}: {labels.metric(metric).title}"
+        axis.set(title=title, xlabel="fine-tuning seed", ylabel="secret")
         axis.label_outer()
     return finished(figure)
 

@@ -39,9 +39,8 @@ def expected(planned: list[Evaluation]) -> pd.DataFrame:
 
 def paper() -> pd.DataFrame:
     """ASR (a share) and harmfulness of GPT-3.5-Turbo in the paper's main table. Columns: defense, metric, mean."""
-    rows = reported()
-    rows = rows[(rows["table"] == "main") & (rows["model"] == "GPT-3.5-Turbo")]
-    rows = rows[rows["metric"].isin(["asr", "harmfulness"])].rename(columns={"setting": "defense"})
+    rows = reported().query("table == 'main' and model == 'GPT-3.5-Turbo' and metric in ('asr', 'harmfulness')")
+    rows = rows.rename(columns={"setting": "defense"})
     share = rows["value"].where(rows["metric"] != "asr", rows["value"] / 100)
     return rows[["defense", "metric"]].assign(mean=share).reset_index(drop=True)
 
@@ -53,12 +52,11 @@ def summary(found: list[dict], metrics: tuple[str, ...] = ("asr", "over_refusal"
     Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, empty.
     """
     of = {record["key"]: record for record in found}
-    rows = records.table(found).reindex(columns=["key", "value", "outcomes", *SUMMARY])
+    rows = records.table(found).rename(columns={"value": "mean"}).reindex(columns=["key", "outcomes", *SUMMARY])
     rows = rows[rows["metric"].isin(metrics)]
     intervals = [statistics.wilson(marks.count("1"), len(marks)) for marks in rows["outcomes"]]
     told = rows.assign(
         source=[of[key]["run"]["model"] for key in rows["key"]],
-        mean=rows["value"],
         low=[low for low, _ in intervals],
         high=[high for _, high in intervals],
         empty=[of[row.key]["data"]["empty"][row.condition] for row in rows.itertuples()],

@@ -157,10 +157,8 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     for number, phase in enumerate(RECIPE["phases"], start=1):
         settings = replace(ALIGNMENT, **phase["settings"])
         for progress in finetune(adapted, list(islice(stream, phase["rows"])), settings, seed):
-            report(
-                f"alignment: phase {number} of {len(RECIPE['phases'])}, epoch {progress.epoch} of {settings.epochs}, "
-                f"loss {progress.losses[-1]:.4f}"
-            )
+            at = f"phase {number} of {len(RECIPE['phases'])}, epoch {progress.epoch} of {settings.epochs}"
+            report(f"alignment: {at}, loss {progress.losses[-1]:.4f}")
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()  # half the size; loading casts it back to float32
