@@ -1,20 +1,22 @@
 """From records to the book: which runs a chapter needs, what their records say, how it is shown.
 
-records ──> grids ──> statistics ──> contrasts (questions) ──> claims (verdicts) ──> report (tables, figures)
-   │
-   ├──> judging: further judges over kept answers
-   ├──> hosted: models that others fine-tune and serve
-   └──> capability: benchmarks of a run's model
+    records ──> grids ──> statistics ──> contrasts (questions) ──> claims (verdicts) ──> report (tables, figures)
+       │
+       ├──> judging: further judges over kept answers
+       ├──> hosted: models that others fine-tune and serve
+       └──> capability: benchmarks of a run's model
 
-labels        names, colours, scales, how an interval is printed: once
-paper         the numbers that the paper reports
-statistics    intervals, p-values
-contrasts     the one rule, and book/questions.yaml answered by it
-claims        book/claims.yaml and its verdicts
-grids/        which runs: headline, mixed, ablations, variants
-report/       tables, figures, and those of hosted models, benchmarks, judges and leakage
-judging/      judgements, rubric, local judges; `python -m bsa_study.judging`
-hosted/       endpoint, budget, upload, served, mt_bench
-capability/   lm-evaluation-harness on a loaded model
-testbed/      how the shipped models were made
+Its modules and rooms:
+
+    labels        names, colours, scales, how an interval is printed: once
+    paper         the numbers that the paper reports
+    statistics    intervals, p-values
+    contrasts     the one rule, and book/questions.yaml answered by it
+    claims        book/claims.yaml and its verdicts
+    grids/        which runs: headline, mixed, ablations, variants
+    report/       tables, figures, and those of hosted models, benchmarks, judges and leakage
+    judging/      judgements, rubric, local judges; `python -m bsa_study.judging`
+    hosted/       endpoint, budget, upload, served, mt_bench
+    capability/   lm-evaluation-harness on a loaded model
+    testbed/      how the shipped models were made
 """

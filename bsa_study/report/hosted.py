@@ -80,8 +80,8 @@ def table(found: list[dict]) -> pd.DataFrame:
     ours = summary(found)
     ours = ours[ours["deployed"]]
     rows = []
-    for arm, paper_s in pd.DataFrame(shown).iterrows():
-        row = {"arm": labels.arm(arm).title, **paper_s}
+    for arm, numbers in pd.DataFrame(shown).to_dict("index").items():
+        row = {"arm": labels.arm(arm).title, **numbers}
         models = ours[ours["defense"] == arm].groupby(["source", "seed"], sort=False)
         rows += [row | {"model": model} | _cells(cells) for (model, _), cells in models]
         if not len(models):
