@@ -18,7 +18,6 @@ import pandas as pd
 from bsa_core import paths, records
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, labels, paper
-from bsa_study.contrasts import Contrast
 from bsa_study.grids import ablations, mixed
 from bsa_study.grids.headline import headline
 
@@ -30,7 +29,7 @@ LEANS = 0.2  # p, not corrected, below which a difference leans to its side: wer
 
 
 @dataclass(frozen=True)
-class Comparison(Contrast):
+class Comparison(contrasts.Contrast):
     """The difference first - second of a metric between two cells of a source, and what the claim expects of it.
 
     margin: for "same", how far from zero the whole interval may reach. paper: table and two settings of reported.csv.

@@ -145,6 +145,7 @@ def ask(loaded: Loaded, profile: Profile, benchmark: Benchmark, secret: Secret |
 
     Raises ValueError as `Served.encoded` does.
     """
+    seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed"))  # nothing is drawn
     found = evaluator.simple_evaluate(
         Served(loaded, profile, secret),
         tasks=[*load(benchmark).values()],
@@ -154,9 +155,7 @@ def ask(loaded: Loaded, profile: Profile, benchmark: Benchmark, secret: Secret |
         fewshot_as_multiturn=True,
         bootstrap_iters=0,
         task_manager=_known(),
-        random_seed=None,
-        numpy_random_seed=None,
-        torch_random_seed=None,
+        **seeds,
     )
     answered = {name: sorted(samples, key=lambda s: s["doc_id"]) for name, samples in sorted(found["samples"].items())}
     metrics = [m for m in METRICS if all(m in sample for samples in answered.values() for sample in samples)]

@@ -103,8 +103,7 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
             axis.errorbar(places, rows["mean"], _errors(rows), label=title, linestyle=line, **_drawn(arm))
         axis.set_xticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
         if longest * len(ticks) > 40:
-            axis.tick_params(axis="x", labelrotation=40)
-            plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+            plt.setp(axis.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
         axis.set(xlabel=xlabel, xlim=(-0.5, len(ticks) - 0.5))
         _scale(axis, metric)
     _legend(figure, axes[0])
