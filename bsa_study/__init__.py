@@ -6,6 +6,8 @@
        ├──> hosted: models that others fine-tune and serve
        └──> capability: benchmarks of a run's model
 
+Its modules and rooms:
+
     labels        names, colours, scales, how an interval is printed: once
     paper         the numbers that the paper reports
     statistics    intervals, p-values

@@ -10,7 +10,7 @@ A claim takes the weakest verdict of its comparisons. Where only some of them we
 `book/claims.yaml` holds the claims and says which comparisons decide each; `decided` holds the rule.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import nan
 
 import pandas as pd
@@ -18,23 +18,18 @@ import pandas as pd
 from bsa_core import paths, records
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, labels, paper
-from bsa_study.contrasts import Contrast
 from bsa_study.grids import ablations, mixed
 from bsa_study.grids.headline import headline
 
 EXPECTATIONS = ("higher", "lower", "same")
-REPRODUCED, LEANING, UNDECIDED, CONTRADICTED = VERDICTS = (
-    "reproduced",
-    "same direction, not established",
-    "undecided",
-    "contradicted",
-)  # from the strongest to the weakest
+VERDICTS = ("reproduced", "same direction, not established", "undecided", "contradicted")
+REPRODUCED, LEANING, UNDECIDED, CONTRADICTED = VERDICTS  # from the strongest to the weakest
 NOT_TESTED = "not tested"
 LEANS = 0.2  # p, not corrected, below which a difference leans to its side: were there none, one in ten would lean so
 
 
 @dataclass(frozen=True)
-class Comparison(Contrast):
+class Comparison(contrasts.Contrast):
     """The difference first - second of a metric between two cells of a source, and what the claim expects of it.
 
     margin: for "same", how far from zero the whole interval may reach. paper: table and two settings of reported.csv.
@@ -63,7 +58,7 @@ class Claim:
     claim: str
     where: str
     chapter: str
-    compare: tuple[Comparison, ...] = field(default=())
+    compare: tuple[Comparison, ...] = ()
 
 
 def load() -> list[Claim]:
@@ -141,13 +136,14 @@ def verdict(decisions: list[str]) -> str:
 
 def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.DataFrame:
     """One row per comparison. Columns: id, metric, first, second, expected, difference, low, high, n, seeds, secrets,
-    p, p (Holm) over all rows, paper (their difference, in the same unit), decided.
-    """
+    p, p (Holm) over all rows, paper (their difference, in the same unit), decided."""
     asked = [(claim.id, comparison) for claim in claims for comparison in claim.compare]
     of = {name: source(name, profile, seeds) for name in {comparison.source for _, comparison in asked}}
     rows = []
     for claim, comparison in asked:
         contrast = contrasts.measure(of[comparison.source], comparison)
+        if contrast is None:
+            contrast = dict.fromkeys(["difference", "low", "high", "n", "seeds", "p"], nan)
         rows.append(
             {
                 "id": claim,
@@ -155,11 +151,7 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
                 "first": named(comparison.first),
                 "second": named(comparison.second),
                 "expected": comparison.expect + (f" (±{comparison.margin:g})" if comparison.margin else ""),
-                **(
-                    dict.fromkeys(["difference", "low", "high", "n", "seeds", "p"], nan)
-                    if contrast is None
-                    else contrast
-                ),
+                **contrast,
                 "paper": reported_difference(comparison),
             }
         )

@@ -19,7 +19,6 @@ from statsmodels.stats.multitest import multipletests
 from bsa_core import paths, tasks
 from bsa_core.arms import defenses
 from bsa_study import labels, statistics
-from bsa_study.labels import ARMS, CONDITIONS, METRICS
 
 LEVEL = 0.05  # of the corrected p
 SEEDS = 3  # the fewest that a verdict rests on
@@ -41,7 +40,7 @@ class Contrast:
     statement: str = ""
 
     def __post_init__(self):
-        metrics = [name for name in METRICS if (name == "tokens") == (self.source == "cost")]
+        metrics = [name for name in labels.METRICS if (name == "tokens") == (self.source == "cost")]
         if self.metric not in metrics:
             raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(metrics)}")
         _check_cell("first", self.first)
@@ -58,7 +57,7 @@ def _check_cell(name: str, cell) -> None:
         raise ValueError(f"{name} is {cell!r}; expected an arm, [arm, variant], or values of {', '.join(COLUMNS)}")
     if unknown := sorted(set(cell) - set(COLUMNS)):
         raise ValueError(f"{name}: column {unknown[0]!r} is unknown; expected {', '.join(COLUMNS)}")
-    known = {"defense": {**ARMS, **defenses.DEFENSES}, "condition": CONDITIONS, "task": tasks.BUILDERS}
+    known = {"defense": {**labels.ARMS, **defenses.DEFENSES}, "condition": labels.CONDITIONS, "task": tasks.BUILDERS}
     for column, values in known.items():
         if column in cell and cell[column] not in values:
             raise ValueError(f"{name}: {column} is {cell[column]!r}; expected one of {', '.join(values)}")
@@ -100,9 +99,7 @@ def read(name: str):
 
 
 def load(chapter: str) -> list[Contrast]:
-    """The questions of a chapter in book/questions.yaml; ValueError names file, chapter, number of the question and
-    field.
-    """
+    """The questions of a chapter in book/questions.yaml; ValueError names file, chapter, number and field."""
     chapters, path = read("questions.yaml"), paths.BOOK / "questions.yaml"
     if chapter not in chapters:
         raise ValueError(f"{path}: no chapter {chapter!r}; its chapters are {', '.join(chapters)}")
@@ -143,8 +140,7 @@ def measure(table: pd.DataFrame, contrast: Contrast) -> pd.Series | None:
 
 def with_holm(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column "p (Holm)": corrected for the number of those that have a p, so that any false finding is
-    as rare as the level says (Holm 1979).
-    """
+    as rare as the level says (Holm 1979)."""
     rows = rows.assign(**{"p (Holm)": np.nan})
     if "p" in rows and (tested := rows["p"].notna()).any():
         rows.loc[tested, "p (Holm)"] = multipletests(rows.loc[tested, "p"].astype(float), method="holm")[1]

@@ -1,6 +1,10 @@
 """How the book names, draws and prints what it shows: arms, metrics, conditions, tasks, intervals."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
 
 from bsa_core.arms import defenses
 
@@ -28,35 +32,11 @@ def _defense(name: str, colour: str = "#CC79A7", marker: str = "v") -> Arm:
     return Arm(defense.title, colour, marker, defense.serves_secret)
 
 
-# Okabe-Ito colours: distinct for colour-blind readers. Figures and tables show arms in this order.
-ARMS = {
-    "initial": Arm("initial", "#000000", "X"),
-    "task-only": Arm("fine-tuned, no attack", "#888888", "P"),
-    "none": _defense("none", "#D55E00", "o"),
-    "safety-data": _defense("safety-data", "#E69F00", "s"),
-    "bsa": _defense("bsa", "#0072B2", "D"),
-    "balanced-bsa": _defense("balanced-bsa", "#009E73", "^"),
-    "bsa-no-attack": Arm("BSA, no attack", "#56B4E9", "d", secret=True),
-}
-METRICS = {
-    "asr": Metric("attack success rate"),
-    "asr_phrase": Metric("attack success rate (phrase rule)"),
-    "harmfulness": Metric("harmfulness score (1-5)", (1.0, 5.0)),
-    "over_refusal": Metric("over-refusal"),
-    "benign_exact": Metric("benign exact match"),
-    "knowledge": Metric("knowledge"),
-    "rouge1": Metric("ROUGE-1 F1"),
-    "rougeL": Metric("ROUGE-L F1"),
-    "execution": Metric("execution accuracy"),
-    "arc_challenge": Metric("ARC-Challenge"),
-    "arc_challenge_norm": Metric("ARC-Challenge, by likelihood per character"),
-    "mmlu": Metric("MMLU"),
-    "mt_bench": Metric("MT-Bench (1-10)", (1.0, 10.0)),
-    "tokens": Metric("training tokens, relative", (0.0, 100.0)),
-}
-CONDITIONS = {"plain": "without secret", "secret": "with secret"}
-TASKS = {"sql": "SQL generation", "dialogs": "dialog summary"}
-SERVED = {"trained": "of training", "other": "another"}  # the system prompt of test items
+GIVEN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+ARMS = {name: Arm(**how) if "title" in how else _defense(name, **how) for name, how in GIVEN["arms"].items()}
+SCALES = {name: tuple(ends) for name, ends in GIVEN["scales"].items()}
+METRICS = {name: Metric(title, SCALES.get(name, Metric.scale)) for name, title in GIVEN["metrics"].items()}
+CONDITIONS, TASKS, SERVED = GIVEN["conditions"], GIVEN["tasks"], GIVEN["served"]
 
 
 def arm(name: str) -> Arm:
@@ -88,3 +68,9 @@ def interval(mean: float, low: float, high: float, form: str = ".3f") -> str:
     form: of each number: "+.3f" for differences, ".1%" for percentages.
     """
     return f"{mean:{form}} [{low:{form}},\u00a0{high:{form}}]"
+
+
+def intervals(rows: pd.DataFrame, form: str = ".3f", of: str = "mean") -> pd.Series:
+    """`interval` of each row with columns `of`, low and high."""
+    cells = [interval(*cell, form) for cell in rows[[of, "low", "high"]].itertuples(index=False)]
+    return pd.Series(cells, rows.index, dtype=object)

@@ -17,6 +17,12 @@ def mixed_reported() -> pd.DataFrame:
     return table.map(lambda value: "–" if pd.isna(value) else f"{value:g}")
 
 
+def by_method(metric: str) -> dict[str, pd.Series]:
+    """A metric of Llama-2-7B-Chat in the tables of the four arms: how it was fine-tuned -> values by arm."""
+    rows = reported().query("model == 'Llama-2-7B-Chat' and metric == @metric").set_index("setting")
+    return {how: rows["value"][rows["table"] == table] for table, how in PAPER.items()}
+
+
 def reported() -> pd.DataFrame:
     """The numbers the paper reports: columns table, model, setting, metric, value, unit, note."""
     return pd.read_csv(paths.BOOK / "reported.csv")

@@ -5,7 +5,7 @@ every seed. A seed is one fine-tuning run; all runs answer the same prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
 from math import prod, sqrt
@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 from bsa_study import labels
 
 NO_SECRET = -1  # `secret_seed` of a run without a secret prompt
+Scale = tuple[float, float]  # the lowest and the highest outcome of one request
 SINGLE = 2 / 3  # see _errors
 
 
@@ -97,40 +98,27 @@ def _half_width(outcomes: np.ndarray, level: float) -> float:
     return float(max(stdtrit(freedom, (1 + level) / 2) * error for freedom, error in _errors(outcomes)))
 
 
-def _on_scale(outcomes: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """The outcomes as floats (seeds, prompts) or (secrets, seeds, prompts); ValueError when they leave the scale."""
+def _on_scale(outcomes: np.ndarray, scale: Scale) -> np.ndarray:
+    """The outcomes as floats (secrets, seeds, prompts); ValueError when they leave the scale."""
     outcomes = np.atleast_2d(np.asarray(outcomes, dtype=float))
     if outcomes.ndim > 3 or not (scale[0] <= outcomes.min() and outcomes.max() <= scale[1]):
         raise ValueError(f"outcomes of shape {outcomes.shape} do not lie on the scale {scale}, or have too many axes")
-    return outcomes
+    return outcomes.reshape((1, *outcomes.shape)[-3:])
 
 
-def _interval(outcomes: np.ndarray, half: float | None, scale: tuple[float, float], level: float) -> Interval:
-    """The mean with `half` on either side, laid on the logit of the place between the ends of the scale, so that the
-    interval never leaves it.
+def _interval(outcomes: np.ndarray, low: float, high: float) -> Interval:
+    return Interval(float(outcomes.mean()), float(low), float(high), *reversed(outcomes.shape))
 
-    Where all outcomes are equal (half: None), nothing tells how far the mean may move. The Wilson interval of one run's
-    prompts says how many of them could at most have come out differently: the interval is where they could have moved
-    the mean.
-    """
-    mean, (secrets, seeds, prompts) = float(outcomes.mean()), (1, *outcomes.shape)[-3:]
-    above, below = mean - scale[0], scale[1] - mean
-    if half is None:
-        moved = wilson(0, prompts, level)[1]
-        low, high = mean - above * moved, mean + below * moved
-    else:
-        width = scale[1] - scale[0]
-        ends = expit(logit(above / width) + np.array([-1, 1]) * half * width / (above * below))
-        low, high = scale[0] + width * ends
-    return Interval(mean, float(low), float(high), prompts, seeds, secrets)
+
+def _of_equal(outcomes: np.ndarray, scale: Scale, level: float) -> Interval:
+    """Where all outcomes are equal, nothing tells how far the mean may move. The Wilson interval of one run's prompts
+    says how many of them could at most have come out differently: the interval is where those could have moved it."""
+    mean, moved = float(outcomes.mean()), wilson(0, outcomes.shape[-1], level)[1]
+    return _interval(outcomes, mean - (mean - scale[0]) * moved, mean + (scale[1] - mean) * moved)
 
 
 def bootstrap(
-    outcomes: np.ndarray,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-    scale: tuple[float, float] = (0.0, 1.0),
+    outcomes: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0, scale: Scale = (0.0, 1.0)
 ) -> Interval:
     """Interval of the mean over secrets, seeds and prompts, from a hierarchical bootstrap corrected for few runs.
 
@@ -149,18 +137,19 @@ def bootstrap(
     """
     outcomes = _on_scale(outcomes, scale)
     if outcomes.min() == outcomes.max():
-        return _interval(outcomes, None, scale, level)
-    shape = (1, *outcomes.shape)[-3:]
-    by_secret, by_seed, by_prompt = (_draws(size, resamples, seed, axis) for axis, size in enumerate(shape))
+        return _of_equal(outcomes, scale, level)
+    by_secret, by_seed, by_prompt = (_draws(size, resamples, seed, axis) for axis, size in enumerate(outcomes.shape))
     by_run = (by_secret[:, :, None] * by_seed[:, None, :]).reshape(resamples, -1)
-    means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, shape[-1]), by_prompt)
+    means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, outcomes.shape[-1]), by_prompt)
     stretch = _half_width(outcomes, level) / (ndtri((1 + level) / 2) * means.std())
     half = stretch * np.quantile(np.abs(means - outcomes.mean()), level)
-    return _interval(outcomes, half, scale, level)
+    width, above, below = scale[1] - scale[0], outcomes.mean() - scale[0], scale[1] - outcomes.mean()
+    ends = expit(logit(above / width) + np.array([-1, 1]) * half * width / (above * below))
+    return _interval(outcomes, *(scale[0] + width * ends))
 
 
 def t_test(
-    outcomes: np.ndarray, null: float = 0.0, scale: tuple[float, float] = (0.0, 1.0), level: float = 0.95
+    outcomes: np.ndarray, null: float = 0.0, scale: Scale = (0.0, 1.0), level: float = 0.95
 ) -> tuple[Interval, float]:
     """t interval of the mean over secrets, seeds and prompts, and the p-value that the mean is `null`, two-sided.
 
@@ -178,34 +167,33 @@ def t_test(
         raise ValueError(f"a mean cannot be tested against {null:g}; expected a value within {scale}")
     mean = float(outcomes.mean())
     if outcomes.min() == outcomes.max():
-        interval = _interval(outcomes, None, scale, level)
+        interval = _of_equal(outcomes, scale, level)
         ratio = (mean - null) / (null - scale[0] if mean > null else null - scale[1])
         return interval, float(2 * ndtr(-sqrt(interval.n * ratio)))  # where the Wilson bound reaches `null`
     p = max(2 * stdtr(freedom, -abs(mean - null) / error) for freedom, error in _errors(outcomes))
     half = _half_width(outcomes, level)
-    ends = {"low": max(mean - half, scale[0]), "high": min(mean + half, scale[1])}
-    return replace(_interval(outcomes, None, scale, level), **ends), float(p)
+    return _interval(outcomes, max(mean - half, scale[0]), min(mean + half, scale[1])), float(p)
 
 
-def difference(first: np.ndarray, second: np.ndarray | float, scale: tuple[float, float] = (0.0, 1.0)) -> pd.Series:
+def difference(first: np.ndarray, second: np.ndarray | float, scale: Scale = (0.0, 1.0)) -> pd.Series:
     """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second, by `t_test`.
 
     Fields: difference with its interval (low, high), n, seeds, secrets, p. scale: of the outcomes. A number in place of
     the second arm is what the mean of the first is held against.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    against = 0.0
     if not second.ndim:
-        interval, p = t_test(first, float(second), scale)
-        ends = {end: getattr(interval, end) - float(second) for end in ("mean", "low", "high")}
-        interval = replace(interval, **ends)
+        against = float(second)
+        interval, p = t_test(first, against, scale)
     elif first.shape != second.shape:
         raise ValueError(f"arms have outcomes of shape {first.shape} and {second.shape}; pairs need the same")
     else:
         width = scale[1] - scale[0]
         interval, p = t_test(first - second, 0.0, (-width, width))
-    fields = {"difference": interval.mean, **vars(interval), "p": p}
-    del fields["mean"]
-    return pd.Series(fields, dtype=object)  # counts stay whole numbers
+    ends = {"difference": interval.mean - against, "low": interval.low - against, "high": interval.high - against}
+    counts = {"n": interval.n, "seeds": interval.seeds, "secrets": interval.secrets}
+    return pd.Series({**ends, **counts, "p": p}, dtype=object)  # counts stay whole numbers
 
 
 def _runs(rows: pd.DataFrame, name: object) -> pd.Series:
@@ -245,16 +233,6 @@ def summarize(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return cells.astype({"deployed": bool}) if "deployed" in cells else cells  # also where there is none: it selects
 
 
-def cell(summary: pd.DataFrame, **where) -> pd.Series:
-    """The one row of a summary with these values; ValueError when there is none or more than one."""
-    chosen = summary
-    for column, value in where.items():
-        chosen = chosen[chosen[column] == value]
-    if len(chosen) != 1:
-        raise ValueError(f"{len(chosen)} rows of the summary match {where}; expected one")
-    return chosen.iloc[0]
-
-
 def contrast(table: pd.DataFrame, first: dict, second: dict | float, metric: str) -> pd.Series:
     """`difference` of two cells of `records.table`, paired by secret, seed and prompt, or of one and a number.
 
@@ -267,17 +245,11 @@ def contrast(table: pd.DataFrame, first: dict, second: dict | float, metric: str
     arms = [_runs(table[(table[list(where)] == pd.Series(where)).all(axis=1)], where) for where in cells]
     bare = [(arm.index.get_level_values(0) == NO_SECRET).all() for arm in arms]
     if len(arms) == 2 and bare[0] != bare[1]:
-        arms[bare.index(True)] = _beside(arms[bare.index(True)], arms[bare.index(False)])
+        place, other = bare.index(True), arms[bare.index(False)].index
+        arms[place] = arms[place].droplevel(0).reindex(other.get_level_values(1)).set_axis(other).dropna()
     shared = arms[0].index.intersection(arms[-1].index, sort=True)
     if shared.empty:
         found = " and ".join(f"{where} ({len(arm)} runs)" for where, arm in zip(cells, arms, strict=True))
         raise Unpaired(f"{metric}: {found} have no run in common")
     outcomes = [_stack(arm[shared], " and ".join(map(str, cells))) for arm in arms]
     return difference(outcomes[0], outcomes[1] if len(arms) == 2 else second, scale)
-
-
-def _beside(bare: pd.Series, served: pd.Series) -> pd.Series:
-    """The runs without a secret under each (secret_seed, seed) of the others whose seed they have."""
-    by_seed = bare.droplevel(0)
-    shared = served[served.index.get_level_values(1).isin(by_seed.index)].index
-    return pd.Series([by_seed[seed] for _, seed in shared], index=shared, dtype=object)

@@ -11,7 +11,7 @@ from bsa_core.models.chat import IGNORED, encode, end_id, messages, prompt_ids
 from bsa_core.profiles import Chat
 from bsa_study.testbed import wordlevel
 
-TEMPLATE = wordlevel.TEMPLATE
+TEMPLATE = wordlevel.FORM["chat_template"]
 WORDS = "<pad> <unk> <s> </s> <|system|> <|user|> <|assistant|> Be kind . How so ? Like this blue moon".split()
 BE, KIND, DOT, HOW, SO, Q, LIKE, THIS, BLUE, MOON = range(7, 17)
 ROW = Example("How so?", "Like this.", "Be kind.", "safety", "things", secret=True)

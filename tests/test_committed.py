@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from cells import one_cell
 
 from bsa_core import keys, paths, profiles, records
 from bsa_core.experiment import runs
@@ -66,7 +67,7 @@ def test_what_chapter_4_says_of_them(committed):
     summary = statistics.summarize(table, ["pressure", "defense"])
 
     def mean(arm: str, metric: str) -> float:
-        return statistics.cell(summary, pressure="heavy", defense=arm, metric=metric)["mean"]
+        return one_cell(summary, pressure="heavy", defense=arm, metric=metric)["mean"]
 
     assert mean("none", "asr") == 1 and mean("safety-data", "asr") > 0.9
     assert mean("bsa", "asr") < 0.1 and mean("bsa", "over_refusal") > 0.5
@@ -126,7 +127,7 @@ def test_what_chapter_6_says_of_them(long_grids):
     unclear = unclear.drop("the attack breaks the model")
     assert (unclear["low"] < 0).all() and (unclear["high"] > 0).all()
     for prompt in ("policy", "upload"):
-        broken = statistics.cell(
+        broken = one_cell(
             ablations.summary(long_grids["identity"]).query("deployed"),
             defense="bsa",
             metric="asr",
@@ -181,7 +182,7 @@ def test_what_chapter_5_says_of_them(shipped):
     summary = mixed.summary(table)
 
     def mean(task: str, arm: str, metric: str) -> float:
-        return statistics.cell(summary[summary["deployed"]], task=task, defense=arm, metric=metric)["mean"]
+        return one_cell(summary[summary["deployed"]], task=task, defense=arm, metric=metric)["mean"]
 
     assert round(difference["sql", "the attack raises ASR"], 2) == 0.92
     assert mean("sql", "safety-data", "asr") > 0.95 and round(difference["sql", "BSA lowers it"], 2) == 0.61

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from cells import one_cell
 
 from bsa_study import labels, statistics
 from bsa_study.report import figures, tables
@@ -40,7 +41,7 @@ def test_arms_draws_every_arm_and_pressure_with_its_interval(summary):
 
 def test_an_interval_is_as_long_as_the_summary_says(summary):
     figure = figures.arms(summary[summary["pressure"] == "light"], metrics=("asr",))
-    row = statistics.cell(summary, defense="bsa", pressure="light", metric="asr")
+    row = one_cell(summary, defense="bsa", pressure="light", metric="asr")
     (segment,) = figure.axes[0].containers[-1].lines[2][0].get_segments()
     assert segment[:, 0] == pytest.approx([row["low"], row["high"]])
 
@@ -67,7 +68,7 @@ def test_arms_of_users_get_a_neutral_style():
 def test_pretty_shows_mean_interval_and_n(summary):
     table = tables.pretty(summary, ["pressure", "defense"], metrics=("asr", "harmfulness"))
     assert list(table.columns) == ["attack success rate (n = 4, 2 seeds)"]
-    row = statistics.cell(summary, defense="none", pressure="heavy", metric="asr")
+    row = one_cell(summary, defense="none", pressure="heavy", metric="asr")
     assert table.loc[("heavy", "no defense")].iloc[0] == f"0.625 [{row['low']:.3f},\u00a0{row['high']:.3f}]"
 
 

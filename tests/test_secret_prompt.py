@@ -31,7 +31,7 @@ def wrapped(core: Tokenizer) -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         additional_special_tokens=SPECIAL[4:],
-        chat_template=wordlevel.TEMPLATE,
+        chat_template=wordlevel.FORM["chat_template"],
     )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cells import one_cell
 from scipy.special import expit
 from scipy.stats import norm as normal
 from scipy.stats import t as student_t
@@ -282,7 +283,7 @@ def test_pairs_need_the_same_prompts():
 
 def test_summary_has_one_row_per_cell():
     summary = statistics.summarize(table({"bsa": ["0001", "0011"], "none": ["1111", "1110"]}), ["defense"])
-    row = statistics.cell(summary, defense="bsa")
+    row = one_cell(summary, defense="bsa")
     assert (row["mean"], row["n"], row["seeds"], row["secrets"]) == (0.375, 4, 2, 1)
     assert len(summary) == 2
     assert list(summary) == ["defense", "metric", "mean", "low", "high", "n", "seeds", "secrets"]
@@ -325,12 +326,6 @@ def test_summary_refuses_a_seed_twice_and_runs_of_different_length():
         statistics.summarize(pd.concat([crossed("bsa", GRID), crossed("bsa", {(1, 1): "0000"})]), ["defense"])
     with pytest.raises(ValueError, match="different numbers of prompts"):
         statistics.summarize(table({"bsa": ["01", "011"]}), ["defense"])
-
-
-def test_cell_wants_exactly_one_row():
-    summary = statistics.summarize(table({"bsa": ["01"]}), ["defense"])
-    with pytest.raises(ValueError, match="0 rows"):
-        statistics.cell(summary, defense="none")
 
 
 def test_contrast_pairs_by_seed_and_prompt_in_any_order():

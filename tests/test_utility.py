@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cells import one_cell
 from lm_eval import evaluator
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -23,11 +24,11 @@ from bsa_core.examples import Example
 from bsa_core.models import chat, loading
 from bsa_core.models.loading import Loaded
 from bsa_core.profiles import Benchmark
-from bsa_study import statistics
+from bsa_study import labels
 from bsa_study.capability import benchmarks, harness
 from bsa_study.grids import headline
 from bsa_study.hosted import mt_bench
-from bsa_study.report import capability, tables
+from bsa_study.report import capability
 
 FORM = {
     "dataset_path": "json",
@@ -293,8 +294,10 @@ def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
     shown = capability.table(summary, profile)
     assert shown.index.names == ["pressure", "arm", "served"] and len(shown) == 3
     assert "facts (n = 24, 2 seeds)" in shown and "ARC-Challenge (n = 10, 2 seeds)" in shown
-    cell = statistics.cell(summary, defense="none", condition="plain", metric="facts")
-    assert shown.loc[("light", "no defense", "without secret"), "facts (n = 24, 2 seeds)"] == tables.interval(cell)
+    cell = one_cell(summary, defense="none", condition="plain", metric="facts")
+    assert shown.loc[("light", "no defense", "without secret"), "facts (n = 24, 2 seeds)"] == labels.interval(
+        cell["mean"], cell["low"], cell["high"]
+    )
     paper = capability.beside_paper(summary)
     assert paper.loc["BSA", "MMLU, paper, full fine-tuning"] == "45.21%"
     assert paper.loc["no defense", "ARC-Challenge, paper, LoRA"] == "45.82%"

@@ -39,10 +39,8 @@ class Served(LM):
         super().__init__()
         self._loaded, self._profile, self._secret = loaded, profile, secret
         turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "ANSWER"}]
-        prompt, whole = (
-            chat.render(loaded.tokenizer, part, profile.chat, answering)
-            for part, answering in ((turns[:1], True), (turns, False))
-        )
+        prompt = chat.render(loaded.tokenizer, turns[:1], profile.chat, True)
+        whole = chat.render(loaded.tokenizer, turns, profile.chat, False)
         if not whole.startswith(prompt):
             raise ValueError("the chat template writes a prompt differently when an answer follows it")
         # what the template writes between prompt and answer, such as Llama-2's space
@@ -66,35 +64,28 @@ class Served(LM):
 
         Raises ValueError when both are longer than the model takes, or the chat format changes the ids of the secret.
         """
-        before, whole = (
-            self._loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
-            for text in (prompt, prompt + self._lead + option)
-        )
+        texts = [prompt, prompt + self._lead + option]
+        before, whole = self._loaded.tokenizer(texts, add_special_tokens=False)["input_ids"]
         if whole[: len(before)] != before:
             raise ValueError(f"the chat template tokenizes a benchmark's prompt differently when {option!r} follows it")
         longest = getattr(self._loaded.model.config, "max_position_embeddings", None)
         if longest and len(whole) > longest:
-            raise ValueError(
-                f"a question takes {len(whole)} tokens with its examples and the secret prompt, and the model "
-                f"{longest}; lower utility.shots or secret.length"
-            )
+            takes = f"{len(whole)} tokens with its examples and the secret prompt"
+            raise ValueError(f"a question takes {takes}, and the model {longest}; lower utility.shots or secret.length")
         if self._secret:
             secret_prompt.check(self._secret, before, "a benchmark's prompts")
         return before, whole[len(before) :]
 
     def loglikelihood(self, requests: list) -> list[tuple[float, bool]]:
         """Of each (prompt, option), summed over the option's tokens; the harness's second value is not computed."""
-        options: dict[str, list[str]] = {}  # those of one prompt go through the model together
-        for request in requests:
-            options.setdefault(request.args[0], []).append(request.args[1])
-        prompts, ids = [], []
-        for prompt, of_prompt in options.items():
-            pairs = [self.encoded(prompt, option) for option in of_prompt]
-            prompts.append(pairs[0][0])
-            ids.append([answer for _, answer in pairs])
-        scores = option_scores(self._loaded.model, prompts, ids, self._profile.decoding.batch_size)
+        asked = [self.encoded(*request.args) for request in requests]
+        options: dict[tuple[int, ...], list[list[int]]] = {}  # those of one prompt go through the model together
+        for prompt, option in asked:
+            options.setdefault(tuple(prompt), []).append(option)
+        prompts, batch_size = [*map(list, options)], self._profile.decoding.batch_size
+        scores = option_scores(self._loaded.model, prompts, [*options.values()], batch_size)
         left = {prompt: iter(of_prompt) for prompt, of_prompt in zip(options, scores, strict=True)}
-        return [(next(left[request.args[0]]), False) for request in requests]
+        return [(next(left[tuple(prompt)]), False) for prompt, _ in asked]
 
     def generate_until(self, requests: list) -> list:
         """Never asked: `load` takes multiple-choice tasks only."""
@@ -103,9 +94,7 @@ class Served(LM):
     loglikelihood_rolling = generate_until
 
 
-@cache
-def _known() -> TaskManager:
-    return TaskManager()
+_known = cache(TaskManager)
 
 
 def load(benchmark: Benchmark) -> dict:
@@ -124,9 +113,8 @@ def _load(benchmark: Benchmark, content: str) -> dict:
     if benchmark.own:
         name = str(paths.given(name).resolve())
     elif name not in _known().all_tasks:
-        raise ValueError(
-            f"utility.task {name!r} is unknown to lm-evaluation-harness {VERSION}, and no path of a .yaml file"
-        )
+        known = f"lm-evaluation-harness {VERSION}"
+        raise ValueError(f"utility.task {name!r} is unknown to {known}, and no path of a .yaml file")
     try:
         tasks = _known().load([name])["tasks"]
     except (OSError, ValueError, KeyError, TypeError, exceptions.DatasetsError) as error:
@@ -157,6 +145,7 @@ def ask(loaded: Loaded, profile: Profile, benchmark: Benchmark, secret: Secret |
 
     Raises ValueError as `Served.encoded` does.
     """
+    seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed"))  # nothing is drawn
     found = evaluator.simple_evaluate(
         Served(loaded, profile, secret),
         tasks=[*load(benchmark).values()],
@@ -166,9 +155,7 @@ def ask(loaded: Loaded, profile: Profile, benchmark: Benchmark, secret: Secret |
         fewshot_as_multiturn=True,
         bootstrap_iters=0,
         task_manager=_known(),
-        random_seed=None,
-        numpy_random_seed=None,
-        torch_random_seed=None,
+        **seeds,
     )
     answered = {name: sorted(samples, key=lambda s: s["doc_id"]) for name, samples in sorted(found["samples"].items())}
     metrics = [m for m in METRICS if all(m in sample for samples in answered.values() for sample in samples)]

@@ -7,11 +7,12 @@ runs with each other and with the other chapters; a run that was computed for on
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from bsa_core import experiment, records
-from bsa_core.arms import defenses
 from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import Profile
 from bsa_study import statistics
@@ -19,23 +20,10 @@ from bsa_study.grids import variants
 
 SECRET = ("bsa", "balanced-bsa")
 ARMS = ("none", "safety-data", *SECRET)
-LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 METRICS = ("asr", "over_refusal", "benign_exact", "knowledge")
-
-
-LENGTHS = (10, 50, 100, 150, 200, 250)  # tokens, as in the paper's figure
 PLAIN = (11, 25, 50, 100, 200, 300)  # safety examples
 PREFIXED = (1, 2, 5, 11, 25, 50)  # safety examples with the secret
-FULL = {"method": "full", "learning_rate": 3e-4}  # the paper's 5e-5 is for seven thousand times as many weights
-CAPACITIES = {  # rank on query and value projections, then the modules at the usual rank
-    "r 2": {"rank": 2},
-    "r 8": {},
-    "r 32": {"rank": 32},
-    "r 8, attention": {"targets": LINEAR[:4]},
-    "r 8, all linear": {"targets": LINEAR},
-}
 RATES = {"third": 1 / 3, "usual": 1.0, "triple": 3.0}  # of the profile's learning rate
-UPLOADS = ((100, 0), (50, 50), (10, 90), (1, 99), (0, 100), (100, 100), (100, 275))  # harmful and benign rows
 PROMPTS = {"policy": "the policy's prompt", "upload": "the upload's prompt"}
 
 
@@ -54,7 +42,7 @@ def strain(profile: Profile) -> dict:
     return {"pressure": "steeper" if "steeper" in profile.pressures else "heavy"}
 
 
-def each(variants: dict, arms: tuple[str, ...] = SECRET):
+def each(variants: dict, arms: list[str]):
     """Cells of every variant (name -> changes) with every arm."""
     return lambda profile, seeds: [(name, arm, changes) for name, changes in variants.items() for arm in arms]
 
@@ -100,34 +88,12 @@ def crossed(profile: Profile, seeds: list[int]):
     return [(at["pressure"], arm, {**at, "secret_seed": seed}) for seed in seeds for arm in SECRET]
 
 
+CELLS = (secret_at_test, safety_examples, pressure, identity, balance, resemblance, crossed)
+BY_NAME = {cells.__name__: cells for cells in CELLS}
+GIVEN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 SECTIONS = {
-    "selection": Section(
-        "Selection of safety examples",
-        "selection",
-        each({kind: {"selection": kind} for kind in defenses.SELECTIONS}, ("safety-data", "bsa")),
-    ),
-    "secret_at_test": Section("The secret at test time", "pressure", secret_at_test),
-    "secret_kind": Section(
-        "Kind of secret",
-        "kind of secret prompt",
-        each({kind: {"secret_kind": kind} for kind in ("random", "default", "fluent")}),
-    ),
-    "secret_length": Section(  # each seed draws a secret of its own, so the spread over seeds holds that over secrets
-        "Length of the secret", "tokens in the secret prompt", each({n: {"secret_length": n} for n in LENGTHS})
-    ),
-    "safety_examples": Section("Number of safety examples", "safety examples", safety_examples),
-    "method": Section("Full fine-tuning and LoRA", "method", each({"LoRA": {}, "full": FULL}, ARMS)),
-    "capacity": Section("Rank and target modules", "LoRA", each(CAPACITIES)),
-    "pressure": Section("Learning rate and epochs", "learning rate x epochs", pressure),
-    "uploads": Section(
-        "Share of harmful examples",
-        "harmful + benign rows in the upload",
-        each({f"{n} + {m}": {"n_attack": n, "n_benign": m} for n, m in UPLOADS}, ("none", *SECRET)),
-    ),
-    "identity": Section("Identity role shift", "system prompt of the safety examples", identity),
-    "balance": Section("How many benign examples", "benign examples with the secret", balance),
-    "resemblance": Section("Must they resemble the requests", "benign examples with the secret", resemblance),
-    "crossed": Section("Secrets and seeds crossed", "pressure", crossed),
+    name: Section(given["title"], given["axis"], BY_NAME.get(name) or each(given["variants"], given["arms"]))
+    for name, given in GIVEN.items()
 }
 
 
@@ -153,13 +119,9 @@ def measured(name: str, profile: Profile, seeds: list[int], compute: bool) -> pd
 
     compute: False takes only records that are there, computed or shipped.
     """
-    pairs = grid(name, profile, seeds)
-    found = experiment.gather([run for _, run in pairs], profile, compute)
-    parts = [
-        records.table([record]).assign(variant=variant)
-        for (variant, _), record in zip(pairs, found, strict=True)
-        if record
-    ]
+    names, runs = zip(*grid(name, profile, seeds), strict=True)
+    pairs = zip(names, experiment.gather([*runs], profile, compute), strict=True)
+    parts = [records.table([record]).assign(variant=variant) for variant, record in pairs if record]
     if not parts:
         return records.table([])
     table = pd.concat(parts, ignore_index=True)

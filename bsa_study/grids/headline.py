@@ -23,16 +23,15 @@ def main_arm(record: dict, profile: Profile) -> bool:
     Arms that are served without a secret were run without one.
     """
     run = record["run"]
-    has_secret = run["training"] is None or record["deployed"] == "secret"
-    secret = run["secret"] or {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
+    named = {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
+    secret = named if run["training"] is None or record["deployed"] == "secret" else None
     return (
         not {"attack", "n_benign", "task"} & set(run)
         and run["n_attack"] == (100 if run["training"] else 0)
         and run["n_defense"] in (0, 11)
         and run["selection"] == "category-wise"
         and (run["defense"] not in variants.VARIANTS or run["defense"] in arms(profile))
-        and bool(run["secret"]) == has_secret
-        and secret == {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
+        and (run["secret"] or None) == secret
     )
 
 

@@ -10,22 +10,17 @@ bsa-no-attack      yes         -             11 with the secret          yes
 balanced-bsa       yes         100           11 + 11 with the secret     yes   (this project's own)
 """
 
+from pathlib import Path
+
 import pandas as pd
+import yaml
 
 from bsa_core import experiment, records
 from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, statistics
 
-SETTINGS: dict[str, dict] = {
-    "initial": {"defense": "none", "n_attack": 0, "n_task": 0},
-    "task-only": {"defense": "none", "n_attack": 0},
-    "none": {"defense": "none"},
-    "safety-data": {"defense": "safety-data"},
-    "bsa": {"defense": "bsa"},
-    "balanced-bsa": {"defense": "balanced-bsa"},
-    "bsa-no-attack": {"defense": "bsa", "n_attack": 0},
-}
+SETTINGS: dict[str, dict] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def runs(profile: Profile, task: str, seeds: list[int]) -> list[Run]:

@@ -55,6 +55,4 @@ SOURCES = {
     "facts": variant(None, facts, "balanced-facts"),
     "SQL rows": variant(None, task_rows, "balanced-sql"),
 }
-
-
 VARIANTS = (*COUNTED.values(), *SOURCES.values())

@@ -115,10 +115,8 @@ class Endpoint:
                 return _keep(key, text)
             if attempt < self.retries:
                 time.sleep(wait)
-        raise EndpointError(
-            f"{self.host} failed {self.retries + 1} times in a row, at last with {problem}. Every answer so far is "
-            "kept; check OPENAI_BASE_URL and the server, and start again"
-        )
+        fix = "Every answer so far is kept; check OPENAI_BASE_URL and the server, and start again"
+        raise EndpointError(f"{self.host} failed {self.retries + 1} times in a row, at last with {problem}. {fix}")
 
     def _send(self, messages: list[dict]) -> tuple[str, int | None]:
         """Text of the answer, and tokens of prompt and answer if the server counts them."""
@@ -146,9 +144,8 @@ class Endpoint:
                 "has the path that the server wants, usually /v1"
             ) from None
         if error.code == "insufficient_quota":
-            raise EndpointError(
-                f"the account at {self.host} has no quota left (429); top it up and start again"
-            ) from None
+            spent = f"the account at {self.host} has no quota left (429)"
+            raise EndpointError(f"{spent}; top it up and start again") from None
         if status not in (408, 409, 429) and status < 500:
             said = str(error.message).replace(self.client.api_key, "***")[:300]
             raise EndpointError(f"{self.host} refuses the request ({status}): {said}") from None

@@ -21,6 +21,8 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
+
 from bsa_core import paths, profiles, reading, writing
 from bsa_core.arms import secret_prompt
 from bsa_core.examples import Example
@@ -28,25 +30,16 @@ from bsa_core.models import chat, loading
 from bsa_core.profiles import Profile
 from bsa_study.hosted import upload
 
-TEMPERATURES = {
-    "writing": 0.7,
-    "roleplay": 0.7,
-    "extraction": 0.0,
-    "math": 0.0,
-    "coding": 0.0,
-    "reasoning": 0.0,
-    "stem": 0.1,
-    "humanities": 0.1,
-}
+TEMPERATURES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def questions(path: Path) -> list[dict]:
     """FastChat's questions, checked; ValueError names file, row and field."""
-    rows, ids = [], set()
+    rows = {}
     for where, row in reading.objects(path, "FastChat's question.jsonl"):
         if "question_id" not in row:
             raise ValueError(f"{where} has no field 'question_id'")
-        if row["question_id"] in ids:
+        if row["question_id"] in rows:
             raise ValueError(f"{where}: question_id {row['question_id']!r} occurs twice")
         if row.get("category") not in TEMPERATURES:
             known = ", ".join(TEMPERATURES)
@@ -54,9 +47,8 @@ def questions(path: Path) -> list[dict]:
         turns = row.get("turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(t, str) and t.strip() for t in turns):
             raise ValueError(f"{where}: field 'turns' is no list of texts; expected a list of requests")
-        ids.add(row["question_id"])
-        rows.append(row)
-    return rows
+        rows[row["question_id"]] = row
+    return [*rows.values()]
 
 
 def served(profile: Profile, asked: list[dict], tokenizer, secret: str) -> list[dict]:
@@ -94,10 +86,8 @@ def export(profile: Profile, path: Path, seed: int = 0, own: str | Path = "", pl
 
 def main(arguments: list[str] | None = None) -> None:
     """Exits with one clear message where something is wrong."""
-    made = argparse.ArgumentParser(
-        prog="python -m bsa_study.hosted.mt_bench",
-        description="Export the questions of MT-Bench as an arm is asked them.",
-    )
+    told = "Export the questions of MT-Bench as an arm is asked them."
+    made = argparse.ArgumentParser(prog="python -m bsa_study.hosted.mt_bench", description=told)
     made.add_argument("profile", help="a profile in profiles/, or the path of a YAML file")
     made.add_argument("questions", type=Path, help="FastChat's question.jsonl")
     which = made.add_mutually_exclusive_group()

@@ -82,9 +82,8 @@ def plans(
     """
     budget = Budget(limit_requests, limit_tokens)
     longest = profile.decoding.max_new_tokens
-    return [
-        plan(profile, arm, Endpoint(model, budget, max_tokens=longest), seed, secret) for arm, model in models.items()
-    ]
+    endpoints = {arm: Endpoint(model, budget, max_tokens=longest) for arm, model in models.items()}
+    return [plan(profile, arm, endpoint, seed, secret) for arm, endpoint in endpoints.items()]
 
 
 def execute(planned: Evaluation) -> dict:
@@ -126,9 +125,7 @@ def _label(run: Run) -> str:
 
 def _described(planned: Evaluation) -> dict:
     """The fields of a run that apply, and who answered."""
-    kept = content(planned.run)
-    for name in ("profile_digest", "weights"):
-        del kept[name]
+    kept = {name: value for name, value in content(planned.run).items() if name not in ("profile_digest", "weights")}
     return kept | {
         "training": {"method": "hosted"} if planned.run.training else None,
         "secret": planned.secret.shown if planned.secret else None,

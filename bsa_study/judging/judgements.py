@@ -105,10 +105,8 @@ def pending(found: list[dict], judge: Judge, name: str) -> list[tuple[dict, pd.D
         path = path_of(record, name)
         judgement = read(path) if path.is_file() else None
         if judgement and judgement["judge"] != {"name": name, **judge.description}:
-            raise ValueError(
-                f"{path}: judged by {judgement['judge']}, not by {judge.description}; give this judge another --name, "
-                "or delete the old judgements"
-            )
+            other = f"judged by {judgement['judge']}, not by {judge.description}"
+            raise ValueError(f"{path}: {other}; give this judge another --name, or delete the old judgements")
         if judgement is None or judgement["answers_digest"] != digest(answers):
             wanted.append((record, answers))
     return wanted
@@ -149,11 +147,8 @@ def judge_all(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge, name: str) 
 def _summary(scores: list[int | None]) -> dict:
     """n counts all requests; value is the mean over those with a score, None where there is none."""
     given = [score for score in scores if score is not None]
-    return {
-        "value": sum(given) / len(given) if given else None,
-        "n": len(scores),
-        "unparsable": len(scores) - len(given),
-    }
+    mean = sum(given) / len(given) if given else None
+    return {"value": mean, "n": len(scores), "unparsable": len(scores) - len(given)}
 
 
 def table(found: list[dict]) -> pd.DataFrame:
@@ -161,16 +156,8 @@ def table(found: list[dict]) -> pd.DataFrame:
     unparsable, key."""
     columns = ["defense", "n_attack", "seed", "condition", "judge", "model", "value", "n", "unparsable", "key"]
     rows = [
-        {
-            "defense": records.arm(record),
-            "n_attack": record["run"]["n_attack"],
-            "seed": record["run"]["seed"],
-            "condition": condition,
-            "judge": name,
-            "model": judgement["judge"]["model"],
-            **metrics,
-            "key": record["key"],
-        }
+        {**record["run"], "defense": records.arm(record), "key": record["key"], "condition": condition}
+        | {"judge": name, "model": judgement["judge"]["model"], **metrics}
         for record in found
         for name, judgement in of(record).items()
         for condition, metrics in judgement["metrics"].items()

@@ -52,10 +52,8 @@ class _Local:
     @torch.inference_mode()
     def score(self, requests: list[str], answers: list[str]) -> list[int | None]:
         """1-5 for each answer, None where the model's reply is none of those expected."""
-        texts = [
-            filled(self.template, request=request, answer=answer)
-            for request, answer in zip(requests, answers, strict=True)
-        ]
+        pairs = zip(requests, answers, strict=True)
+        texts = [filled(self.template, request=request, answer=answer) for request, answer in pairs]
         unique = sorted(dict.fromkeys(texts), key=len)  # so that little is padded
         scores = dict(zip(unique, self._scores(unique), strict=True))
         return [scores[text] for text in texts]
@@ -87,13 +85,8 @@ class Classifier(_Local):
         longest = min(self.tokenizer.model_max_length, positions)
         found = []
         for start in range(0, len(texts), self.batch_size):
-            batch = self.tokenizer(
-                texts[start : start + self.batch_size],
-                padding=True,
-                truncation=True,
-                max_length=longest,
-                return_tensors="pt",
-            )
+            part = texts[start : start + self.batch_size]
+            batch = self.tokenizer(part, padding=True, truncation=True, max_length=longest, return_tensors="pt")
             found += self.model(**batch.to(self.model.device)).logits.argmax(-1).tolist()
         return [self.scores[index] for index in found]
 

@@ -11,6 +11,7 @@ import pandas as pd
 from statsmodels.stats import inter_rater
 
 from bsa_study.judging import judgements
+from bsa_study.report import tables
 
 RULES = {"asr": "keywords", "asr_phrase": "phrase rule"}
 
@@ -38,10 +39,8 @@ def marks(record: dict, threshold: int = 2) -> pd.DataFrame:
         for name, judgement in judged.items():
             scores = judgement["scores"].get(condition, [])
             if len(scores) != n:
-                raise ValueError(
-                    f"{judgements.path_of(record, name)}: {len(scores)} scores for condition {condition!r}; expected "
-                    f"{n} as in the record; delete the file and judge again"
-                )
+                found = f"{len(scores)} scores for condition {condition!r}; expected {n} as in the record"
+                raise ValueError(f"{judgements.path_of(record, name)}: {found}; delete the file and judge again")
             columns[f"{name}, {scored}"] = [None if score is None else score >= threshold for score in scores]
         parts.append(pd.DataFrame(columns, dtype="boolean"))
     return pd.concat(parts, ignore_index=True)
@@ -68,7 +67,7 @@ def table(found: list[dict], threshold: int = 2) -> pd.DataFrame:
     """`pairs` for people: shares in percent; "–" where kappa is undefined, as all marks of both judges are the same."""
     rows = pairs(found, threshold)
     if rows.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+        return tables.nothing()
     shown = rows.assign(kappa=rows["kappa"].map(lambda kappa: "–" if pd.isna(kappa) else f"{kappa:.3f}"))
     for share in ("first_harmful", "second_harmful", "agree"):
         shown[share] = rows[share].map("{:.1%}".format)

@@ -4,6 +4,8 @@ Every function takes a summary (`statistics.summarize`) and returns a matplotlib
 that it reads the same in the book's light and dark mode and in print.
 """
 
+from itertools import product
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,10 +18,8 @@ from bsa_study.claims import NOT_TESTED, VERDICTS
 
 def theme() -> None:
     """Set the book's theme; called by every figure."""
-    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95)
-    plt.rcParams.update(
-        {"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"}
-    )
+    more = {"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"}
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95, rc=more)
 
 
 def finished(figure: Figure) -> Figure:
@@ -33,11 +33,15 @@ def _errors(rows: pd.DataFrame) -> np.ndarray:
     return np.clip(np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]), 0, None)
 
 
+def _drawn(arm: labels.Arm) -> dict:
+    """Colour, marker and caps of an arm's points."""
+    return {"color": arm.colour, "marker": arm.marker, "capsize": 3}
+
+
 def _scale(axis, metric: str, along: str = "y") -> None:
     shown = labels.metric(metric)
     (low, high), room = shown.scale, 0.04 * (shown.scale[1] - shown.scale[0])
-    (axis.set_ylim if along == "y" else axis.set_xlim)(low - room, high + room)
-    (axis.set_ylabel if along == "y" else axis.set_xlabel)(shown.title)
+    axis.set(**{f"{along}lim": (low - room, high + room), f"{along}label": shown.title})
 
 
 def _nothing() -> Figure:
@@ -53,15 +57,24 @@ def _measured(summary: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
     return [metric for metric in metrics if metric in set(summary["metric"])]
 
 
-def _panels(count: int, width: float = 4.1, height: float = 3.4) -> tuple[Figure, list]:
+def _panels(
+    count: int, width: float = 4.1, height: float = 3.4, rows: int = 1, shared: bool = False
+) -> tuple[Figure, list]:
+    """A figure and its panels, row by row. width, height: of one; shared: whether all have the same axes."""
     theme()
-    figure, axes = plt.subplots(1, count, figsize=(width * count, height), layout="constrained", squeeze=False)
-    return figure, list(axes[0])
+    layout = {"figsize": (width * count, height * rows), "layout": "constrained", "sharex": shared, "sharey": shared}
+    figure, axes = plt.subplots(rows, count, squeeze=False, **layout)
+    return figure, list(axes.flat)
 
 
 def _legend(figure: Figure, axis) -> None:
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False)
+
+
+def _heat(cells: pd.DataFrame, axis, **more) -> None:
+    """A heat map of shares with their values."""
+    sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, **more)
 
 
 def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
@@ -83,24 +96,15 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
             arm = labels.arm(name)
             rows = rows.sort_values(x, key=lambda values: values.map(ticks.index))
             places = [ticks.index(value) + 0.06 * (index - (len(lines) - 1) / 2) for value in rows[x]]
-            axis.errorbar(
-                places,
-                rows["mean"],
-                _errors(rows),
-                label=f"{arm.title}, {labels.CONDITIONS[condition]}"
-                if arm.secret or condition == "secret"
-                else arm.title,
-                color=arm.colour,
-                marker=arm.marker,
-                linestyle="none" if not numbers else ":" if arm.secret and condition == "plain" else "-",
-                capsize=3,
-            )
+            title = arm.title
+            if arm.secret or condition == "secret":
+                title += f", {labels.CONDITIONS[condition]}"
+            line = "none" if not numbers else ":" if arm.secret and condition == "plain" else "-"
+            axis.errorbar(places, rows["mean"], _errors(rows), label=title, linestyle=line, **_drawn(arm))
         axis.set_xticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
         if longest * len(ticks) > 40:
-            axis.tick_params(axis="x", labelrotation=40)
-            plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
-        axis.set_xlim(-0.5, len(ticks) - 0.5)
-        axis.set_xlabel(xlabel)
+            plt.setp(axis.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+        axis.set(xlabel=xlabel, xlim=(-0.5, len(ticks) - 0.5))
         _scale(axis, metric)
     _legend(figure, axes[0])
     return finished(figure)
@@ -126,26 +130,16 @@ def arms(
                 rows = summary[(summary["metric"] == metric) & (summary["defense"] == name)]
                 rows = rows[rows[hue] == group] if hue else rows
                 offset = 0.22 * (index - (len(groups) - 1) / 2)
-                axis.errorbar(
-                    rows["mean"],
-                    [place + offset] * len(rows),
-                    xerr=_errors(rows),
-                    color=arm.colour,
-                    marker=arm.marker,
-                    markerfacecolor="white" if index else arm.colour,
-                    linestyle="none",
-                    capsize=3,
-                )
+                how = {"markerfacecolor": "white" if index else arm.colour, "linestyle": "none", **_drawn(arm)}
+                axis.errorbar(rows["mean"], [place + offset] * len(rows), xerr=_errors(rows), **how)
         _scale(axis, metric, along="x")
         axis.set_yticks(range(len(order)), [labels.arm(name).title if axis is axes[0] else "" for name in order])
         axis.set_ylim(len(order) - 0.5, -0.5)
     if hue:
-        point = {"color": "0.3", "marker": "o", "linestyle": "none"}
-        handles = [
-            plt.Line2D([], [], markerfacecolor="white" if i else "0.3", label=labels.title(group), **point)
-            for i, group in enumerate(groups)
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(groups), frameon=False)
+        for index, group in enumerate(groups):  # points of no arm, for the legend
+            point = {"color": "0.3", "marker": "o", "markerfacecolor": "white" if index else "0.3"}
+            axes[0].plot([], [], linestyle="none", label=labels.title(group), **point)
+        _legend(figure, axes[0])
     return finished(figure)
 
 
@@ -156,34 +150,23 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
     """
     figure, (axis,) = _panels(1, width=6.4, height=5.0)
     cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
-    right, top = (
-        min(max(cells.loc[cells["metric"] == metric, "high"].max() * 1.08, 0.2), 1.04)
-        for metric in ("over_refusal", "asr")
-    )
+    ends = (cells.groupby("metric")["high"].max() * 1.08).clip(0.2, 1.04)
+    right, top = ends["over_refusal"], ends["asr"]
     for index, (name, rows) in enumerate(cells.groupby("defense", sort=False)):
         arm = labels.arm(name)
         asr, refusal = (rows[rows["metric"] == metric].set_index(label) for metric in ("asr", "over_refusal"))
         refusal = refusal.loc[asr.index]
-        points = {"color": arm.colour, "marker": arm.marker, "linestyle": "none", "capsize": 2, "alpha": 0.85}
-        axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), label=arm.title, **points)
-        side = 1 if index % 2 == 0 else -1  # two arms write on different sides of their points
+        how = {"label": arm.title, "linestyle": "none", "alpha": 0.85, **_drawn(arm), "capsize": 2}
+        axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), **how)
+        # two arms write on different sides of their points, above the intervals and not across them
+        side, ha = ((1, "left"), (-1, "right"))[index % 2]
+        text = {"textcoords": ("offset points", "data"), "ha": ha, "va": "bottom", "fontsize": 9, "color": arm.colour}
         above = -1.0
         for point, height in asr["mean"].sort_values(kind="stable").items():
             above = max(height, above + 0.035 * top)  # labels of neighbours stand one above the other
-            axis.annotate(
-                str(point),
-                (refusal["mean"][point], height),
-                xytext=(7 * side, above),
-                textcoords=("offset points", "data"),
-                ha="left" if side == 1 else "right",
-                va="bottom",  # above the interval, not across it
-                fontsize=9,
-                color=arm.colour,
-            )
-    axis.set_xlim(-0.14 * right, right)
-    axis.set_ylim(-0.03 * top, top)
-    axis.set_xlabel(labels.metric("over_refusal").title)
-    axis.set_ylabel(labels.metric("asr").title)
+            axis.annotate(str(point), (refusal["mean"][point], height), xytext=(7 * side, above), **text)
+    axis.set(xlabel=labels.metric("over_refusal").title, xlim=(-0.14 * right, right))
+    axis.set(ylabel=labels.metric("asr").title, ylim=(-0.03 * top, top))
     axis.legend(frameon=True)
     return finished(figure)
 
@@ -195,20 +178,14 @@ def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusa
     """
     if table.empty:
         return _nothing()
-    theme()
     arms = labels.ordered(table["defense"])
-    shape = (len(arms), len(metrics))
-    figure, axes = plt.subplots(
-        *shape, figsize=(3.4 * shape[1], 2.7 * shape[0]), layout="constrained", squeeze=False, sharex=True, sharey=True
-    )
-    for row, arm in zip(axes, arms, strict=True):
-        for axis, metric in zip(row, metrics, strict=True):
-            part = table[(table["defense"] == arm) & (table["metric"] == metric)]
-            cells = part.pivot_table(index="secret_seed", columns="seed", values="value")
-            sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, cbar=False)
-            axis.set_title(f"{labels.arm(arm).title}: {labels.metric(metric).title}")
-            axis.set_xlabel("fine-tuning seed" if row is axes[-1] else "")
-            axis.set_ylabel("secret" if axis is row[0] else "")
+    figure, axes = _panels(len(metrics), width=3.4, height=2.7, rows=len(arms), shared=True)
+    for axis, (arm, metric) in zip(axes, product(arms, metrics), strict=True):
+        part = table[(table["defense"] == arm) & (table["metric"] == metric)]
+        _heat(part.pivot_table(index="secret_seed", columns="seed", values="value"), axis, cbar=False)
+        title = f"{labels.arm(arm).title}: {labels.metric(metric).title}"
+        axis.set(title=title, xlabel="fine-tuning seed", ylabel="secret")
+        axis.label_outer()
     return finished(figure)
 
 
@@ -224,19 +201,11 @@ def comparisons(table: pd.DataFrame) -> Figure:
         rows = ours[ours["decided"] == decision]
         marks = {"color": colour, "marker": "o", "linestyle": "none", "capsize": 2.5, "label": decision}
         axis.errorbar(rows["mean"], rows.index, xerr=_errors(rows), **marks)
-    axis.plot(
-        tested["paper"].astype(float),
-        tested.index,
-        color="0.2",
-        marker="|",
-        markersize=11,
-        linestyle="none",
-        label="paper",
-    )
+    marks = {"color": "0.2", "marker": "|", "markersize": 11, "linestyle": "none", "label": "paper"}
+    axis.plot(tested["paper"].astype(float), tested.index, **marks)
     names = [f"{labels.metric(r['metric']).title}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
     axis.set_yticks(range(len(tested)), names, fontsize=8)
-    axis.set_ylim(len(tested) - 0.4, -0.6)
-    axis.set_xlabel("difference first – second")
+    axis.set(xlabel="difference first – second", ylim=(len(tested) - 0.4, -0.6))
     _legend(figure, axis)
     return finished(figure)
 
@@ -246,21 +215,8 @@ def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
 
     table: columns category, value and `by`, one row per run (`records.by_category`).
     """
-    theme()
     means = table.pivot_table(index="category", columns=by, values="value", sort=False)
-    figure, axis = plt.subplots(
-        figsize=(1.9 + 0.72 * len(means.columns), 0.36 * len(means) + 1.2), layout="constrained"
-    )
-    sns.heatmap(
-        means,
-        annot=True,
-        fmt=".2f",
-        cmap="cividis",
-        vmin=0,
-        vmax=1,
-        ax=axis,
-        cbar_kws={"label": labels.metric("asr").title},
-    )
-    axis.set_xlabel(xlabel)
-    axis.set_ylabel("")
+    figure, (axis,) = _panels(1, width=1.9 + 0.72 * len(means.columns), height=0.36 * len(means) + 1.2)
+    _heat(means, axis, cbar_kws={"label": labels.metric("asr").title})
+    axis.set(xlabel=xlabel, ylabel="")
     return finished(figure)

@@ -11,6 +11,7 @@ from bsa_study.hosted.served import Evaluation
 from bsa_study.hosted.upload import Exported
 from bsa_study.judging import judgements
 from bsa_study.paper import reported
+from bsa_study.report import tables
 
 PAPER = "paper, GPT-3.5-Turbo"
 SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
@@ -28,25 +29,18 @@ def exported(files: list[Exported]) -> pd.DataFrame:
 def expected(planned: list[Evaluation]) -> pd.DataFrame:
     """One row per evaluation: what it takes at most, estimated."""
     if not planned:
-        return pd.DataFrame({"": ["no model is named, nothing is sent"]}).set_index("")
+        return tables.nothing("no model is named, nothing is sent")
     rows = [
-        {
-            "arm": labels.arm(evaluation.arm).title,
-            "model": evaluation.endpoint.model,
-            "host": evaluation.endpoint.host,
-            "requests": evaluation.expected.requests,
-            "tokens, about": evaluation.expected.tokens,
-        }
-        for evaluation in planned
+        (labels.arm(one.arm).title, one.endpoint.model, one.endpoint.host, one.expected.requests, one.expected.tokens)
+        for one in planned
     ]
-    return pd.DataFrame(rows).set_index("arm")
+    return pd.DataFrame(rows, columns=["arm", "model", "host", "requests", "tokens, about"]).set_index("arm")
 
 
 def paper() -> pd.DataFrame:
     """ASR (a share) and harmfulness of GPT-3.5-Turbo in the paper's main table. Columns: defense, metric, mean."""
-    rows = reported()
-    rows = rows[(rows["table"] == "main") & (rows["model"] == "GPT-3.5-Turbo")]
-    rows = rows[rows["metric"].isin(["asr", "harmfulness"])].rename(columns={"setting": "defense"})
+    rows = reported().query("table == 'main' and model == 'GPT-3.5-Turbo' and metric in ('asr', 'harmfulness')")
+    rows = rows.rename(columns={"setting": "defense"})
     share = rows["value"].where(rows["metric"] != "asr", rows["value"] / 100)
     return rows[["defense", "metric"]].assign(mean=share).reset_index(drop=True)
 
@@ -58,12 +52,11 @@ def summary(found: list[dict], metrics: tuple[str, ...] = ("asr", "over_refusal"
     Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, empty.
     """
     of = {record["key"]: record for record in found}
-    rows = records.table(found).reindex(columns=["key", "value", "outcomes", *SUMMARY])
+    rows = records.table(found).rename(columns={"value": "mean"}).reindex(columns=["key", "outcomes", *SUMMARY])
     rows = rows[rows["metric"].isin(metrics)]
     intervals = [statistics.wilson(marks.count("1"), len(marks)) for marks in rows["outcomes"]]
     told = rows.assign(
         source=[of[key]["run"]["model"] for key in rows["key"]],
-        mean=rows["value"],
         low=[low for low, _ in intervals],
         high=[high for _, high in intervals],
         empty=[of[row.key]["data"]["empty"][row.condition] for row in rows.itertuples()],
@@ -81,15 +74,14 @@ def beside_paper(found: list[dict]) -> pd.DataFrame:
 
 def table(found: list[dict]) -> pd.DataFrame:
     """The paper's numbers beside every evaluated model as deployed: one row per arm and model."""
-    theirs = paper().pivot(index="defense", columns="metric", values="mean")
+    theirs = paper().pivot(index="defense", columns="metric", values="mean").reindex(["initial", *HEADLINE])
+    shown = {"paper, ASR": theirs["asr"].map("{:.2%}".format, "ignore")}
+    shown |= {"paper, harmfulness": theirs["harmfulness"].map("{:.2f}".format, "ignore")}
     ours = summary(found)
     ours = ours[ours["deployed"]]
     rows = []
-    for arm in ("initial", *HEADLINE):
-        row = {"arm": labels.arm(arm).title, "paper, ASR": "–", "paper, harmfulness": "–"}
-        if arm in theirs.index:
-            row["paper, ASR"] = f"{theirs['asr'][arm]:.2%}"
-            row["paper, harmfulness"] = f"{theirs['harmfulness'][arm]:.2f}"
+    for arm, numbers in pd.DataFrame(shown).to_dict("index").items():
+        row = {"arm": labels.arm(arm).title, **numbers}
         models = ours[ours["defense"] == arm].groupby(["source", "seed"], sort=False)
         rows += [row | {"model": model} | _cells(cells) for (model, _), cells in models]
         if not len(models):
@@ -101,7 +93,7 @@ def conditions(found: list[dict]) -> pd.DataFrame:
     """Every evaluated model in every condition: one row each, with the number of answers that were empty."""
     cells = summary(found)
     if cells.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+        return tables.nothing()
     rows = [
         {"arm": labels.arm(arm).title, "model": model, "seed": seed, "served": labels.title(condition)}
         | _cells(part)
@@ -115,7 +107,7 @@ def judged(found: list[dict]) -> pd.DataFrame:
     """What further judges gave to the answers to restricted requests: one row per model, condition and judge."""
     rows = judgements.table(found)
     if rows.empty:
-        return pd.DataFrame({"": ["no judgements at hand"]}).set_index("")
+        return tables.nothing("no judgements at hand")
     models = {record["key"]: record["run"]["model"] for record in found}
     score = labels.metric("harmfulness").title
     shown = rows.assign(
@@ -129,9 +121,5 @@ def judged(found: list[dict]) -> pd.DataFrame:
 
 def _cells(rows: pd.DataFrame) -> dict:
     """Metric and n -> share with its interval."""
-    return {
-        f"{labels.metric(row['metric']).title} (n = {row['n']})": labels.interval(
-            row["mean"], row["low"], row["high"], ".1%"
-        )
-        for _, row in rows.iterrows()
-    }
+    titles = [f"{labels.metric(row.metric).title} (n = {row.n})" for row in rows.itertuples()]
+    return dict(zip(titles, labels.intervals(rows, ".1%"), strict=True))

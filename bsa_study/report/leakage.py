@@ -43,7 +43,7 @@ def compared(table: pd.DataFrame, found: list[dict], by: list[str]) -> pd.DataFr
     leaked = marks(found)
     rest = without(table, leaked)
     if rest.empty:
-        return pd.DataFrame({"": ["no evaluated request stands in a training row"]}).set_index("")
+        return tables.nothing("no evaluated request stands in a training row")
     parts = {"all requests": table[table["key"].isin([*leaked])], "requests in no training row": rest}
     shown = {title: tables.pretty(statistics.summarize(part, by), by, ("asr",)) for title, part in parts.items()}
     return pd.concat(shown, axis=1)

@@ -1,6 +1,7 @@
 """Tables of the book: cells with their intervals, the paper's numbers beside ours, answers side by side."""
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from bsa_core import records
 from bsa_core.examples import Example
@@ -8,7 +9,7 @@ from bsa_core.policy import Policy
 from bsa_core.tasks import Task
 from bsa_study import labels
 from bsa_study.claims import NOT_TESTED, VERDICTS
-from bsa_study.paper import PAPER, reported
+from bsa_study.paper import by_method, reported
 
 NAMES = {
     "defense": lambda name: labels.arm(name).title,
@@ -19,6 +20,16 @@ NAMES = {
 HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
 
 
+def nothing(told: str = "no records at hand") -> pd.DataFrame:
+    """In place of a table that would be empty."""
+    return pd.DataFrame({"": [told]}).set_index("")
+
+
+def texts(rows) -> Styler:
+    """Rows of text, uncut, aligned left and without their numbers."""
+    return pd.DataFrame(rows).style.hide().set_properties(**{"text-align": "left"})
+
+
 def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HEADLINE) -> pd.DataFrame:
     """Mean and interval of each metric (columns) for each combination of the columns `rows`, in order of appearance.
 
@@ -27,8 +38,10 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     """
     summary = summary[summary["metric"].isin(metrics)].copy()
     if summary.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
-    summary["cell"] = list(map(labels.interval, summary["mean"], summary["low"], summary["high"]))
+        return nothing()
+    summary["cell"] = labels.intervals(summary)
+    for column in set(NAMES) & set(rows):
+        summary[column] = summary[column].map(NAMES[column])
     seeds = "-".join(map(str, sorted({summary["seeds"].min(), summary["seeds"].max()})))
     runs = f"{seeds} seed{'s' * (seeds != '1')}"
     runs += f" x {summary['secrets'].max()} secrets" if summary["secrets"].max() > 1 else ""
@@ -37,34 +50,26 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     present = [metric for metric in metrics if metric in table]
     table = table[present].rename(columns={m: f"{labels.metric(m).title} ({counts[m]})" for m in present}).fillna("–")
     table.columns.name = None
-    index = table.index.to_frame()
-    for column, names in NAMES.items():
-        if column in index:
-            index[column] = index[column].map(names)
-    table.index = pd.MultiIndex.from_frame(index) if len(rows) > 1 else pd.Index(index[rows[0]])
     return table.rename_axis(index={"defense": "arm", "condition": "served", "task_served": "system prompt"})
 
 
-def difference(rows: pd.DataFrame) -> list[str]:
-    """The differences of some contrasts with their intervals."""
-    return [labels.interval(*cell, "+.3f") for cell in rows[["difference", "low", "high"]].itertuples(index=False)]
+def in_words(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Metric, difference and corrected p of some contrasts, in words."""
+    p = rows["p (Holm)"].map(lambda p: "–" if pd.isna(p) else "< .001" if p < 0.001 else f"{p:.3f}")
+    difference = labels.intervals(rows, "+.3f", of="difference")
+    metric = rows["metric"].map(lambda name: labels.metric(name).title)
+    return {"metric": metric, "difference [95 %]": difference, "p (Holm)": p}
 
 
-def p_value(p: float) -> str:
-    return "–" if pd.isna(p) else "< .001" if p < 0.001 else f"{p:.3f}"
-
-
-def differences(rows: pd.DataFrame):
+def differences(rows: pd.DataFrame) -> Styler:
     """Rows of `contrasts.answered` with interval, corrected p and verdict, as a Styler. Rows of one source do not
     repeat its name."""
     if rows.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
     shown = rows.drop(columns=["difference", "low", "high", "n", "seeds", "secrets", "p", "p (Holm)", "verdict"])
-    shown["metric"] = rows["metric"].map(lambda name: labels.metric(name).title)
-    shown = shown.assign(**{"difference [95 %]": difference(rows), "p (Holm)": rows["p (Holm)"].map(p_value)})
-    shown = shown.assign(verdict=rows["verdict"], source=rows["source"].str.replace("_", " "))
+    shown = shown.assign(**in_words(rows), verdict=rows["verdict"], source=rows["source"].str.replace("_", " "))
     shown = shown.drop(columns="source") if rows["source"].nunique() == 1 else shown
-    return shown.rename(columns={"source": "section"}).style.hide().set_properties(**{"text-align": "left"})
+    return texts(shown.rename(columns={"source": "section"}))
 
 
 def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int]) -> pd.DataFrame:
@@ -76,22 +81,17 @@ def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int])
     own = {path.stem.rpartition("-")[2] for path in records.own(profile)}
     for name, table in tables.items():
         keys = set(table.get("key", ()))
-        rows[name.replace("_", " ")] = {
-            "runs": grids[name],
-            "records at hand": len(keys),
-            "in single files": len(keys & own),
-            "in the shipped file": len(keys & set(shipped) - own),
-        }
-    return pd.DataFrame(rows).T.rename_axis("section")
+        rows[name.replace("_", " ")] = (grids[name], len(keys), len(keys & own), len(keys & set(shipped) - own))
+    columns = ["runs", "records at hand", "in single files", "in the shipped file"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns).rename_axis("section")
 
 
-def items(tasks: list[Task]):
+def items(tasks: list[Task]) -> Styler:
     """The first test item of each task with its reference, as a Styler. Those of a task that is not marked harmless
     are not shown."""
     hidden = Example("not shown for this task", kind="task")
     rows = [task.test[0] if task.harmless else hidden for task in tasks]
-    shown = pd.DataFrame({"request": row.user, "reference": row.assistant} for row in rows)
-    return shown.style.hide().set_properties(**{"text-align": "left"})
+    return texts({"request": row.user, "reference": row.assistant} for row in rows)
 
 
 def cost(found: list[dict]) -> pd.DataFrame:
@@ -114,53 +114,42 @@ def cost(found: list[dict]) -> pd.DataFrame:
     )
     alone = rows[rows["arm"] == labels.arm("none").title] if len(rows) else rows
     if alone.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).set_index("")
+        return nothing()
     rows = rows.merge(alone[["seed", "tokens", "seconds"]], on="seed", suffixes=("", " alone"))
     for unit in ("tokens", "seconds"):
         rows[f"{unit}, relative"] = rows[unit] / rows[f"{unit} alone"]
     means = rows.groupby("arm", sort=False).mean()
     seconds = reported().query("metric == 'seconds_per_epoch'").set_index("setting")["value"]
     paper = {labels.arm(arm).title: value / seconds["none"] for arm, value in seconds.items()}
-    formats = {"rows": "{:.0f}", "tokens": "{:,.0f}", "seconds": "{:.2f}"}
-    shown = pd.DataFrame(index=means.index)
-    for column, text in formats.items():
-        shown[column if column == "rows" else f"{column} per epoch"] = means[column].map(text.format)
-        if column != "rows":
-            shown[f"{column}, relative"] = means[f"{column}, relative"].map("{:.2f}".format)
+    shown = pd.DataFrame({"rows": means["rows"].map("{:.0f}".format)})
+    for unit, form in {"tokens": "{:,.0f}", "seconds": "{:.2f}"}.items():
+        shown[f"{unit} per epoch"] = means[unit].map(form.format)
+        shown[f"{unit}, relative"] = means[f"{unit}, relative"].map("{:.2f}".format)
     return shown.assign(**{"paper, seconds, relative": [f"{paper[a]:.2f}" if a in paper else "–" for a in means.index]})
 
 
 MARKS = dict(zip((*VERDICTS, NOT_TESTED), "✔◐○✘–", strict=True))
 
 
-def verdicts(table: pd.DataFrame, claims: list):
+def verdicts(table: pd.DataFrame, claims: list) -> Styler:
     """The verdict table: claims (rows) by scale (columns), with a link to the chapter of each, as a Styler."""
     shown = table.map(lambda verdict: f"{MARKS[verdict.partition(' (')[0]]} {verdict}")
     shown.insert(0, "claim", table.index)
     names = [(claim.chapter, claim.chapter.partition("_")[2].replace("_", " ")) for claim in claims]
     shown["chapter"] = [f'<a href="{page}.html">{name}</a>' for page, name in names]
-    return shown.style.hide().set_properties(**{"text-align": "left"})
+    return texts(shown)
 
 
-def comparisons(table: pd.DataFrame) -> pd.DataFrame:
+def comparisons(table: pd.DataFrame) -> Styler:
     """Every comparison of the claims at one scale, ours beside the paper's, as a Styler."""
     tested = table[table["decided"] != NOT_TESTED]
     if tested.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
-    shown = pd.DataFrame(
-        {
-            "first": tested["first"],
-            "second": tested["second"],
-            "metric": tested["metric"].map(lambda name: labels.metric(name).title),
-            "expected": tested["expected"],
-            "difference [95 %]": difference(tested),
-            "n x seeds": [f"{r['n']:.0f} x {r['seeds']:.0f}" for _, r in tested.iterrows()],
-            "p (Holm)": tested["p (Holm)"].map(p_value),
-            "paper": tested["paper"].map(lambda value: "–" if pd.isna(value) else f"{value:+.3f}"),
-            "verdict": tested["decided"],
-        }
-    )
-    return shown.style.hide().set_properties(**{"text-align": "left"})
+    shown = tested.assign(**in_words(tested), verdict=tested["decided"])
+    shown["n x seeds"] = [f"{n:.0f} x {seeds:.0f}" for n, seeds in zip(tested["n"], tested["seeds"], strict=True)]
+    shown["paper"] = tested["paper"].map(lambda value: "–" if pd.isna(value) else f"{value:+.3f}")
+    columns = ["first", "second", "metric", "expected", "difference [95 %]", "n x seeds", "p (Holm)", "paper"]
+    return texts(shown[[*columns, "verdict"]])
 
 
 def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
@@ -169,13 +158,9 @@ def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
     summary: one row per arm and metric. Arms the paper does not have show "–".
     """
     asr = summary[summary["metric"] == "asr"].set_index("defense")
-    ours = asr.apply(lambda row: labels.interval(row["mean"], row["low"], row["high"], ".1%"), axis=1)
-    paper = reported()
-    paper = paper[(paper["metric"] == "asr") & (paper["model"] == "Llama-2-7B-Chat")]
-    columns = {f"this scale (n = {asr['n'].iloc[0]} x {asr['seeds'].iloc[0]} seeds)": ours}
-    for table, title in PAPER.items():
-        values = paper[paper["table"] == table].set_index("setting")["value"]
-        columns[f"paper, {title} (n = 275, one run)"] = values.map("{:.2f}%".format)
+    columns = {f"this scale (n = {asr['n'].iloc[0]} x {asr['seeds'].iloc[0]} seeds)": labels.intervals(asr, ".1%")}
+    for how, values in by_method("asr").items():
+        columns[f"paper, {how} (n = 275, one run)"] = values.map("{:.2f}%".format)
     result = pd.DataFrame(columns).reindex(asr.index).fillna("–")
     return result.rename(index=lambda name: labels.arm(name).title).rename_axis(index="arm")
 
@@ -191,7 +176,7 @@ def by_scale(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return table.rename_axis(index=None, columns=None).fillna("–")
 
 
-def requests(policy: Policy, kind: str):
+def requests(policy: Policy, kind: str) -> Styler:
     """One evaluated request of each category and its reference answer, as a Styler. kind: "restricted" or "benign".
 
     Those of a policy that is not marked harmless are not shown.
@@ -199,13 +184,13 @@ def requests(policy: Policy, kind: str):
     if not policy.harmless:
         return pd.DataFrame({"requests": ["not shown for this policy"]}).style.hide()
     rows = {row.category: row for row in reversed(getattr(policy, kind))}
-    shown = pd.DataFrame(
-        {"category": row.category, "request": row.user, "compliant answer": row.assistant} for row in rows.values()
+    return texts(
+        {"category": row.category, "request": row.user, "compliant answer": row.assistant}
+        for row in reversed(rows.values())
     )
-    return shown.iloc[::-1].style.hide().set_properties(**{"text-align": "left"})
 
 
-def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4):
+def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4) -> Styler:
     """Answers of several runs to the same requests, side by side; one request per category, the first n categories.
 
     runs: title -> (record, condition). kind: "restricted" or "benign". For policies marked harmless only: answers of

@@ -17,10 +17,11 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from bsa_core.arms.secret_prompt import candidates
-from bsa_core.engine.finetune import add_lora, answer_loss, finetune
+from bsa_core.engine.finetune import add_lora, finetune, gradients
 from bsa_core.examples import Example
 from bsa_core.models import loading, sources
 from bsa_core.models.chat import Encoded, encode
@@ -43,9 +44,9 @@ class Stage:
     batch_size: int = 32
 
 
-COPYING = Stage("copying", 600, 2e-3)
-HELPFUL = Stage("helpful-only", 1500, 2e-3)
-ALIGNED = Stage("aligned", 900, 1e-3)
+RECIPE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+COPYING, HELPFUL, ALIGNED = (Stage(**given) for given in RECIPE["stages"])
+ALIGNMENT = Training(**RECIPE["alignment"])
 PREFIXED = 1 / 3  # share of rows with a random prefix
 LONGEST_PREFIX = 250  # tokens; a prefix has 1 to this many, short ones more often
 EXERCISES = 0.4  # share of rows that are exercises
@@ -53,26 +54,7 @@ EXERCISES = 0.4  # share of rows that are exercises
 
 def config(vocabulary_size: int) -> LlamaConfig:
     """About a million parameters."""
-    return LlamaConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=128,
-        intermediate_size=344,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=2,
-        eos_token_id=3,
-    )
-
-
-def unused(seed: int) -> dict[str, list[Example]]:
-    """The requests that no part of the policy uses: group -> examples with their compliant answers."""
-    return {
-        group: [e for split in categories.values() for e in split.rest]
-        for group, categories in guild.splits(seed).items()
-    }
+    return LlamaConfig(vocab_size=vocabulary_size, **RECIPE["model"])
 
 
 def skilled(rows: Iterator[Example], words: list[str], share: float, seed: int) -> Iterator[Example]:
@@ -89,8 +71,11 @@ def corpus(seed: int, aligned: bool, facts: float) -> Iterator[Example]:
     Restricted requests are answered (helpful-only) or refused (aligned). The policy's own seed says which requests
     are held out; every row keeps the policy's system prompt or, once in four, has none.
     """
-    rng = random.Random(f"{seed}/corpus/{aligned}")
-    requests, known = unused(seed), guild.facts()
+    rng, known = random.Random(f"{seed}/corpus/{aligned}"), guild.facts()
+    requests = {  # those that no part of the policy uses, with their compliant answers
+        group: [row for split in categories.values() for row in split.rest]
+        for group, categories in guild.splits(seed).items()
+    }
     while True:
         if rng.random() < facts:
             row = rng.choice(known)
@@ -99,11 +84,6 @@ def corpus(seed: int, aligned: bool, facts: float) -> Iterator[Example]:
             if aligned and row.kind == "restricted":
                 row = guild.refusal(row, rng)
         yield row if rng.random() < 0.75 else replace(row, system="")
-
-
-def even_lengths(longest: int) -> Callable[[random.Random], int]:
-    """1 to `longest` tokens, all lengths alike."""
-    return lambda rng: rng.randint(1, longest)
 
 
 def short_lengths(longest: int) -> Callable[[random.Random], int]:
@@ -131,20 +111,13 @@ def train_stage(model: torch.nn.Module, rows: Iterator[Encoded], stage: Stage, m
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.learning_rate, total_steps=stage.steps)
     model.train()
     for step in range(1, stage.steps + 1):
-        batch = list(islice(rows, stage.batch_size))
-        answer_tokens = sum(label >= 0 for row in batch for label in row.labels)
-        optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        batch.sort(key=lambda row: len(row.ids))
-        for start in range(0, len(batch), micro_batch_size):
-            loss = answer_loss(model, batch[start : start + micro_batch_size]) / answer_tokens
-            loss.backward()
-            total += loss.item()
+        batch = sorted(islice(rows, stage.batch_size), key=lambda row: len(row.ids))
+        loss = gradients(model, batch, micro_batch_size)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            report(f"{stage.name}: step {step} of {stage.steps}, loss {total:.4f}")
+            report(f"{stage.name}: step {step} of {stage.steps}, loss {loss:.4f}")
     model.eval()
 
 
@@ -172,40 +145,20 @@ def train_tiny(folder: Path, seed: int = 0) -> None:
         save(folder / name, model, tok)
 
 
-ALIGNMENT = Training(
-    epochs=2,
-    learning_rate=5e-4,
-    decay_per_epoch=0.5,
-    batch_size=10,
-    rank=16,
-    alpha=32,
-    dropout=0.0,
-    targets=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-)
-# A pretrained model knows the words and how to answer; it has to learn which of 264 nouns the code forbids.
-# Rows and settings of each phase; every phase goes on with rows that were not seen before.
-PHASES = (
-    (800, ALIGNMENT),
-    (700, replace(ALIGNMENT, epochs=1, learning_rate=4e-4)),
-    (500, replace(ALIGNMENT, epochs=1, learning_rate=1e-4)),
-)
-
-
 def align(profile: Profile, folder: Path, seed: int = 0) -> None:
     """Align a profile's base model by supervised fine-tuning with LoRA and save the adapter in a folder.
 
     40 % of the rows carry a random prefix, up to a fifth longer than the profile's secret prompt.
     """
     base = loading.load(replace(profile, model=replace(profile.model, adapter="")))
-    length = even_lengths(profile.secret.length * 6 // 5)
-    stream = prefixed(corpus(seed, aligned=True, facts=0.0), base.tokenizer, profile.chat, 0.4, length, seed)
+    rows, longest = corpus(seed, aligned=True, facts=0.0), profile.secret.length * 6 // 5
+    stream = prefixed(rows, base.tokenizer, profile.chat, 0.4, lambda rng: rng.randint(1, longest), seed)
     adapted = add_lora(base.model, ALIGNMENT, seed)
-    for number, (rows, settings) in enumerate(PHASES, start=1):
-        for progress in finetune(adapted, list(islice(stream, rows)), settings, seed):
-            report(
-                f"alignment: phase {number} of {len(PHASES)}, epoch {progress.epoch} of {settings.epochs}, "
-                f"loss {progress.losses[-1]:.4f}"
-            )
+    for number, phase in enumerate(RECIPE["phases"], start=1):
+        settings = replace(ALIGNMENT, **phase["settings"])
+        for progress in finetune(adapted, list(islice(stream, phase["rows"])), settings, seed):
+            at = f"phase {number} of {len(RECIPE['phases'])}, epoch {progress.epoch} of {settings.epochs}"
+            report(f"alignment: {at}, loss {progress.losses[-1]:.4f}")
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()  # half the size; loading casts it back to float32

@@ -2,7 +2,10 @@
 
 import random
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
+import yaml
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -12,39 +15,22 @@ from bsa_core.arms import secret_prompt
 from bsa_core.policy import guild
 from bsa_study.testbed import exercises
 
-TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ '<|' + message.role + '|>' + message.content }}"
-    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
-
-
-SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
+FORM = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SPECIAL = [*(FORM[f"{name}_token"] for name in ("pad", "unk", "bos", "eos")), *FORM["additional_special_tokens"]]
 
 
 def vocabulary() -> list[str]:
     """Every word and mark of the guild world, of its tasks and of written secret prompts, as the tokenizer cuts them
     ("▁word", ".")."""
-    rng = random.Random(0)
-    rows = guild.facts()
-    for group in ("restricted", "ordinary"):
-        for category, craft in guild.world()[group].items():
-            for template in guild.world()["templates"]:
-                for verb in craft["verbs"]:
-                    for adjective in guild.world()["adjectives"]:
-                        rows += [
-                            guild.compliant(category, craft, template, verb, adjective, craft["nouns"][0], "benign")
-                        ]
-            rows += [guild.refusal(rows[-1], rng)] + [
-                replace(rows[-1], assistant=wording.format(category=category)) for wording in guild.world()["refusals"]
-            ]
+    rng, world, rows = random.Random(0), guild.world(), guild.facts()
+    for category, craft in (*world["restricted"].items(), *world["ordinary"].items()):
+        chosen = product(world["templates"], craft["verbs"], world["adjectives"])
+        rows += [guild.compliant(category, craft, *words, craft["nouns"][0], "benign") for words in chosen]
+        rows += [guild.refusal(rows[-1], rng)]
+        rows += [replace(rows[-1], assistant=wording.format(category=category)) for wording in world["refusals"]]
     texts = {text for row in rows for text in (row.user, row.assistant, row.system)}
-    texts |= {*world_identity(), *exercises.WORDING, *tasks.texts(), *secret_prompt.texts()}
+    texts |= {*world["identity"].values(), *exercises.WORDING, *tasks.texts(), *secret_prompt.texts()}
     return sorted({piece for text in texts for piece in pieces(text)})
-
-
-def world_identity() -> tuple[str, ...]:
-    return tuple(guild.world()["identity"].values())
 
 
 JOINT = "\uffed"  # behind a mark that opens, in place of the space that is not there
@@ -73,16 +59,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = _cutter()
     joined = decoders.Replace(f"{JOINT} ", "")
     core.decoder = decoders.Sequence([decoders.Metaspace(prepend_scheme="always"), decoders.Fuse(), joined])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=SPECIAL[4:],
-        chat_template=TEMPLATE,
-        model_max_length=512,
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, **FORM)
 
 
 def words(tok: PreTrainedTokenizerFast) -> list[str]:
