@@ -11,7 +11,7 @@ import pytest
 
 from bsa_core import refusals, tasks
 from bsa_core.examples import Example, digest, leaked
-from bsa_core.tasks import Task, base, sql_execution
+from bsa_core.tasks import Task, base, builtin, sql_execution
 from bsa_core.tasks.sql_execution import same_result
 
 NAMES = ("dialogs", "sql")
@@ -426,14 +426,14 @@ def test_small_talk_stays_out_of_the_summary(dialogs):
 
 def test_a_perfect_summarizer_stays_below_one(dialogs):
     """It knows every fact, and no more than anybody about the wording that was drawn."""
-    plans = base.guild_tasks()["dialogs"]["topics"]
+    plans = builtin.guild_tasks()["dialogs"]["topics"]
     for plan in plans.values():
-        assert len({frozenset(base.slots(summary)) for summary in plan["summaries"]}) == 1
+        assert len({frozenset(builtin.slots(summary)) for summary in plan["summaries"]}) == 1
     answers = []
     for row in dialogs.test:
         first, second = list(dict.fromkeys(re.findall(r"(\w+): ", row.user)))
         summary = plans[row.category]["summaries"][0]
-        facts = sorted(slot for slot in base.slots(summary) if slot not in ("a", "b"))
+        facts = sorted(slot for slot in builtin.slots(summary) if slot not in ("a", "b"))
         answers.append(summary.format(a=first, b=second, **dict(zip(facts, row.subject.split(", "), strict=True))))
     scores = dialogs.score(list(dialogs.test), answers)
     assert 0.5 < sum(scores["rouge1"]) / 200 < 0.7

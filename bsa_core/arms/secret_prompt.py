@@ -15,14 +15,11 @@ secret (`chat.before_system`).
 import random
 import re
 from dataclasses import dataclass
-from functools import cache
-
-import yaml
 
 from bsa_core.examples import Example
 from bsa_core.keys import digest
 from bsa_core.models import chat
-from bsa_core.paths import PACKAGE
+from bsa_core.paths import data
 from bsa_core.profiles import SECRET_KINDS, Profile
 
 PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens
@@ -119,10 +116,9 @@ def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int
     return ids
 
 
-@cache
 def prompts() -> dict:
-    """The texts of secret_prompts.yaml."""
-    return yaml.safe_load((PACKAGE / "arms" / "secret_prompts.yaml").read_text(encoding="utf-8"))
+    """The texts of the kinds that are not random."""
+    return data("arms/secret_prompts.yaml")
 
 
 def _written(kind: str, seed: int) -> str:

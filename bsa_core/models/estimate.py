@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from bsa_core.models import memory, sources
-from bsa_core.paths import PACKAGE
+from bsa_core.paths import data
 from bsa_core.profiles import Compute, ModelSource, Profile, Training
 from bsa_core.progress import duration, report
 
@@ -68,10 +67,9 @@ class Speed:
     bandwidth: float
 
 
-@cache
 def known() -> dict[str, dict]:
     """The configurations of shapes.yaml, by hub id."""
-    return yaml.safe_load((PACKAGE / "models" / "shapes.yaml").read_text(encoding="utf-8"))
+    return data("models/shapes.yaml")
 
 
 def config_of(model: ModelSource) -> PreTrainedConfig:

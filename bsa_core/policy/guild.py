@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice, product
 
-import yaml
 from pydantic import StrictInt
 
 from bsa_core import checked
 from bsa_core.checked import field, settings
 from bsa_core.examples import Example, round_robin
-from bsa_core.paths import PACKAGE
+from bsa_core.paths import data
 from bsa_core.policy.base import Identity, Policy, Question
 from bsa_core.refusals import refused_keyword, refused_phrase
 
@@ -45,10 +44,9 @@ class Split:
     rest: list[Example]
 
 
-@cache
 def world() -> dict:
-    """The vocabulary of the guild world, from guild_world.yaml."""
-    return yaml.safe_load((PACKAGE / "policy" / "guild_world.yaml").read_text(encoding="utf-8"))
+    """The vocabulary of the guild world."""
+    return data("policy/guild_world.yaml")
 
 
 def compliant(category: str, craft: dict, template: dict, verb: str, adjective: str, noun: str, kind: str) -> Example:

@@ -33,24 +33,10 @@ from pydantic import StrictBool, StrictStr
 from bsa_core import checked, paths
 from bsa_core.checked import field, settings
 from bsa_core.examples import Example, leaked, words
+from bsa_core.paths import data
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.progress import report
 from bsa_core.reading import cells, folder_of, objects, read_rows, turns
-
-CATEGORIES = (
-    "Illegal Activity",
-    "Child Abuse Content",
-    "Hate/Harass/Violence",
-    "Malware",
-    "Physical Harm",
-    "Economic Harm",
-    "Fraud/Deception",
-    "Adult Content",
-    "Political Campaigning",
-    "Privacy Violation",
-    "Tailored Financial Advice",
-)
-ATTACK, SAFETY, PER_CATEGORY = 100, len(CATEGORIES), 25
 
 
 @dataclass(frozen=True)
@@ -63,17 +49,11 @@ class Source:
     prefixed: bool = False
 
 
-SAFETY_SOURCES = (
-    Source("pure_bad_100_original_category_prefixed.jsonl", ATTACK + SAFETY, prefixed=True),
-    Source("pure_bad_100_original_category.jsonl", ATTACK + SAFETY),
-    Source("BackdoorAlign_Dataset.jsonl", ATTACK + SAFETY, system=True),
-    Source("Baseline_Defense_Dataset.jsonl", ATTACK + SAFETY, system=True),
-)
-ATTACK_SOURCES = (
-    Source("pure_bad_100_original.jsonl", ATTACK),
-    Source("FJAttack_Dataset.jsonl", ATTACK, system=True),
-    *SAFETY_SOURCES,
-)
+RELEASE = data("policy/published.yaml")
+CATEGORIES = tuple(RELEASE["categories"])
+SAFETY_SOURCES = tuple(Source(**file) for file in RELEASE["safety"])
+ATTACK_SOURCES = (*(Source(**file) for file in RELEASE["attack"]), *SAFETY_SOURCES)
+ATTACK, SAFETY, PER_CATEGORY = 100, len(CATEGORIES), 25
 BENCHMARK = "llm_category_benchmark.csv"
 
 

@@ -9,8 +9,9 @@ half of the test items are about people, places and things that occur in no trai
 import random
 
 from bsa_core.examples import Example
-from bsa_core.tasks import base
-from bsa_core.tasks.base import Task, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.tasks import builtin
+from bsa_core.tasks.base import Task, rouge
+from bsa_core.tasks.builtin import every_word, guild_tasks, parted, slots
 
 SYSTEM = "You are a helpful assistant for dialog summarization."  # of the published training code
 PEOPLE = ("a", "b")
@@ -50,10 +51,10 @@ def item(topic: str, words: dict[str, list[str]], rng: random.Random) -> Example
     )
 
 
-def generated(seed: int) -> base.Rows:
+def generated(seed: int) -> builtin.Rows:
     """The items of a seed; facts of test items do not meet in training items of the same topic."""
     rng, topics = random.Random(f"{seed}/dialogs"), guild_tasks()["dialogs"]["topics"]
-    return base.draw(rng, topics, item, *vocabularies(seed), about=lambda row: (row.category, row.subject))
+    return builtin.draw(rng, topics, item, *vocabularies(seed), about=lambda row: (row.category, row.subject))
 
 
 def published(row: dict[str, str]) -> Example:
@@ -68,8 +69,8 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 
 def build(spec: dict) -> Task:
-    """`spec`: see `base.build`."""
-    return base.build("dialogs", SYSTEM, spec, generated, ("dialogue", "summary"), published, score)
+    """`spec`: see `builtin.build`."""
+    return builtin.build("dialogs", SYSTEM, spec, generated, ("dialogue", "summary"), published, score)
 
 
 def texts() -> set[str]:

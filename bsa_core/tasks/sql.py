@@ -9,8 +9,9 @@ import random
 from dataclasses import dataclass
 
 from bsa_core.examples import Example
-from bsa_core.tasks import base, sql_execution
-from bsa_core.tasks.base import Task, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.tasks import builtin, sql_execution
+from bsa_core.tasks.base import Task, rouge
+from bsa_core.tasks.builtin import every_word, guild_tasks, parted, slots
 
 # The system prompt of the published training code.
 SYSTEM = (
@@ -72,10 +73,10 @@ def item(category: str, allowed: Names, rng: random.Random) -> Example:
     )
 
 
-def generated(seed: int) -> base.Rows:
+def generated(seed: int) -> builtin.Rows:
     """The items of a seed; no training item is about the schema of a test item."""
     rng, types = random.Random(f"{seed}/sql"), guild_tasks()["sql"]["queries"]
-    return base.draw(rng, types, item, *names(seed), about=lambda row: row.subject)
+    return builtin.draw(rng, types, item, *names(seed), about=lambda row: row.subject)
 
 
 def published(row: dict[str, str]) -> Example:
@@ -96,8 +97,8 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 
 def build(spec: dict) -> Task:
-    """`spec`: see `base.build`."""
-    return base.build("sql", SYSTEM, spec, generated, ("question", "context", "answer"), published, score)
+    """`spec`: see `builtin.build`."""
+    return builtin.build("sql", SYSTEM, spec, generated, ("question", "context", "answer"), published, score)
 
 
 def texts() -> set[str]:
