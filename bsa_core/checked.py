@@ -20,8 +20,10 @@ KINDS = {
     "boolean": "true or false",
     "string": "text",
     "array": "a list",
+    "non-empty array": "a non-empty list",
     "object": "a mapping",
 }
+TOLD = ("string", "array", "object")  # kinds of which messages say what they are for
 
 
 def field(meaning: str, default=MISSING, bounds: tuple = (None, None), factory=MISSING, **more):
@@ -111,12 +113,10 @@ def _expected(part: dict, found) -> str:
     """In words: what a JSON Schema allows."""
     if "enum" in part:
         return f"one of {', '.join(map(repr, part['enum']))}"
-    said, low, high = KINDS[part["type"]], part.get("minimum"), part.get("maximum")
+    kind, low, high = part["type"], part.get("minimum"), part.get("maximum")
+    said = KINDS["non-empty " * bool(part.get("minItems")) + kind]
     if low is not None:
         said += f" from {low} to {high}" if high is not None else f", {low} or more"
-    if part["type"] == "number" and isinstance(found, str):
+    if kind == "number" and isinstance(found, str):
         return f"{said} (write 0.001, not 1e-3: YAML reads the latter as text)"
-    meaning = part["description"] if part["type"] in ("string", "array", "object") else ""
-    return said.replace("a list", "a non-empty list" if part.get("minItems") else "a list") + f" ({meaning})" * bool(
-        meaning
-    )
+    return f"{said} ({part['description']})" if part["description"] and kind in TOLD else said
