@@ -22,6 +22,7 @@ from bsa_core.models import chat
 from bsa_core.paths import data
 from bsa_core.profiles import SECRET_KINDS, Profile
 
+WRITTEN = data("arms/secret_prompts.yaml")
 PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens
 
 
@@ -116,22 +117,17 @@ def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int
     return ids
 
 
-def prompts() -> dict:
-    """The texts of the kinds that are not random."""
-    return data("arms/secret_prompts.yaml")
-
-
 def _written(kind: str, seed: int) -> str:
     """A vendor's default system prompt, whatever the seed; or 100 sentences: subject, action, time, reason."""
     if kind == "default":
-        return prompts()["default"]
-    rng, parts = random.Random(f"fluent/{seed}"), prompts()["fluent"].values()
+        return WRITTEN["default"]
+    rng, parts = random.Random(f"fluent/{seed}"), WRITTEN["fluent"].values()
     return " ".join(" ".join(rng.choice(part) for part in parts) + "." for _ in range(100))
 
 
 def texts() -> set[str]:
     """Texts that hold every word of the default and the fluent prompts of all seeds."""
-    return {prompts()["default"], *(text for part in prompts()["fluent"].values() for text in part)}
+    return {WRITTEN["default"], *(text for part in WRITTEN["fluent"].values() for text in part)}
 
 
 def contained(secret: Secret, prompt: list[int]) -> bool:

@@ -13,6 +13,7 @@ A row leaves the batch at its end token. Where a GPU's memory is too short for a
 """
 
 from collections.abc import Callable
+from itertools import islice
 
 import torch
 from transformers import DynamicCache
@@ -147,20 +148,17 @@ def option_scores(
     prefix = prefix_cache(model, prompts[0][:shared])
 
     def answer(batch: list[int]) -> list[list[float]]:
-        rows, scores = [prompts[i] for i in batch], []
+        rows = [prompts[i] for i in batch]
         inputs = left_padded(rows, shared, model.device)
         cache = shifted(prefix, padding(rows), model.device)
         first = _log_probabilities(model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1))[:, -1]
         asked = [(row, option) for row, i in enumerate(batch) for option in options[i]]
         later = _behind(model, inputs, cache, rows, asked) if any(len(option) > 1 for _, option in asked) else None
-        summed = [
+        summed = iter(
             float(first[row, option[0]] + sum(later[place, j, token] for j, token in enumerate(option[1:])))
             for place, (row, option) in enumerate(asked)
-        ]
-        for i in batch:
-            scores.append(summed[: len(options[i])])
-            summed = summed[len(options[i]) :]
-        return scores
+        )
+        return [list(islice(summed, len(options[i]))) for i in batch]
 
     return _by_length(prompts, batch_size, answer)
 

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -133,11 +134,7 @@ def update(
     complete gradients. A last resort, for a single row, is gradient checkpointing.
     Raises OutOfMemory, a ValueError, when that does not help.
     """
-
-    def attempt(size: int) -> float:
-        return gradients(model, batch, size)
-
-    whole = min(micro_batch_size, len(batch))
+    attempt, whole = partial(gradients, model, batch), min(micro_batch_size, len(batch))
     try:
         loss, size = halving(attempt, whole, "training rows")
     except OutOfMemory:

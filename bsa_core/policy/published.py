@@ -17,7 +17,7 @@ counts are part of the format, because the kinds and categories of rows follow f
 rows is an error. The release does not name the category of a safety example; the 11 are taken to follow the order of
 the categories.
 
-The release has no benign requests. `benign` names a file of the user's own, in any form of `bsa_core.reading`.
+The release has no benign requests. `benign` names a file of the user's own, in any form of the files policy.
 
 Evaluated requests that stand in a training row (7 of the 275 in the release) are counted in every record.
 `drop_leaked: true` leaves them out of the evaluation, not out of training: the attack stays the paper's, and the
@@ -35,8 +35,9 @@ from bsa_core.checked import field, settings
 from bsa_core.examples import Example, leaked, words
 from bsa_core.paths import data
 from bsa_core.policy.base import SYSTEM, Policy
+from bsa_core.policy.files import read_rows
 from bsa_core.progress import report
-from bsa_core.reading import cells, folder_of, objects, read_rows, turns
+from bsa_core.reading import cells, folder_of, objects, turns
 
 
 @dataclass(frozen=True)
