@@ -6,9 +6,9 @@ no numbers. JSON Schema, which pydantic makes of a description, says what was ex
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING
-from functools import wraps
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 from pydantic.dataclasses import dataclass
@@ -37,7 +37,7 @@ def settings(section: str) -> Callable[[type], type]:
 
     def decorate(cls: type) -> type:
         made = dataclass(frozen=True, config=CONFIG)(cls)
-        made.__init__ = _clear(made.__init__, made, section)
+        made.__init__ = _clear(made, section)(made.__init__)
         return made
 
     return decorate
@@ -45,25 +45,22 @@ def settings(section: str) -> Callable[[type], type]:
 
 def call(function: Callable) -> Callable:
     """Decorator: the arguments are checked against their annotations, with the same messages."""
-    return _clear(validate_call(config=CONFIG)(function), function, "")
+    return _clear(function, "")(validate_call(config=CONFIG)(function))
 
 
 def read(kind: type, given, section: str = ""):
     """Settings of a class from what a file says; ValueError in one line that names the field."""
-    return _clear(TypeAdapter(kind).validate_python, kind, section)(given)
+    with _clear(kind, section):
+        return TypeAdapter(kind).validate_python(given)
 
 
-def _clear(checking: Callable, described: Callable, section: str) -> Callable:
-    """The same call, whose ValidationError is a ValueError in one line."""
-
-    @wraps(checking)
-    def clear(*args, **kwargs):
-        try:
-            return checking(*args, **kwargs)
-        except ValidationError as error:
-            raise ValueError(_told(error, described, section)) from None
-
-    return clear
+@contextmanager
+def _clear(described: Callable, section: str) -> Iterator[None]:
+    """A ValidationError of the block, or of the function decorated, becomes a ValueError in one line."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValueError(_told(error, described, section)) from None
 
 
 def _told(error: ValidationError, described: Callable, section: str) -> str:

@@ -15,7 +15,6 @@ PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 CHECKPOINTS = PACKAGE / "checkpoints"
 PROFILES = ROOT / "profiles"
-NOTEBOOKS = ROOT / "notebooks"
 BOOK = ROOT / "book"
 RESULTS = Path(os.environ.get("BSA_RESULTS", ROOT / "results"))
 ADAPTERS = Path(os.environ.get("BSA_ADAPTERS", ROOT / "adapters"))

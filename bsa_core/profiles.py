@@ -242,11 +242,9 @@ def load(profile: str) -> Profile:
             f"profile {profile!r} is unknown: {path} does not exist; expected {', '.join(available())} or a .yaml file"
         )
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return checked.read(Profile, yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from None
-    try:
-        return checked.read(Profile, given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

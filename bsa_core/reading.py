@@ -1,17 +1,13 @@
-"""Files that people supply, checked row by row: text, JSON Lines, JSON lists, CSV, conversations.
+"""Files that people supply, checked row by row: text, JSON Lines, JSON lists.
 
-Rows count from 1: lines of JSON, rows of a CSV file with its header. No message quotes the text of a row.
+Rows count from 1. No message quotes the text of a row.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from bsa_core import paths
-
-csv.field_size_limit(2**31 - 1)  # a cell is as long as its text; the library's limit is 131,072 characters
 
 
 def read_text(path: Path, what: str = "rows, as .jsonl or .csv") -> str:
@@ -82,32 +78,3 @@ def folder_of(field: str, path: str) -> Path:
     if not found.is_dir():
         raise ValueError(f"{field}: {found} is not a folder")
     return found
-
-
-def cells(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Place and cells of each row of a CSV file; blank lines are skipped."""
-    number = 0
-    try:
-        for number, row in enumerate(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), start=1):
-            if row:
-                yield f"{path}, row {number}", row
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {number + 1}: not valid CSV ({error}); put text with quotes in quotes") from None
-
-
-def turns(where: str, row: dict, expected: tuple[tuple[str, ...], ...]) -> dict[str, str]:
-    """Role -> text of the row's `messages`; ValueError unless their roles are, in order, one of `expected`."""
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        raise ValueError(f"{where}: field 'messages' is of type {type(messages).__name__}; expected a list of turns")
-    for place, turn in enumerate(messages, start=1):
-        if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
-            found = ", ".join(sorted(turn)) or "nothing" if isinstance(turn, dict) else type(turn).__name__
-            raise ValueError(f"{where}: turn {place} of 'messages' holds {found}; expected role and content")
-        if not isinstance(turn["content"], str) or not turn["content"].strip():
-            raise ValueError(f"{where}: turn {place} of 'messages' has no text in 'content'; expected non-empty text")
-    roles = tuple(turn["role"] for turn in messages)
-    if roles not in expected:
-        found, wanted = ", ".join(map(str, roles)) or "none", " or ".join(", ".join(known) for known in expected)
-        raise ValueError(f"{where}: the roles of 'messages' are {found}; expected {wanted}")
-    return {turn["role"]: turn["content"] for turn in messages}

@@ -13,7 +13,7 @@ A row leaves the batch at its end token. Where a GPU's memory is too short for a
 """
 
 from collections.abc import Callable
-from itertools import islice
+from itertools import islice, takewhile
 
 import torch
 from transformers import DynamicCache
@@ -23,9 +23,8 @@ from bsa_core.models.memory import halving
 
 def common_prefix(prompts: list[list[int]]) -> int:
     """How many leading ids all prompts share, leaving at least one id of each prompt."""
-    shortest = min(map(len, prompts))
-    differing = (i for i in range(shortest) if len({prompt[i] for prompt in prompts}) > 1)
-    return min(next(differing, shortest), shortest - 1)
+    shared = takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))
+    return min(len(list(shared)), min(map(len, prompts)) - 1)
 
 
 @torch.inference_mode()

@@ -9,11 +9,11 @@ Rows and requests at once get fewer where memory is short, so a run is refused o
 each. Time is arithmetic and memory traffic at the device's measured speed; a run takes longer than that.
 """
 
-import time
 from dataclasses import dataclass
 from functools import cache
 
 import torch
+from torch.utils.benchmark import Timer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from bsa_core.models import memory, sources
@@ -179,18 +179,12 @@ def measured(device: str, dtype: str) -> Speed:
     n = 4096 if device == "cuda" else 512
     matrix = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
 
-    def timed(work) -> float:
-        times = []
-        for _ in range(3):  # the first one warms up
-            started = time.perf_counter()
-            work()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-        return min(times)
+    def timed(work: str) -> float:
+        timer = Timer(work, globals={"matrix": matrix}, num_threads=torch.get_num_threads())
+        return timer.timeit(3).mean  # after warming up
 
     copied = 2 * matrix.numel() * matrix.element_size()
-    return Speed(2 * n**3 / timed(lambda: matrix @ matrix), copied / timed(matrix.clone))
+    return Speed(2 * n**3 / timed("matrix @ matrix"), copied / timed("matrix.clone()"))
 
 
 def check(profile: Profile, asked: list[tuple[Training | None, int, int]]) -> None:

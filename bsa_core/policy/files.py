@@ -18,6 +18,8 @@ for that row. The header of a CSV file names its columns, in any order. Whole fi
 and a message names the file and the row.
 """
 
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from bsa_core.checked import field, settings
 from bsa_core.examples import Example
 from bsa_core.policy.base import SYSTEM, Policy
 from bsa_core.progress import report
-from bsa_core.reading import cells, folder_of, objects, text_of, turns
+from bsa_core.reading import folder_of, objects, read_text, text_of
 
 TRAINING = {"attack": "attack", "safety": "safety", "benign_pool": "benign"}
 EVALUATION = {"restricted": "restricted", "benign": "benign"}
@@ -36,6 +38,18 @@ FIELDS = ("assistant", "category", "subject", "user")
 CHAT_FIELDS = ("category", "messages", "subject")
 ROLES = (("user",), ("user", "assistant"), ("system", "user"), ("system", "user", "assistant"))
 SUFFIXES = (".jsonl", ".csv")
+csv.field_size_limit(2**31 - 1)  # a cell is as long as its text; the library's limit is 131,072 characters
+
+
+def cells(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Place and cells of each row of a CSV file; blank lines are skipped."""
+    number = 0
+    try:
+        for number, row in enumerate(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), start=1):
+            if row:
+                yield f"{path}, row {number}", row
+    except csv.Error as error:
+        raise ValueError(f"{path}, row {number + 1}: not valid CSV ({error}); put text with quotes in quotes") from None
 
 
 def table(path: Path) -> Iterator[tuple[str, dict]]:
@@ -49,6 +63,24 @@ def table(path: Path) -> Iterator[tuple[str, dict]]:
         if len(row) != len(names):
             raise ValueError(f"{where}: {len(row)} cells; expected {len(names)}, as in the header")
         yield where, {name: cell for name, cell in zip(names, row, strict=True) if cell or name == "user"}
+
+
+def turns(where: str, row: dict, expected: tuple[tuple[str, ...], ...]) -> dict[str, str]:
+    """Role -> text of the row's `messages`; ValueError unless their roles are, in order, one of `expected`."""
+    messages = row.get("messages")
+    if not isinstance(messages, list):
+        raise ValueError(f"{where}: field 'messages' is of type {type(messages).__name__}; expected a list of turns")
+    for place, turn in enumerate(messages, start=1):
+        if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
+            found = ", ".join(sorted(turn)) or "nothing" if isinstance(turn, dict) else type(turn).__name__
+            raise ValueError(f"{where}: turn {place} of 'messages' holds {found}; expected role and content")
+        if not isinstance(turn["content"], str) or not turn["content"].strip():
+            raise ValueError(f"{where}: turn {place} of 'messages' has no text in 'content'; expected non-empty text")
+    roles = tuple(turn["role"] for turn in messages)
+    if roles not in expected:
+        found, wanted = ", ".join(map(str, roles)) or "none", " or ".join(", ".join(known) for known in expected)
+        raise ValueError(f"{where}: the roles of 'messages' are {found}; expected {wanted}")
+    return {turn["role"]: turn["content"] for turn in messages}
 
 
 def read_rows(path: Path, kind: str, system: str, needs_answer: bool) -> tuple[Example, ...]:

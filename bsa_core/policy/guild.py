@@ -132,8 +132,7 @@ def quiz(seed: int) -> tuple[Question, ...]:
     questions = []
     for category, craft in crafts.items():
         for noun in rng.sample(craft["nouns"], QUIZ):
-            others = rng.sample([c for c in crafts if c != category], OPTIONS - 1)
-            options = [category, *others]
+            options = [category, *rng.sample([c for c in crafts if c != category], OPTIONS - 1)]
             rng.shuffle(options)
             texts = tuple(fact(option, noun).assistant for option in options)
             questions.append(Question(fact(category, noun).user, texts, options.index(category), category))

@@ -35,9 +35,9 @@ from bsa_core.checked import field, settings
 from bsa_core.examples import Example, leaked, words
 from bsa_core.paths import data
 from bsa_core.policy.base import SYSTEM, Policy
-from bsa_core.policy.files import read_rows
+from bsa_core.policy.files import cells, read_rows, turns
 from bsa_core.progress import report
-from bsa_core.reading import cells, folder_of, objects, turns
+from bsa_core.reading import folder_of, objects
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,13 @@ OWN = {  # files of the user's own: field -> part of the policy, kind of its row
 
 def find(folder: Path, names: list[str], part: str) -> Path:
     """The first of the files that is there, in the folder or below it; ValueError for none, or for two of them."""
-    for name in names:
-        found = sorted(folder.rglob(name))
-        if len(found) > 1:
-            raise ValueError(
-                f"{folder}: {name} is there more than once ({', '.join(map(str, found))}); keep one of them"
-            )
-        if found:
-            return found[0]
-    raise ValueError(f"{folder}: no file with {part}, here or below; expected one of {', '.join(names)}")
+    found = next((places for name in names if (places := sorted(folder.rglob(name)))), [])
+    if not found:
+        raise ValueError(f"{folder}: no file with {part}, here or below; expected one of {', '.join(names)}")
+    if len(found) > 1:
+        places = ", ".join(map(str, found))
+        raise ValueError(f"{folder}: {found[0].name} is there more than once ({places}); keep one of them")
+    return found[0]
 
 
 def counted(path: Path, rows: list, expected: int, of: str) -> list:
