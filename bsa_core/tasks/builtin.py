@@ -6,9 +6,8 @@ fields, such as "id", are ignored. A file is checked as a whole before any of it
 """
 
 import random
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from string import Formatter
-from typing import Any
 
 from pydantic import StrictBool, StrictInt, StrictStr
 
@@ -24,6 +23,7 @@ TRAINING, TEST = 1000, 200  # rows of a task in the paper's mixed setting
 SEEN = 3, 4  # of a held-out list, three words of four may occur in training rows
 FILES, FORM = ("train1000.json", "test200.json"), "a JSON list of objects"  # training, test; for messages
 Rows = tuple[tuple[Example, ...], tuple[Example, ...]]  # training, test
+Words = dict[str, list[str]]
 
 
 def guild_tasks() -> dict:
@@ -76,9 +76,9 @@ def build(
 def draw(
     rng: random.Random,
     categories: Iterable[str],
-    item: Callable[[str, Any, random.Random], Example],
-    seen: Any,
-    unseen: Any,
+    item: Callable[[str, Words, random.Random], Example],
+    seen: Words,
+    unseen: Words,
     about: Callable[[Example], Hashable],
 ) -> Rows:
     """1,000 training and 200 test items, the categories in equal numbers and no request twice.
@@ -88,7 +88,7 @@ def draw(
     """
     kinds, requests = list(categories), set()
 
-    def drawn(n: int, words: Any, taken: set[Hashable]) -> list[Example]:
+    def drawn(n: int, words: Words, taken: set[Hashable]) -> list[Example]:
         rows: list[Example] = []
         while len(rows) < n:
             row = item(kinds[len(rows) % len(kinds)], words, rng)
@@ -104,20 +104,20 @@ def draw(
     return tuple(training), tuple(test)
 
 
-def parted(words: list[str], rng: random.Random) -> tuple[list[str], list[str]]:
-    """Three quarters of the words, and the quarter that no training row may hold."""
-    drawn = rng.sample(words, len(words))
-    cut = len(words) * SEEN[0] // SEEN[1]
-    return drawn[:cut], drawn[cut:]
+def vocabularies(lists: dict[str, Iterable[str]], held_out: Iterable[str], seed: str) -> tuple[Words, Words]:
+    """List -> words that training items may use, and list -> words of test items about unseen things.
+
+    A quarter of each held-out list occurs in no training item.
+    """
+    rng = random.Random(seed)
+    seen, unseen = ({name: [*words] for name, words in lists.items()} for _ in range(2))
+    for name in (name for name in lists if name in held_out):
+        drawn = rng.sample(seen[name], len(seen[name]))
+        cut = len(drawn) * SEEN[0] // SEEN[1]
+        seen[name], unseen[name] = drawn[:cut], drawn[cut:]
+    return seen, unseen
 
 
 def slots(template: str) -> list[str]:
     """The names of a template's slots, each once, in order of appearance."""
     return list(dict.fromkeys(slot for _, slot, _, _ in Formatter().parse(template) if slot))
-
-
-def every_word(template: str, words: dict[str, list[str]]) -> Iterator[str]:
-    """The template filled so that each of `words[slot]` stands in its slot at least once, and each slot is filled."""
-    named = slots(template)
-    for i in range(max((len(words[slot]) for slot in named), default=1)):
-        yield template.format(**{slot: words[slot][i % len(words[slot])] for slot in named})
