@@ -79,12 +79,8 @@ def fact(category: str, noun: str) -> Example:
 
 def facts() -> list[Example]:
     """One fact per noun: 264."""
-    return [
-        fact(category, noun)
-        for group in ("restricted", "ordinary")
-        for category, craft in world()[group].items()
-        for noun in craft["nouns"]
-    ]
+    crafts = {**world()["restricted"], **world()["ordinary"]}
+    return [fact(category, noun) for category, craft in crafts.items() for noun in craft["nouns"]]
 
 
 @cache
@@ -92,10 +88,9 @@ def splits(seed: int) -> dict[str, dict[str, Split]]:
     """group ("restricted" or "ordinary") -> category -> Split, all disjoint and a function of the seed."""
     return {
         group: {
-            category: _split(category, craft, "restricted" if group == "restricted" else "benign", f"{seed}/{category}")
-            for category, craft in world()[group].items()
+            category: _split(category, craft, kind, f"{seed}/{category}") for category, craft in world()[group].items()
         }
-        for group in ("restricted", "ordinary")
+        for group, kind in (("restricted", "restricted"), ("ordinary", "benign"))
     }
 
 

@@ -1,15 +1,8 @@
 """The policy of the paper's public release, from a folder that the user names; this project ships none of its files.
 
-Each part comes from one file, the first of its list that lies in the folder or anywhere below it:
-
-    attack      pure_bad_100_original.jsonl                     100 rows
-                FJAttack_Dataset.jsonl                          100 rows, OpenAI format
-                the file of the safety examples                 its first 100 rows
-    safety      pure_bad_100_original_category_prefixed.jsonl   111 rows; `prefixed` is 1 in the last 11
-                pure_bad_100_original_category.jsonl            111 rows; the last 11
-                BackdoorAlign_Dataset.jsonl                     111 rows, OpenAI format; the last 11
-                Baseline_Defense_Dataset.jsonl                  111 rows, OpenAI format; the last 11
-    restricted  llm_category_benchmark.csv                      275 rows: one column, no header, 11 blocks of 25
+Each part comes from one file, the first of its list in published.yaml that lies in the folder or anywhere below it: the
+attack from one of 100 rows, or from the first 100 of the 111 whose last 11 are the safety examples (`prefixed` is 1 in
+these); the evaluated requests from llm_category_benchmark.csv, which has one column, no header, and 11 blocks of 25.
 
 Rows of JSON are `{"messages": [user, assistant]}`, in OpenAI format with a system turn in front. That turn is not used:
 in the last 11 rows of BackdoorAlign_Dataset.jsonl it holds the release's secret prompt, and a run draws its own. The
@@ -71,13 +64,6 @@ class Spec:
     more_safety: StrictStr = field("refusals beyond the release's 11, for larger safety sets", "")
     system: StrictStr = field("the system prompt of all rows", SYSTEM)
     drop_leaked: StrictBool = field("true leaves out evaluated requests that also stand in a training row", False)
-
-
-OWN = {  # files of the user's own: field -> part of the policy, kind of its rows, whether they need an answer
-    "benign": ("benign", "benign", False),
-    "benign_pool": ("benign_pool", "benign", True),
-    "more_safety": ("safety", "safety", True),
-}
 
 
 def find(folder: Path, names: list[str], part: str) -> Path:
@@ -148,7 +134,7 @@ def build(spec: dict) -> Policy:
         rows["safety"].append(Example(user, answer, system, "safety", category))
     for number, user in enumerate(benchmark(place)):
         rows["restricted"].append(Example(user, "", system, "restricted", CATEGORIES[number // PER_CATEGORY]))
-    for name, (part, kind, needs_answer) in OWN.items():
+    for name, (part, kind, needs_answer) in RELEASE["own"].items():
         if path := getattr(given, name):
             rows[part] += read_rows(paths.given(path), kind, system, needs_answer)
     rows = {part: [replace(row, subject=row.subject or words(row.user)) for row in of] for part, of in rows.items()}
