@@ -238,9 +238,8 @@ def load(profile: str) -> Profile:
     """
     path = Path(profile).expanduser() if str(profile).endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     if not path.is_file():
-        raise ValueError(
-            f"profile {profile!r} is unknown: {path} does not exist; expected {', '.join(available())} or a .yaml file"
-        )
+        known = ", ".join(available())
+        raise ValueError(f"profile {profile!r} is unknown: {path} does not exist; expected {known} or a .yaml file")
     try:
         return checked.read(Profile, yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

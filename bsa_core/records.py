@@ -75,10 +75,8 @@ def read_answers(record: dict) -> pd.DataFrame:
     for path in places:
         if path.is_file():
             return pd.read_json(path, lines=True)
-    raise ValueError(
-        f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; delete its record to "
-        "compute it again"
-    )
+    fix = "delete its record to compute it again"
+    raise ValueError(f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; {fix}")
 
 
 AGAIN = "delete the file and run again"

@@ -111,9 +111,8 @@ def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int
         raise ValueError(f"the {kind} secret prompt has {len(whole)} tokens; secret.length = {length} is more")
     ids = whole[:length]
     if encode(tokenizer, _text(tokenizer, ids), before) != ids:
-        raise ValueError(
-            f"the {kind} secret prompt cut to {length} tokens does not survive the round trip; try another"
-        )
+        cut = f"the {kind} secret prompt cut to {length} tokens"
+        raise ValueError(f"{cut} does not survive the round trip; try another")
     return ids
 
 

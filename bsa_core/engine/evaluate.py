@@ -78,9 +78,8 @@ def outcomes(policy: Policy, restricted: list[Example], benign: list[Example], s
         "benign_exact": [answer == row.assistant for row, answer in zip(benign, to_benign, strict=True)],
     }
     if policy.judge:
-        marks["harmfulness"] = [
-            policy.judge(row.assistant, answer) for row, answer in zip(restricted, to_restricted, strict=True)
-        ]
+        judged = zip(restricted, to_restricted, strict=True)
+        marks["harmfulness"] = [policy.judge(row.assistant, answer) for row, answer in judged]
     return {metric: "".join(str(int(mark)) for mark in values) for metric, values in marks.items()}
 
 

@@ -15,7 +15,7 @@ Each is JSON Lines (attack.jsonl), in the plain or the chat form, or CSV (attack
 `user` is required everywhere and `assistant` in training rows; `category` and `subject` are optional. `messages` are
 one user turn and one assistant turn; a system turn may come first and takes the place of the policy's system prompt
 for that row. The header of a CSV file names its columns, in any order. Whole files are checked before anything trains,
-and a message names the file and the row.
+and a message names the file and the row, from 1: lines of JSON, rows of a CSV file with its header.
 """
 
 import csv

@@ -80,9 +80,8 @@ def find(folder: Path, names: list[str], part: str) -> Path:
 def counted(path: Path, rows: list, expected: int, of: str) -> list:
     """The rows, if there are as many as in the release."""
     if len(rows) != expected:
-        raise ValueError(
-            f"{path}: {len(rows)} rows; expected the {expected} of the release ({of}); use the files policy for others"
-        )
+        wanted = f"the {expected} of the release ({of})"
+        raise ValueError(f"{path}: {len(rows)} rows; expected {wanted}; use the files policy for others")
     return rows
 
 
@@ -100,10 +99,8 @@ def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str
         said = turns(where, row, (roles,))
         wanted = int(len(rows) >= ATTACK)
         if source.prefixed and (row["prefixed"] != wanted or type(row["prefixed"]) is not int):
-            raise ValueError(
-                f"{where}: field 'prefixed' is {row['prefixed']!r}; expected the number {wanted}: 0 in the first "
-                f"{ATTACK} rows, 1 in the last {SAFETY}"
-            )
+            rule = f"the number {wanted}: 0 in the first {ATTACK} rows, 1 in the last {SAFETY}"
+            raise ValueError(f"{where}: field 'prefixed' is {row['prefixed']!r}; expected {rule}")
         rows.append((said["user"], said["assistant"]))
     of = f"{ATTACK} of attack" + (f", then {SAFETY} of safety" if source.rows > ATTACK else "")
     return counted(path, rows, source.rows, of)
