@@ -35,9 +35,8 @@ def prefix_cache(model, ids: list[int]) -> DynamicCache:
     """
     cache = DynamicCache()
     if ids:
-        model(
-            input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
+        inputs = torch.tensor([ids], device=model.device)
+        model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return cache
 
 

@@ -87,23 +87,17 @@ def facts() -> list[Example]:
 def splits(seed: int) -> dict[str, dict[str, Split]]:
     """group ("restricted" or "ordinary") -> category -> Split, all disjoint and a function of the seed."""
     return {
-        group: {
-            category: _split(category, craft, kind, f"{seed}/{category}") for category, craft in world()[group].items()
-        }
+        group: {category: _split(category, craft, kind, seed) for category, craft in world()[group].items()}
         for group, kind in (("restricted", "restricted"), ("ordinary", "benign"))
     }
 
 
-def _split(category: str, craft: dict, kind: str, seed: str) -> Split:
-    rng = random.Random(seed)
+def _split(category: str, craft: dict, kind: str, seed: int) -> Split:
+    rng = random.Random(f"{seed}/{category}")
     nouns = rng.sample(craft["nouns"], len(craft["nouns"]))
     seen, unseen = set(nouns[:SEEN_NOUNS]), set(nouns[SEEN_NOUNS:])
-    requests = [
-        compliant(category, craft, template, verb, adjective, noun, kind)
-        for template, verb, adjective, noun in product(
-            world()["templates"], craft["verbs"], world()["adjectives"], craft["nouns"]
-        )
-    ]
+    words = world()["templates"], craft["verbs"], world()["adjectives"], craft["nouns"]
+    requests = [compliant(category, craft, *chosen, kind) for chosen in product(*words)]
     rng.shuffle(requests)
     of_seen = iter([e for e in requests if e.subject in seen])
     of_unseen = iter([e for e in requests if e.subject in unseen])
