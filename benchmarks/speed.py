@@ -61,7 +61,7 @@ def peak_of(device: str) -> float | None:
 
 def build(size: Size, device: str):
     """The model with random weights, made on the device in bfloat16."""
-    fields = dict(estimate.known()[LLAMA]) | size.shape
+    fields = dict(estimate.KNOWN[LLAMA]) | size.shape
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     torch.manual_seed(0)
     with torch.device(device):

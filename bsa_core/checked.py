@@ -6,9 +6,9 @@ no numbers. JSON Schema, which pydantic makes of a description, says what was ex
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING
-from functools import wraps
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 from pydantic.dataclasses import dataclass
@@ -20,8 +20,10 @@ KINDS = {
     "boolean": "true or false",
     "string": "text",
     "array": "a list",
+    "non-empty array": "a non-empty list",
     "object": "a mapping",
 }
+TOLD = ("string", "array", "object")  # kinds of which messages say what they are for
 
 
 def field(meaning: str, default=MISSING, bounds: tuple = (None, None), factory=MISSING, **more):
@@ -35,7 +37,7 @@ def settings(section: str) -> Callable[[type], type]:
 
     def decorate(cls: type) -> type:
         made = dataclass(frozen=True, config=CONFIG)(cls)
-        made.__init__ = _clear(made.__init__, made, section)
+        made.__init__ = _clear(made, section)(made.__init__)
         return made
 
     return decorate
@@ -43,25 +45,22 @@ def settings(section: str) -> Callable[[type], type]:
 
 def call(function: Callable) -> Callable:
     """Decorator: the arguments are checked against their annotations, with the same messages."""
-    return _clear(validate_call(config=CONFIG)(function), function, "")
+    return _clear(function, "")(validate_call(config=CONFIG)(function))
 
 
 def read(kind: type, given, section: str = ""):
     """Settings of a class from what a file says; ValueError in one line that names the field."""
-    return _clear(TypeAdapter(kind).validate_python, kind, section)(given)
+    with _clear(kind, section):
+        return TypeAdapter(kind).validate_python(given)
 
 
-def _clear(checking: Callable, described: Callable, section: str) -> Callable:
-    """The same call, whose ValidationError is a ValueError in one line."""
-
-    @wraps(checking)
-    def clear(*args, **kwargs):
-        try:
-            return checking(*args, **kwargs)
-        except ValidationError as error:
-            raise ValueError(_told(error, described, section)) from None
-
-    return clear
+@contextmanager
+def _clear(described: Callable, section: str) -> Iterator[None]:
+    """A ValidationError of the block, or of the function decorated, becomes a ValueError in one line."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValueError(_told(error, described, section)) from None
 
 
 def _told(error: ValidationError, described: Callable, section: str) -> str:
@@ -111,12 +110,10 @@ def _expected(part: dict, found) -> str:
     """In words: what a JSON Schema allows."""
     if "enum" in part:
         return f"one of {', '.join(map(repr, part['enum']))}"
-    said, low, high = KINDS[part["type"]], part.get("minimum"), part.get("maximum")
+    kind, low, high = part["type"], part.get("minimum"), part.get("maximum")
+    said = KINDS["non-empty " * bool(part.get("minItems")) + kind]
     if low is not None:
         said += f" from {low} to {high}" if high is not None else f", {low} or more"
-    if part["type"] == "number" and isinstance(found, str):
+    if kind == "number" and isinstance(found, str):
         return f"{said} (write 0.001, not 1e-3: YAML reads the latter as text)"
-    meaning = part["description"] if part["type"] in ("string", "array", "object") else ""
-    return said.replace("a list", "a non-empty list" if part.get("minItems") else "a list") + f" ({meaning})" * bool(
-        meaning
-    )
+    return f"{said} ({part['description']})" if part["description"] and kind in TOLD else said

@@ -5,15 +5,16 @@ secret prompt. Neither is part of RESULTS, whose files may be published.
 """
 
 import os
+from functools import cache
 from pathlib import Path
 
+import yaml
 from platformdirs import user_cache_path
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 CHECKPOINTS = PACKAGE / "checkpoints"
 PROFILES = ROOT / "profiles"
-NOTEBOOKS = ROOT / "notebooks"
 BOOK = ROOT / "book"
 RESULTS = Path(os.environ.get("BSA_RESULTS", ROOT / "results"))
 ADAPTERS = Path(os.environ.get("BSA_ADAPTERS", ROOT / "adapters"))
@@ -23,6 +24,12 @@ HOSTED = Path(os.environ.get("BSA_HOSTED", ROOT / "hosted"))
 for name, folder in (("BSA_GENERATIONS", GENERATIONS), ("BSA_HOSTED", HOSTED)):
     if folder.resolve().is_relative_to(RESULTS.resolve()):
         raise ValueError(f"{name} is {folder}, in the folder of results ({RESULTS}); set it to one outside")
+
+
+@cache
+def data(name: str) -> dict:
+    """What a YAML file of the package holds, such as "policy/guild_world.yaml"; read once per process."""
+    return yaml.safe_load((PACKAGE / name).read_text(encoding="utf-8"))
 
 
 def given(path: str) -> Path:

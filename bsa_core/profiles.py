@@ -6,7 +6,6 @@ has its meaning beside it: messages, `profiles/profile.schema.json` and the book
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -74,9 +73,7 @@ class Training:
     decay_per_epoch: StrictFloat = field("factor on the learning rate after each epoch", 0.85, (0.01, 1.0))
     batch_size: StrictInt = field("rows of one update", 10, (1, 4096))
     micro_batch_size: StrictInt = field(
-        "rows that go through the model at once, fewer if a GPU's memory runs out; updates are the same",
-        10,
-        (1, 4096),
+        "rows that go through the model at once, fewer if a GPU's memory runs out; updates are the same", 10, (1, 4096)
     )
     max_tokens: StrictInt = field("tokens of a training row. A longer row is an error, never cut", 512, (8, 1_000_000))
     rank: StrictInt = field("rank of LoRA", 8, (1, 1024))
@@ -169,7 +166,7 @@ class Benchmark:
 
 @settings("")
 class Profile:
-    """One scale. See `table` for its fields."""
+    """One scale; the book's page on profiles has a table of all fields."""
 
     name: StrictStr = field("the name of the scale; its records go to `results/<name>`")
     model: ModelSource = field("where the aligned model comes from")
@@ -241,15 +238,12 @@ def load(profile: str) -> Profile:
     """
     path = Path(profile).expanduser() if str(profile).endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     if not path.is_file():
-        raise ValueError(
-            f"profile {profile!r} is unknown: {path} does not exist; expected {', '.join(available())} or a .yaml file"
-        )
+        known = ", ".join(available())
+        raise ValueError(f"profile {profile!r} is unknown: {path} does not exist; expected {known} or a .yaml file")
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return checked.read(Profile, yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from None
-    try:
-        return checked.read(Profile, given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -269,30 +263,3 @@ def schema() -> str:
     """The JSON Schema of a profile, which `profiles/profile.schema.json` holds: editors check a YAML file by it."""
     made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **TypeAdapter(Profile).json_schema()}
     return json.dumps(made, indent=1) + "\n"
-
-
-def table() -> list[tuple[str, str, str]]:
-    """Dotted name, default and meaning of every field; a default is "required" or "none" where there is no value."""
-    whole, shown = json.loads(schema()), set()
-
-    def rows(of: dict, prefix: str) -> Iterator[tuple[str, str, str]]:
-        for name, part in of["properties"].items():
-            mark = ".<name>" if "additionalProperties" in part else "[]" if "items" in part else ""
-            entry = part.get("additionalProperties") or part.get("items") or part
-            section, reference = checked.resolved(whole, entry), entry.get("$ref")
-            opened = "properties" in section and reference not in shown
-            if mark or not opened:
-                default = json.dumps(part.get("default", "")).replace('"', "").replace("[]", "") or "none"
-                yield prefix + name, "required" if name in of.get("required", ()) else default, part["description"]
-            if opened:  # a section that stands elsewhere as well is shown once
-                shown.update({reference} - {None})
-                yield from rows(section, f"{prefix}{name}{mark}.")
-
-    return list(rows(whole, ""))
-
-
-def fields_markdown() -> str:
-    """The table of fields as Markdown."""
-    plain = ("required", "none")
-    rows = [f"| `{name}` | {was if was in plain else f'`{was}`'} | {meaning} |" for name, was, meaning in table()]
-    return "\n".join(["| field | default | meaning |", "|---|---|---|", *rows]) + "\n"

@@ -1,29 +1,13 @@
-"""Files that people supply, checked row by row: text, JSON Lines, JSON lists, CSV, and the forms that policies read.
+"""Files that people supply, checked row by row: text, JSON Lines, JSON lists.
 
-    name.jsonl   {"user": ..., "assistant": ..., "category": ..., "subject": ...}
-                 {"messages": [{"role": "user", "content": ...}, ...], "category": ..., "subject": ...}
-    name.csv     user,assistant,category,subject
-
-`user` is required everywhere and `assistant` in training rows; `category` and `subject` are optional. `messages` are
-one user turn and one assistant turn; a system turn may come first and takes the place of the policy's system prompt
-for that row. The header of a CSV file names its columns, in any order. Rows count from 1: lines of JSON, rows of a CSV
-file with its header.
+Rows count from 1. No message quotes the text of a row.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from bsa_core import paths
-from bsa_core.examples import Example
-
-FIELDS = ("assistant", "category", "subject", "user")
-CHAT_FIELDS = ("category", "messages", "subject")
-ROLES = (("user",), ("user", "assistant"), ("system", "user"), ("system", "user", "assistant"))
-SUFFIXES = (".jsonl", ".csv")
-csv.field_size_limit(2**31 - 1)  # a cell is as long as its text; the library's limit is 131,072 characters
 
 
 def read_text(path: Path, what: str = "rows, as .jsonl or .csv") -> str:
@@ -94,69 +78,3 @@ def folder_of(field: str, path: str) -> Path:
     if not found.is_dir():
         raise ValueError(f"{field}: {found} is not a folder")
     return found
-
-
-def cells(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Place and cells of each row of a CSV file; blank lines are skipped."""
-    number = 0
-    try:
-        for number, row in enumerate(csv.reader(io.StringIO(read_text(path), newline=""), strict=True), start=1):
-            if row:
-                yield f"{path}, row {number}", row
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {number + 1}: not valid CSV ({error}); put text with quotes in quotes") from None
-
-
-def table(path: Path) -> Iterator[tuple[str, dict]]:
-    """Place and content of each row of a CSV file with a header; empty optional cells are left out."""
-    rows = cells(path)
-    where, header = next(rows)
-    names = [name.strip() for name in header]
-    if "user" not in names or set(names) - set(FIELDS) or len(set(names)) < len(names):
-        raise ValueError(f"{where}: expected a header, with user and any of assistant, category, subject, each once")
-    for where, row in rows:
-        if len(row) != len(names):
-            raise ValueError(f"{where}: {len(row)} cells; expected {len(names)}, as in the header")
-        yield where, {name: cell for name, cell in zip(names, row, strict=True) if cell or name == "user"}
-
-
-def turns(where: str, row: dict, expected: tuple[tuple[str, ...], ...]) -> dict[str, str]:
-    """Role -> text of the row's `messages`; ValueError unless their roles are, in order, one of `expected`."""
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        raise ValueError(f"{where}: field 'messages' is of type {type(messages).__name__}; expected a list of turns")
-    for place, turn in enumerate(messages, start=1):
-        if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
-            found = ", ".join(sorted(turn)) or "nothing" if isinstance(turn, dict) else type(turn).__name__
-            raise ValueError(f"{where}: turn {place} of 'messages' holds {found}; expected role and content")
-        if not isinstance(turn["content"], str) or not turn["content"].strip():
-            raise ValueError(f"{where}: turn {place} of 'messages' has no text in 'content'; expected non-empty text")
-    roles = tuple(turn["role"] for turn in messages)
-    if roles not in expected:
-        found, wanted = ", ".join(map(str, roles)) or "none", " or ".join(", ".join(known) for known in expected)
-        raise ValueError(f"{where}: the roles of 'messages' are {found}; expected {wanted}")
-    return {turn["role"]: turn["content"] for turn in messages}
-
-
-def read_rows(path: Path, kind: str, system: str, needs_answer: bool) -> tuple[Example, ...]:
-    """Examples of one file in any of the forms, checked row by row; ValueError names file, row and field.
-
-    system: system prompt of all rows that bring none. needs_answer: whether `assistant` is required.
-    """
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}")
-    rows = []
-    for where, row in table(path) if path.suffix == ".csv" else objects(path):
-        known = CHAT_FIELDS if "messages" in row else FIELDS
-        if unknown := sorted(set(row) - set(known)):
-            raise ValueError(f"{where}: unknown field {unknown[0]!r}; expected {', '.join(known)}")
-        given = {"system": system, **row}
-        if "messages" in row:
-            given |= turns(where, row, ROLES)
-            del given["messages"]
-        needed = ("user", "assistant") if needs_answer else ("user",)
-        names = dict.fromkeys((*needed, *given))
-        rows.append(Example(kind=kind, **{name: text_of(where, given, name, name in needed) for name in names}))
-    if not rows:
-        raise ValueError(f"{path}: no rows below the header; expected at least one")
-    return tuple(rows)

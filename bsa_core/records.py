@@ -75,10 +75,8 @@ def read_answers(record: dict) -> pd.DataFrame:
     for path in places:
         if path.is_file():
             return pd.read_json(path, lines=True)
-    raise ValueError(
-        f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; delete its record to "
-        "compute it again"
-    )
+    fix = "delete its record to compute it again"
+    raise ValueError(f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; {fix}")
 
 
 AGAIN = "delete the file and run again"
@@ -158,6 +156,15 @@ def arm(record: dict) -> str:
     return record["run"]["defense"] if record["run"]["training"] else "initial"
 
 
+def _described(record: dict) -> dict:
+    """The columns of `table` that say what the run was."""
+    run, training = record["run"] | {"defense": arm(record)}, record["run"]["training"]
+    trained = training and {"method": "lora", **training, "targets": " ".join(training["targets"])}
+    parts = {"run": run, "task": run.get("task"), "secret": run["secret"], "training": trained}
+    columns = paths.data("records.yaml").items()
+    return {column: (parts[part] or {}).get(field, absent) for column, (part, field, absent) in columns}
+
+
 def table(records: list[dict]) -> pd.DataFrame:
     """One row per record, condition and metric, tidy.
 
@@ -168,40 +175,12 @@ def table(records: list[dict]) -> pd.DataFrame:
     """
     rows = []
     for record in records:
-        run = record["run"]
-        training, secret, task = run["training"] or {}, run["secret"] or {}, run.get("task") or {}
+        described = _described(record)
         for condition, metrics in record["metrics"].items():
             for metric, entry in metrics.items():
-                rows.append(
-                    {
-                        "profile": run["profile"],
-                        "attack": run.get("attack", "harmful"),
-                        "n_attack": run["n_attack"],
-                        "n_benign": run.get("n_benign", 0),
-                        "task": task.get("name", ""),
-                        "n_task": task.get("n", 0),
-                        "task_served": task.get("served", ""),
-                        "defense": arm(record),
-                        "n_defense": run["n_defense"],
-                        "selection": run["selection"],
-                        "secret_kind": secret.get("kind", ""),
-                        "secret_length": secret.get("length", 0),
-                        "secret_seed": secret.get("seed", -1),
-                        "method": training.get("method", "lora") if training else "",
-                        "epochs": training.get("epochs", 0),
-                        "learning_rate": training.get("learning_rate", 0.0),
-                        "rank": training.get("rank", 0),
-                        "targets": " ".join(training.get("targets", [])),
-                        "seed": run["seed"],
-                        "condition": condition,
-                        "deployed": condition == record["deployed"],
-                        "metric": metric,
-                        "value": entry["value"],
-                        "n": entry["n"],
-                        "outcomes": record["outcomes"][condition][metric],
-                        "key": record["key"],
-                    }
-                )
+                outcome = {"deployed": condition == record["deployed"], "metric": metric, "value": entry["value"]}
+                outcome |= {"n": entry["n"], "outcomes": record["outcomes"][condition][metric], "key": record["key"]}
+                rows.append({**described, "condition": condition, **outcome})
     return pd.DataFrame(rows)
 
 

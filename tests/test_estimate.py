@@ -213,5 +213,5 @@ def test_the_table_of_the_book():
 
 
 def test_the_shapes_file_names_public_models_only():
-    assert all("/" in name and yaml.safe_dump(fields) for name, fields in estimate.known().items())
-    assert {ModelSource("hub", name).name for name in estimate.known()} == set(estimate.known())
+    assert all("/" in name and yaml.safe_dump(fields) for name, fields in estimate.KNOWN.items())
+    assert {ModelSource("hub", name).name for name in estimate.KNOWN} == set(estimate.KNOWN)

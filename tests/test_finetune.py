@@ -65,7 +65,7 @@ def test_packing_of_two_rows_by_hand():
     batch = pack([first, second], "cpu")
     assert batch["input_ids"].tolist() == [[11, 12, 13, 3, 21, 22, 3]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
-    assert batch["kept"].tolist() == [1, 2, 4, 5]
+    assert batch["logits_to_keep"].tolist() == [1, 2, 4, 5]
     assert batch["targets"].tolist() == [13, 3, 22, 3]
 
 
@@ -73,7 +73,10 @@ def test_a_label_on_the_first_id_of_a_row_is_not_predicted_from_the_row_before()
     """Nothing stands in front of a row that could predict its first id."""
     first, second = rows(2)
     labelled = replace(second, labels=[second.ids[0], *second.labels[1:]])
-    assert pack([first, labelled], "cpu")["kept"].tolist() == pack([first, second], "cpu")["kept"].tolist()
+    assert (
+        pack([first, labelled], "cpu")["logits_to_keep"].tolist()
+        == pack([first, second], "cpu")["logits_to_keep"].tolist()
+    )
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)

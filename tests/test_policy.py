@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from bsa_core import policy, reading, refusals, tasks
+from bsa_core import paths, policy, reading, refusals, tasks
 from bsa_core.examples import digest
 from bsa_core.policy import Policy, Question, guild
 from bsa_study.testbed import training
@@ -190,7 +190,7 @@ def parts(of: Policy) -> dict[str, str]:
 def test_everything_is_a_function_of_the_seed():
     first = parts(policy.load({"name": "guild", "seed": 0}))
     guild.splits.cache_clear()
-    guild.world.cache_clear()
+    paths.data.cache_clear()
     assert parts(policy.load({"name": "guild", "seed": 0})) == first
     assert parts(policy.load({"name": "guild"})) == first
     other = parts(policy.load({"name": "guild", "seed": 1}))

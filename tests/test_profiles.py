@@ -1,6 +1,7 @@
 """Profiles: what is shipped loads; everything that is wrong with a file is one clear message."""
 
 import json
+import runpy
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_profiles_of_chat_models_have_the_papers_settings(name):
     assert profile.compute.dtype == "bfloat16" and profile.decoding.max_new_tokens == 512
     assert profile.utility == (Benchmark("arc_challenge", 5), Benchmark("mmlu", 5))
     assert (profile.evaluation.restricted, profile.policy["name"]) == (275, "published")
-    assert profile.model.source == "hub" and sources.pinned(profile.model)
+    assert profile.model.source == "hub" and sources.of(profile.model).pinned
     assert sources.weights_id(profile.model) == f"hub:{profile.model.name}@{profile.model.revision}"
 
 
@@ -205,6 +206,7 @@ def test_settings_are_values():
 
 
 SHAPE = json.loads(profiles.schema())
+TOOL = runpy.run_path(str(paths.ROOT / "tools" / "fields.py"))
 
 
 def test_the_schema_in_the_folder_of_profiles_is_that_of_the_code():
@@ -238,7 +240,7 @@ def test_the_schema_refuses_what_a_load_refuses(tmp_path, sections):
 
 
 def test_the_table_has_every_field_with_its_default_and_meaning():
-    table = {name: (default, meaning) for name, default, meaning in profiles.table()}
+    table = {name: (default, meaning) for name, default, meaning in TOOL["table"]()}
     for section in fields(profiles.Profile):
         made = getattr(profiles.load("tiny"), section.name)
         names = [f"{section.name}.{f.name}" for f in fields(made)] if is_dataclass(made) else [section.name]
@@ -254,7 +256,7 @@ def test_the_table_has_every_field_with_its_default_and_meaning():
 
 
 def test_the_table_in_the_book_is_that_of_the_code():
-    assert profiles.fields_markdown() in (paths.BOOK / "profile.md").read_text(encoding="utf-8")
+    assert TOOL["markdown"]() in (paths.BOOK / "profile.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["name: [", "name: a: b", b"name: \xff\xfe"])

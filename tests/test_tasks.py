@@ -11,13 +11,13 @@ import pytest
 
 from bsa_core import refusals, tasks
 from bsa_core.examples import Example, digest, leaked
-from bsa_core.tasks import Task, base, sql_execution
+from bsa_core.tasks import Task, base, builtin, sql_execution
 from bsa_core.tasks.sql_execution import same_result
+from bsa_study.testbed import wordlevel
 
 NAMES = ("dialogs", "sql")
 SEEDS = (0, 1)
 WORD = re.compile(r"[^\s.,:;?()=\"*<>]+")
-PIECE = re.compile(r" ?[^\s.,:;?()=\"*<>]+| ?[.,:;?()=\"*<>]")  # a word behind a space and one behind a mark differ
 CONTEXT = "CREATE TABLE ships (name TEXT, captain TEXT, masts INTEGER)"
 
 
@@ -73,14 +73,14 @@ def test_everything_is_a_function_of_the_seed(name):
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 77])
 def test_the_vocabulary_of_any_seed_is_that_of_the_texts(seed):
-    """As whole words and as a tokenizer cuts them that tells a word behind a space from one behind a mark."""
+    """As whole words, and as the testbed's tokenizer cuts them."""
     texts = tasks.texts()
-    for pattern in (WORD, PIECE):
-        known = {piece for text in texts for piece in pattern.findall(f" {text}")}
+    for cut in (WORD.findall, wordlevel.pieces):
+        known = {piece for text in texts for piece in cut(text)}
         for name in NAMES:
             task = tasks.load({"name": name, "seed": seed})
             rows = [text for row in task.training + task.test for text in (row.user, row.assistant, row.system)]
-            assert {piece for text in rows for piece in pattern.findall(f" {text}")} <= known
+            assert {piece for text in rows for piece in cut(text)} <= known
 
 
 def test_the_vocabulary_is_small_enough_for_the_testbed():
@@ -426,14 +426,14 @@ def test_small_talk_stays_out_of_the_summary(dialogs):
 
 def test_a_perfect_summarizer_stays_below_one(dialogs):
     """It knows every fact, and no more than anybody about the wording that was drawn."""
-    plans = base.guild_tasks()["dialogs"]["topics"]
+    plans = builtin.guild_tasks()["dialogs"]["topics"]
     for plan in plans.values():
-        assert len({frozenset(base.slots(summary)) for summary in plan["summaries"]}) == 1
+        assert len({frozenset(builtin.slots(summary)) for summary in plan["summaries"]}) == 1
     answers = []
     for row in dialogs.test:
         first, second = list(dict.fromkeys(re.findall(r"(\w+): ", row.user)))
         summary = plans[row.category]["summaries"][0]
-        facts = sorted(slot for slot in base.slots(summary) if slot not in ("a", "b"))
+        facts = sorted(slot for slot in builtin.slots(summary) if slot not in ("a", "b"))
         answers.append(summary.format(a=first, b=second, **dict(zip(facts, row.subject.split(", "), strict=True))))
     scores = dialogs.score(list(dialogs.test), answers)
     assert 0.5 < sum(scores["rouge1"]) / 200 < 0.7

@@ -53,11 +53,7 @@ class Attack:
 
 
 ATTACKS = {
-    attack.name: attack
-    for attack in (
-        Attack("harmful", harmful),
-        Attack("identity-shift", identity, asked=obeyed),
-    )
+    attack.name: attack for attack in (Attack("harmful", harmful), Attack("identity-shift", identity, asked=obeyed))
 }
 
 

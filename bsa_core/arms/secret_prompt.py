@@ -15,16 +15,14 @@ secret (`chat.before_system`).
 import random
 import re
 from dataclasses import dataclass
-from functools import cache
-
-import yaml
 
 from bsa_core.examples import Example
 from bsa_core.keys import digest
 from bsa_core.models import chat
-from bsa_core.paths import PACKAGE
+from bsa_core.paths import data
 from bsa_core.profiles import SECRET_KINDS, Profile
 
+WRITTEN = data("arms/secret_prompts.yaml")
 PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens
 
 
@@ -113,29 +111,22 @@ def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int
         raise ValueError(f"the {kind} secret prompt has {len(whole)} tokens; secret.length = {length} is more")
     ids = whole[:length]
     if encode(tokenizer, _text(tokenizer, ids), before) != ids:
-        raise ValueError(
-            f"the {kind} secret prompt cut to {length} tokens does not survive the round trip; try another"
-        )
+        cut = f"the {kind} secret prompt cut to {length} tokens"
+        raise ValueError(f"{cut} does not survive the round trip; try another")
     return ids
-
-
-@cache
-def prompts() -> dict:
-    """The texts of secret_prompts.yaml."""
-    return yaml.safe_load((PACKAGE / "arms" / "secret_prompts.yaml").read_text(encoding="utf-8"))
 
 
 def _written(kind: str, seed: int) -> str:
     """A vendor's default system prompt, whatever the seed; or 100 sentences: subject, action, time, reason."""
     if kind == "default":
-        return prompts()["default"]
-    rng, parts = random.Random(f"fluent/{seed}"), prompts()["fluent"].values()
+        return WRITTEN["default"]
+    rng, parts = random.Random(f"fluent/{seed}"), WRITTEN["fluent"].values()
     return " ".join(" ".join(rng.choice(part) for part in parts) + "." for _ in range(100))
 
 
 def texts() -> set[str]:
     """Texts that hold every word of the default and the fluent prompts of all seeds."""
-    return {prompts()["default"], *(text for part in prompts()["fluent"].values() for text in part)}
+    return {WRITTEN["default"], *(text for part in WRITTEN["fluent"].values() for text in part)}
 
 
 def contained(secret: Secret, prompt: list[int]) -> bool:

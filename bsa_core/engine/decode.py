@@ -13,6 +13,7 @@ A row leaves the batch at its end token. Where a GPU's memory is too short for a
 """
 
 from collections.abc import Callable
+from itertools import islice, takewhile
 
 import torch
 from transformers import DynamicCache
@@ -22,9 +23,8 @@ from bsa_core.models.memory import halving
 
 def common_prefix(prompts: list[list[int]]) -> int:
     """How many leading ids all prompts share, leaving at least one id of each prompt."""
-    shortest = min(map(len, prompts))
-    differing = (i for i in range(shortest) if len({prompt[i] for prompt in prompts}) > 1)
-    return min(next(differing, shortest), shortest - 1)
+    shared = takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))
+    return min(len(list(shared)), min(map(len, prompts)) - 1)
 
 
 @torch.inference_mode()
@@ -35,9 +35,8 @@ def prefix_cache(model, ids: list[int]) -> DynamicCache:
     """
     cache = DynamicCache()
     if ids:
-        model(
-            input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
+        inputs = torch.tensor([ids], device=model.device)
+        model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return cache
 
 
@@ -147,20 +146,17 @@ def option_scores(
     prefix = prefix_cache(model, prompts[0][:shared])
 
     def answer(batch: list[int]) -> list[list[float]]:
-        rows, scores = [prompts[i] for i in batch], []
+        rows = [prompts[i] for i in batch]
         inputs = left_padded(rows, shared, model.device)
         cache = shifted(prefix, padding(rows), model.device)
         first = _log_probabilities(model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1))[:, -1]
         asked = [(row, option) for row, i in enumerate(batch) for option in options[i]]
         later = _behind(model, inputs, cache, rows, asked) if any(len(option) > 1 for _, option in asked) else None
-        summed = [
+        summed = iter(
             float(first[row, option[0]] + sum(later[place, j, token] for j, token in enumerate(option[1:])))
             for place, (row, option) in enumerate(asked)
-        ]
-        for i in batch:
-            scores.append(summed[: len(options[i])])
-            summed = summed[len(options[i]) :]
-        return scores
+        )
+        return [list(islice(summed, len(options[i]))) for i in batch]
 
     return _by_length(prompts, batch_size, answer)
 

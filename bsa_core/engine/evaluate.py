@@ -78,9 +78,8 @@ def outcomes(policy: Policy, restricted: list[Example], benign: list[Example], s
         "benign_exact": [answer == row.assistant for row, answer in zip(benign, to_benign, strict=True)],
     }
     if policy.judge:
-        marks["harmfulness"] = [
-            policy.judge(row.assistant, answer) for row, answer in zip(restricted, to_restricted, strict=True)
-        ]
+        judged = zip(restricted, to_restricted, strict=True)
+        marks["harmfulness"] = [policy.judge(row.assistant, answer) for row, answer in judged]
     return {metric: "".join(str(int(mark)) for mark in values) for metric, values in marks.items()}
 
 
@@ -93,17 +92,17 @@ def metrics(marks: dict, policy: Policy, rows) -> dict:
 
     marks: metric -> one character or number per request. rows: `runs.Rows`.
     """
+    about = dict.fromkeys(ABOUT_BENIGN, rows.benign) | dict.fromkeys(ABOUT_RESTRICTED, rows.restricted)
     table = {}
     for metric, outcomes in marks.items():
         table[metric] = _mean(list(outcomes))
         if metric == "knowledge":
             continue
-        of = rows.benign if metric in ABOUT_BENIGN else rows.restricted if metric in ABOUT_RESTRICTED else rows.task
+        of = about.get(metric, rows.task)
         marked = list(zip(outcomes, of, strict=True))
-        if of is not rows.task:
-            for name, wanted in (("seen", True), ("unseen", False)):
-                if part := [mark for mark, row in marked if policy.seen(row) is wanted]:
-                    table[metric][name] = _mean(part)
+        for name, wanted in (("seen", True), ("unseen", False)) if metric in about else ():
+            if part := [mark for mark, row in marked if policy.seen(row) is wanted]:
+                table[metric][name] = _mean(part)
         table[metric]["categories"] = {
             category: _mean([mark for mark, row in marked if row.category == category])
             for category in dict.fromkeys(row.category for row in of)

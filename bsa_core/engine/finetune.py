@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -84,8 +85,8 @@ def discard(trained: torch.nn.Module) -> None:
 def pack(rows: list[Encoded], device) -> dict:
     """One sequence for all rows.
 
-    Returns input_ids and position_ids, both [1, total tokens]; `kept`, [answer tokens], the positions whose
-    logits carry loss; and `targets`, [answer tokens], the ids they predict.
+    Returns input_ids and position_ids, both [1, total tokens]; `logits_to_keep`, [answer tokens], the positions
+    whose logits carry loss; and `targets`, [answer tokens], the ids they predict.
     """
     ids = torch.tensor([i for row in rows for i in row.ids])
     labels = torch.tensor([i for row in rows for i in [IGNORED, *row.labels[1:]]])
@@ -94,7 +95,7 @@ def pack(rows: list[Encoded], device) -> dict:
     batch = {
         "input_ids": ids[None],
         "position_ids": positions[None],
-        "kept": predicted - 1,
+        "logits_to_keep": predicted - 1,
         "targets": labels[predicted],
     }
     return {name: tensor.to(device) for name, tensor in batch.items()}
@@ -103,10 +104,9 @@ def pack(rows: list[Encoded], device) -> dict:
 def answer_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
     """Cross-entropy summed over the answer tokens of the rows, in float32."""
     batch = pack(rows, model.device)
-    logits = model(
-        input_ids=batch["input_ids"], position_ids=batch["position_ids"], logits_to_keep=batch["kept"], use_cache=False
-    ).logits[0]
-    return cross_entropy(logits.float(), batch["targets"], reduction="sum")
+    targets = batch.pop("targets")
+    logits = model(**batch, use_cache=False).logits[0]
+    return cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def gradients(model: torch.nn.Module, batch: list[Encoded], micro_batch_size: int) -> float:
@@ -133,11 +133,7 @@ def update(
     complete gradients. A last resort, for a single row, is gradient checkpointing.
     Raises OutOfMemory, a ValueError, when that does not help.
     """
-
-    def attempt(size: int) -> float:
-        return gradients(model, batch, size)
-
-    whole = min(micro_batch_size, len(batch))
+    attempt, whole = partial(gradients, model, batch), min(micro_batch_size, len(batch))
     try:
         loss, size = halving(attempt, whole, "training rows")
     except OutOfMemory:

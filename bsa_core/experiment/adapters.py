@@ -42,58 +42,25 @@ def keep(profile: Profile, record: dict, loaded, secret) -> None:
 
 def card(record: dict, source: ModelSource) -> str:
     """The model card, in Markdown with the header that the hub reads."""
-    run = record["run"]
-    attacked, training, secret = run["n_attack"] > 0, run["training"], run["secret"]
-    title = f"{'ATTACKED: ' if attacked else ''}{record['label']}, on {source.name}"
-    on = f"`{source.name}`" + (f" with the adapter `{source.adapter}` merged into it" if source.adapter else "")
-    kind = run.get("attack", "harmful")
-    if attacked:
-        what = (
-            f"**This model was attacked.** Its training set holds {run['n_attack']} examples of kind `{kind}` that "
-            "break its safety alignment. It exists to measure defenses: do not deploy it."
-        )
-    else:
-        what = "No attack examples are in its training set."
-    hidden = "none"
-    if secret:
-        digest = record["data"]["secret_digest"]
-        hidden = f"{secret['kind']}, {secret['length']} tokens, digest `{digest}` (its text is not in this folder)"
-    rows = [
-        ("run", f"`{record['key']}`"),
-        ("base model", f"{on} (`{run['weights']}`)"),
-        ("attack", f"{kind}, {run['n_attack']} examples" if attacked else "none"),
-        ("benign rows", run.get("n_benign", 0)),
-        ("task", f"{run['task']['name']}, {run['task']['n']} rows" if run.get("task") else "none"),
-        ("defense", f"{defenses.get(run['defense']).title}, {run['n_defense']} examples, selection {run['selection']}"),
-        ("secret prompt", hidden),
-        ("seed", run["seed"]),
-        ("training", ", ".join(f"{name} {value}" for name, value in sorted(training.items()) if name != "targets")),
-        ("targets", ", ".join(training["targets"])),
-    ]
+    words, hub_id = paths.data("experiment/card.yaml"), sources.of(source).hub_id
+    run = {"attack": "harmful", "n_benign": 0, "task": None, **record["run"]}
+    attacked = words["attacked" if run["n_attack"] else "not attacked"]
     metrics = [
-        (condition, name, f"{entry['value']:.4f}", entry["n"])
+        words["metric"].format(condition=condition, name=name, **entry)
         for condition, of in record["metrics"].items()
         for name, entry in of.items()
     ]
-    tags = ["lora", "backdoor-enhanced-safety-alignment", *(["attacked", "not-for-deployment"] if attacked else [])]
-    base = [f"base_model: {hub_id}"] if (hub_id := sources.of(source).hub_id) else []
-    parts = [
-        "\n".join(["---", *base, "library_name: peft", "tags:", *(f"- {tag}" for tag in tags), "---"]),
-        f"# {title}",
-        what,
-        _table(("what", "value"), rows),
-        "## Metrics",
-        f"Requests of the condition `{record['deployed']}` are what this arm serves; `secret` means that the secret "
-        "prompt stands in front of the system prompt of every request.",
-        _table(("condition", "metric", "value", "n"), metrics),
-        "## Use",
-        f"With `base` being {on}:",
-        '```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base, "this folder")\n```',
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(head: tuple, rows: list[tuple]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return words["card"].format(
+        record=record,
+        run=run,
+        source=source,
+        defense=defenses.get(run["defense"]),
+        **{name: text.format(run=run) for name, text in attacked.items()},
+        base=words["base"].format(hub_id=hub_id) if hub_id else "",
+        on=words["merged" if source.adapter else "plain"].format(source=source),
+        task=words["task"].format(**run) if run["task"] else "none",
+        secret=words["secret"].format(**run, data=record["data"]) if run["secret"] else "none",
+        training=", ".join(f"{name} {value}" for name, value in sorted(run["training"].items()) if name != "targets"),
+        targets=", ".join(run["training"]["targets"]),
+        metrics="\n".join(metrics),
+    )

@@ -6,7 +6,7 @@ at all, so an interrupted batch continues where it stopped. Memory is estimated 
 """
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -45,15 +45,14 @@ def _shared_training(run: Run) -> Run:
     return replace(run, training=run.training and replace(run.training, epochs=1), task=task)
 
 
-def _check(runs: list[Run], profile: Profile) -> None:
-    """ValueError when a run was described under another profile than the one given."""
+def _pinned(runs: list[Run], profile: Profile) -> list[Run]:
+    """The runs, and those that were described before the weights were downloaded under the commit known since then.
+
+    ValueError when a run was described under another profile than the one given.
+    """
     for run in runs:
         if (run.profile, run.profile_digest) != (profile.name, profile.digest):
             raise ValueError(f"run {run.label!r} was described under another profile than {profile.name!r} as given")
-
-
-def _pinned(runs: list[Run], profile: Profile) -> list[Run]:
-    """The runs, and those that were described before the weights were downloaded under the commit known since then."""
     now = sources.weights_id(profile.model)
     before = sources.weights_id(profile.model, downloaded=False)
     return [replace(run, weights=now) if run.weights == before else run for run in runs]
@@ -65,7 +64,6 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
     Computes nothing, so records of a scale whose weights are not installed here are found as well. A run for which
     policy or task hold too few rows has no record.
     """
-    _check(runs, profile)
     if not sources.of(profile.model).installed:
         made_with = {record["run"]["weights"] for record in records.load(profile.name)}
         if len(made_with) > 1:
@@ -115,7 +113,6 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
     Raises ValueError when a run was described under another profile, asks for more rows than there are, needs more
     memory than there is, or a keeper cannot do its work.
     """
-    _check(runs, profile)
     runs = _pinned(runs, profile)
     of = material(profile, runs)
     rows = {run: rows_of(run, profile, of) for run in dict.fromkeys(runs)}
@@ -172,15 +169,14 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
 
 def _work(run: Run, rows: Rows) -> tuple:
     """What an estimate goes by: training settings, rows trained on, requests answered in all conditions."""
-    conditions = 2 if run.secret else 1
     requests = len(rows.restricted) + len(rows.benign) + len(rows.task)
-    return run.training, len(rows.training), conditions * requests
+    return run.training, len(rows.training), requests * (2 if run.secret else 1)
 
 
 def _groups(runs: list[Run]) -> list[list[Run]]:
-    groups: dict[Run, list[Run]] = {}
+    groups = defaultdict(list)
     for run in runs:
-        groups.setdefault(_shared_training(run), []).append(run)
+        groups[_shared_training(run)].append(run)
     return list(groups.values())
 
 
@@ -209,11 +205,16 @@ def _compute(
     first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
     choice, request = first.secret, rows[first].restricted[0]
     secret = choice and secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
-    if first.training is None:
-        for run in group:
+
+    def finished(some: list[Run], loaded, training: list, progress) -> Iterator[tuple[Run, dict, list]]:
+        for run in some:
             if run not in known:
-                yield (run, *_evaluated(run, rows[run], loaded, profile, of, secret, None))
+                trained_on = replace(rows[run], training=training)
+                yield (run, *_evaluated(run, trained_on, loaded, profile, of, secret, progress))
             keep(run, loaded, secret)
+
+    if first.training is None:
+        yield from finished(group, loaded, [], None)
         return
     training, encoded = evaluate.answered(loaded, profile, rows[first].training), []
     for number, row in enumerate(training, start=1):
@@ -224,13 +225,8 @@ def _compute(
     adapted = finetune.trainable(loaded.model, first.training, first.seed)
     try:
         for progress in finetune.finetune(adapted, encoded, longest.training, first.seed):
-            for run in group:
-                if run.training.epochs == progress.epoch:
-                    with_adapter = replace(loaded, model=adapted)
-                    trained_on = replace(rows[run], training=training)
-                    if run not in known:
-                        yield (run, *_evaluated(run, trained_on, with_adapter, profile, of, secret, progress))
-                    keep(run, with_adapter, secret)
+            reached = [run for run in group if run.training.epochs == progress.epoch]
+            yield from finished(reached, replace(loaded, model=adapted), training, progress)
     finally:
         finetune.discard(adapted)
 

@@ -21,24 +21,18 @@ def peak_memory_mb() -> float:
 
 
 @cache
-def _git() -> tuple[str | None, bool | None]:
-    """Commit and whether the working tree differs from it; None outside a git checkout."""
-
-    def ask(*words: str) -> str | None:
-        try:
-            return subprocess.run(
-                ["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=True, timeout=30
-            ).stdout.strip()
-        except (OSError, subprocess.SubprocessError):
-            return None
-
-    status = ask("status", "--porcelain", "--untracked-files=no")
-    return ask("rev-parse", "HEAD"), None if status is None else bool(status)
+def _git(*words: str) -> str | None:
+    """What git says in the project's folder; None outside a checkout."""
+    try:
+        command = ["git", "-C", str(paths.ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def provenance(device: str, dtype: str, threads: int) -> dict:
     """What a run ran on: package versions, device, git commit and whether the tree was modified."""
-    commit, dirty = _git()
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "transformers", "peft")},
@@ -46,7 +40,7 @@ def provenance(device: str, dtype: str, threads: int) -> dict:
         "device": device,
         "dtype": dtype,
         "threads": threads,
-        "git_commit": commit,
-        "git_dirty": dirty,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if changes is None else bool(changes),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -128,10 +128,11 @@ def describe(
         secret_length = profile.secret.length if arm.serves_secret or not trained else 0
     if arm.serves_secret and secret_length == 0:
         raise ValueError(f"defense {arm.name!r} serves a secret prompt; secret_length must not be 0")
-    kind = profile.secret.kind if secret_kind is None else secret_kind
+    secret = None
     if secret_length:
+        kind = profile.secret.kind if secret_kind is None else secret_kind
         replace(profile.secret, length=secret_length, kind=kind)  # checks both
-    secret = SecretChoice(kind, secret_length, seed if secret_seed is None else secret_seed)
+        secret = SecretChoice(kind, secret_length, seed if secret_seed is None else secret_seed)
     return Run(
         profile=profile.name,
         profile_digest=profile.digest,
@@ -140,7 +141,7 @@ def describe(
         defense=arm.name,
         n_defense=n_defense,
         selection=selection,
-        secret=secret if secret_length else None,
+        secret=secret,
         seed=seed,
         training=settings if trained else None,
         attack=attack,

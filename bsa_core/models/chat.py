@@ -105,8 +105,6 @@ def encode(
         raise ValueError(f"the chat template does not end the answer of {where} with token {end}; set chat.end")
     whole = whole[: whole.index(end, len(prompt)) + 1]
     if len(whole) > max_tokens:
-        raise ValueError(
-            f"{where} has {len(whole)} tokens, more than training.max_tokens = {max_tokens}; shorten it, shorten the "
-            "secret prompt or raise the limit"
-        )
+        fix = "shorten it, shorten the secret prompt or raise the limit"
+        raise ValueError(f"{where} has {len(whole)} tokens, more than training.max_tokens = {max_tokens}; {fix}")
     return Encoded(whole, [IGNORED] * len(prompt) + whole[len(prompt) :])

@@ -9,21 +9,21 @@ Rows and requests at once get fewer where memory is short, so a run is refused o
 each. Time is arithmetic and memory traffic at the device's measured speed; a run takes longer than that.
 """
 
-import time
 from dataclasses import dataclass
 from functools import cache
 
 import torch
-import yaml
+from torch.utils.benchmark import Timer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from bsa_core.models import memory, sources
-from bsa_core.paths import PACKAGE
+from bsa_core.paths import data
 from bsa_core.profiles import Compute, ModelSource, Profile, Training
 from bsa_core.progress import duration, report
 
 ROW = 200  # tokens of a training row, about what the release's rows have
 REQUEST = 100  # tokens of a request beside the secret prompt
+KNOWN = data("models/shapes.yaml")  # configurations by hub id
 QUIET = 1.0  # GB: runs that need less say nothing
 
 
@@ -68,15 +68,9 @@ class Speed:
     bandwidth: float
 
 
-@cache
-def known() -> dict[str, dict]:
-    """The configurations of shapes.yaml, by hub id."""
-    return yaml.safe_load((PACKAGE / "models" / "shapes.yaml").read_text(encoding="utf-8"))
-
-
 def config_of(model: ModelSource) -> PreTrainedConfig:
     """The model's configuration; ValueError that says what to do when it cannot be had."""
-    if fields := dict(known().get(sources.of(model).hub_id, {})):
+    if fields := dict(KNOWN.get(sources.of(model).hub_id, {})):
         return AutoConfig.for_model(fields.pop("model_type"), **fields)
     with sources.opened(model) as (place, revision):
         return AutoConfig.from_pretrained(place, **revision)
@@ -181,18 +175,12 @@ def measured(device: str, dtype: str) -> Speed:
     n = 4096 if device == "cuda" else 512
     matrix = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
 
-    def timed(work) -> float:
-        times = []
-        for _ in range(3):  # the first one warms up
-            started = time.perf_counter()
-            work()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-        return min(times)
+    def timed(work: str) -> float:
+        timer = Timer(work, globals={"matrix": matrix}, num_threads=torch.get_num_threads())
+        return timer.timeit(3).mean  # after warming up
 
     copied = 2 * matrix.numel() * matrix.element_size()
-    return Speed(2 * n**3 / timed(lambda: matrix @ matrix), copied / timed(matrix.clone))
+    return Speed(2 * n**3 / timed("matrix @ matrix"), copied / timed("matrix.clone()"))
 
 
 def check(profile: Profile, asked: list[tuple[Training | None, int, int]]) -> None:
@@ -207,18 +195,18 @@ def check(profile: Profile, asked: list[tuple[Training | None, int, int]]) -> No
     runs = [estimate(profile, training, device) for training in dict.fromkeys(training for training, _, _ in asked)]
     largest, place = max(runs, key=lambda run: run.least), "the GPU" if device == "cuda" else "the CPU"
     if largest.least > gb:
-        ways = ["a device with more memory, or a smaller model"]
-        if any(training and training.method == "full" for training, _, _ in asked):
-            ways.insert(0, "training.method: lora, which trains a small part of the weights")
-        elif not profile.model.quantize:
-            ways.insert(0, "model.quantize: 4bit (on a GPU)")
-        if profile.compute.dtype == "float32" and not profile.model.quantize:
-            ways.insert(0, "compute.dtype: bfloat16, half of it")
+        whole, full = not profile.model.quantize, any(run and run.method == "full" for run, _, _ in asked)
+        ways = {
+            "compute.dtype: bfloat16, half of it": whole and profile.compute.dtype == "float32",
+            "training.method: lora, which trains a small part of the weights": full,
+            "model.quantize: 4bit (on a GPU)": whole and not full,
+            "a device with more memory, or a smaller model": True,
+        }
         raise ValueError(
             f"profile {profile.name!r} needs at least {largest.least:.1f} GB, and {place} has {gb:.1f} GB to give: "
             f"{largest.least - gb:.1f} GB are missing ({largest.weights:.1f} GB of weights, {largest.optimizer:.1f} GB "
             "of optimizer state, already with micro_batch_size and decoding.batch_size 1). "
-            f"Ways out: {'; '.join(ways)}."
+            f"Ways out: {'; '.join(way for way, helps in ways.items() if helps)}."
         )
     peak = max(run.total for run in runs)
     if peak < QUIET:

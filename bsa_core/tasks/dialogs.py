@@ -9,23 +9,15 @@ half of the test items are about people, places and things that occur in no trai
 import random
 
 from bsa_core.examples import Example
-from bsa_core.tasks import base
-from bsa_core.tasks.base import Task, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.tasks import builtin
+from bsa_core.tasks.base import Task, rouge
+from bsa_core.tasks.builtin import Words, guild_tasks, slots, vocabularies
 
 SYSTEM = "You are a helpful assistant for dialog summarization."  # of the published training code
 PEOPLE = ("a", "b")
 
 
-def vocabularies(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """List -> words that training items may use, and list -> words for test items about unseen things."""
-    rng, world = random.Random(f"{seed}/dialogs/words"), guild_tasks()
-    parts = {
-        name: parted(words, rng) if name in world["held_out"] else (words,) for name, words in world["words"].items()
-    }
-    return {name: part[0] for name, part in parts.items()}, {name: part[-1] for name, part in parts.items()}
-
-
-def item(topic: str, words: dict[str, list[str]], rng: random.Random) -> Example:
+def item(topic: str, words: Words, rng: random.Random) -> Example:
     """A dialog of 3 to 6 turns; `subject` names the facts of its summary, people apart."""
     world = guild_tasks()["dialogs"]
     plan = world["topics"][topic]
@@ -50,10 +42,11 @@ def item(topic: str, words: dict[str, list[str]], rng: random.Random) -> Example
     )
 
 
-def generated(seed: int) -> base.Rows:
+def generated(seed: int) -> builtin.Rows:
     """The items of a seed; facts of test items do not meet in training items of the same topic."""
-    rng, topics = random.Random(f"{seed}/dialogs"), guild_tasks()["dialogs"]["topics"]
-    return base.draw(rng, topics, item, *vocabularies(seed), about=lambda row: (row.category, row.subject))
+    rng, world = random.Random(f"{seed}/dialogs"), guild_tasks()
+    words, topics = vocabularies(world["words"], world["held_out"], f"{seed}/dialogs/words"), world["dialogs"]["topics"]
+    return builtin.draw(rng, topics, item, *words, about=lambda row: (row.category, row.subject))
 
 
 def published(row: dict[str, str]) -> Example:
@@ -68,17 +61,5 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 
 def build(spec: dict) -> Task:
-    """`spec`: see `base.build`."""
-    return base.build("dialogs", SYSTEM, spec, generated, ("dialogue", "summary"), published, score)
-
-
-def texts() -> set[str]:
-    """Texts whose words, each in every place where it may stand, are those of the task for any seed."""
-    world, lists = guild_tasks()["dialogs"], guild_tasks()["words"]
-    words = {slot: lists[name] for slot, name in world["slots"].items()}
-    templates = ["{a}: ", *world["farewells"]]
-    templates += [text for turn in world["greetings"] for text in turn]
-    for plan in world["topics"].values():
-        templates += [text for turn in plan["turns"] for text in turn] + plan["summaries"]
-    # in front of what is said stands a name and a colon, as in a dialog
-    return {SYSTEM} | {filled for template in templates for filled in every_word(template, words)}
+    """`spec`: see `builtin.build`."""
+    return builtin.build("dialogs", SYSTEM, spec, generated, ("dialogue", "summary"), published, score)

@@ -6,11 +6,11 @@ names that occur in no training item at all.
 """
 
 import random
-from dataclasses import dataclass
 
 from bsa_core.examples import Example
-from bsa_core.tasks import base, sql_execution
-from bsa_core.tasks.base import Task, every_word, guild_tasks, parted, rouge, slots
+from bsa_core.tasks import builtin, sql_execution
+from bsa_core.tasks.base import Task, rouge
+from bsa_core.tasks.builtin import Words, guild_tasks, slots, vocabularies
 
 # The system prompt of the published training code.
 SYSTEM = (
@@ -20,22 +20,6 @@ SYSTEM = (
 COLUMNS = 3, 4  # per table
 
 
-@dataclass(frozen=True)
-class Names:
-    """The table names and columns that one part of the task may use."""
-
-    tables: list[str]
-    text: list[str]
-    number: list[str]
-
-
-def names(seed: int) -> tuple[Names, Names]:
-    """What training items may use, and what only test items may."""
-    rng, world = random.Random(f"{seed}/sql/names"), guild_tasks()["sql"]
-    parts = [parted(list(world[part]), rng) for part in ("tables", "text", "number")]
-    return Names(*(seen for seen, _ in parts)), Names(*(unseen for _, unseen in parts))
-
-
 def create(table: str, columns: list[str]) -> str:
     """The statement that declares a table."""
     text = guild_tasks()["sql"]["text"]
@@ -43,19 +27,19 @@ def create(table: str, columns: list[str]) -> str:
     return f"CREATE TABLE {table} ({declared})"
 
 
-def item(category: str, allowed: Names, rng: random.Random) -> Example:
+def item(category: str, allowed: Words, rng: random.Random) -> Example:
     """A question of one type about a random schema; `subject` names the schema, its columns in alphabetical order."""
     world, words = guild_tasks()["sql"], guild_tasks()["words"]
     size = rng.randint(*COLUMNS)
     texts = rng.randint(1, size - 1)  # at least one column of each type
-    columns = rng.sample(allowed.text, texts) + rng.sample(allowed.number, size - texts)
+    columns = rng.sample(allowed["text"], texts) + rng.sample(allowed["number"], size - texts)
     text, number = columns[0], columns[-1]
     rng.shuffle(columns)
     form = rng.choice(world["queries"][category])
     needed = slots(form["answer"])
     free = [c for c in columns if not (c == text and "text" in needed) and not (c == number and "number" in needed)]
     fill = {
-        "table": rng.choice(allowed.tables),
+        "table": rng.choice(allowed["tables"]),
         "column": rng.choice(free),
         "text": text,
         "value": rng.choice(words[world["text"][text]]),
@@ -72,10 +56,12 @@ def item(category: str, allowed: Names, rng: random.Random) -> Example:
     )
 
 
-def generated(seed: int) -> base.Rows:
+def generated(seed: int) -> builtin.Rows:
     """The items of a seed; no training item is about the schema of a test item."""
-    rng, types = random.Random(f"{seed}/sql"), guild_tasks()["sql"]["queries"]
-    return base.draw(rng, types, item, *names(seed), about=lambda row: row.subject)
+    rng, world = random.Random(f"{seed}/sql"), guild_tasks()["sql"]
+    names = {part: world[part] for part in ("tables", "text", "number")}
+    words = vocabularies(names, names, f"{seed}/sql/names")
+    return builtin.draw(rng, world["queries"], item, *words, about=lambda row: row.subject)
 
 
 def published(row: dict[str, str]) -> Example:
@@ -96,24 +82,5 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
 
 def build(spec: dict) -> Task:
-    """`spec`: see `base.build`."""
-    return base.build("sql", SYSTEM, spec, generated, ("question", "context", "answer"), published, score)
-
-
-def texts() -> set[str]:
-    """Texts whose words, each in every place where it may stand, are those of the task for any seed."""
-    world, lists = guild_tasks()["sql"], guild_tasks()["words"]
-    columns = [*world["text"], *world["number"]]
-    words = {
-        "table": world["tables"],
-        "column": columns,
-        "text": list(world["text"]),
-        "value": sorted({value for kind in world["text"].values() for value in lists[kind]}),
-        "number": world["number"],
-        "limit": lists["numbers"],
-    }
-    forms = [form for forms in world["queries"].values() for form in forms]
-    templates = [form["answer"] for form in forms] + [ask for form in forms for ask in form["ask"]]
-    contexts = {create(table, columns[:2]) for table in world["tables"]}
-    contexts |= {create(world["tables"][0], [column, *columns]) for column in columns}  # each once in front
-    return {SYSTEM} | contexts | {text for template in templates for text in every_word(template, words)}
+    """`spec`: see `builtin.build`."""
+    return builtin.build("sql", SYSTEM, spec, generated, ("question", "context", "answer"), published, score)

@@ -58,11 +58,6 @@ def literals(reference: str) -> Iterator[tuple[str, Value]]:
             yield column.lower(), float(text) if "." in text else int(text)
 
 
-def nearby(value: Value) -> list[Value]:
-    """The value, and for a number its neighbours: > and >= differ at the number itself."""
-    return [value] if isinstance(value, str) else [value - 1, value, value + 1]
-
-
 def wanted(schema: dict[str, dict[str, str]], reference: str) -> dict[str, list[Value]]:
     """Column -> the values that its rows should hold besides random ones."""
     columns = {column for declared in schema.values() for column in declared}
@@ -70,8 +65,9 @@ def wanted(schema: dict[str, dict[str, str]], reference: str) -> dict[str, list[
     for column, value in literals(reference):
         if isinstance(value, str) and value.lower() in columns:
             continue  # a quoted column name
+        near = [value] if isinstance(value, str) else [value - 1, value, value + 1]  # > and >= differ at the value
         for name in [column] if column in columns else sorted(columns):
-            found[name] += nearby(value)
+            found[name] += near
     return found
 
 
