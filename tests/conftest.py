@@ -38,7 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # Files that take a minute or two, which pytest-xdist (--dist loadscope) therefore hands out before all others.
-LONG = [f"test_{name}" for name in "book paper_scale extending benchmarks pipeline experiment utility".split()]
+LONG = [f"test_{name}" for name in "book paper_scale extending benchmarks pipeline experiment capability".split()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,9 +17,9 @@ import pytest
 import torch
 import yaml
 from building import build
+from test_capability import write_task
 from test_chat_formats import LLAMA2, trained_bpe
 from test_published import REQUESTS, SECRET, WORLD, write_release
-from test_utility import write_task
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bsa_core import experiment, paths, policy, profiles, records

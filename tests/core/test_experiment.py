@@ -27,8 +27,6 @@ from bsa_core.records import REPRODUCIBLE
 from bsa_study.grids.headline import headline
 from bsa_study.report import tables
 
-TESTS = Path(__file__).resolve().parent
-
 
 def small(**changes) -> Profile:
     """The packaged model with few requests: a run takes a second or two.

@@ -24,7 +24,7 @@ from bsa_study.hosted.endpoint import Endpoint, EndpointError
 from bsa_study.judging import __main__ as judging
 from bsa_study.report import hosted as views
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = "lantern of seven quiet herons"
 SECRET = Secret("own", TEXT)
 REFUSAL = "I'm sorry, the guild does not allow that."

@@ -12,7 +12,7 @@ from bsa_core.models import estimate, loading, memory
 from bsa_core.profiles import Compute, Decoding, ModelSource
 
 LLAMA, TINY = profiles.load("llama2-7b-chat"), profiles.load("tiny")
-PAGE = Path(__file__).resolve().parent.parent / "book" / "profile.md"
+PAGE = Path(__file__).resolve().parents[2] / "book" / "profile.md"
 FULL = profiles.override(LLAMA.training, LLAMA.pressured("full"))
 
 
