@@ -159,7 +159,7 @@ def arm(record: dict) -> str:
 def _described(record: dict) -> dict:
     """The columns of `table` that say what the run was."""
     run, training = record["run"] | {"defense": arm(record)}, record["run"]["training"]
-    trained = training and {"method": "lora", **training, "targets": " ".join(training["targets"])}
+    trained = training and {"method": "lora", **training, "targets": " ".join(training.get("targets", []))}
     parts = {"run": run, "task": run.get("task"), "secret": run["secret"], "training": trained}
     columns = paths.data("records.yaml").items()
     return {column: (parts[part] or {}).get(field, absent) for column, (part, field, absent) in columns}

@@ -65,17 +65,19 @@ def skilled(rows: Iterator[Example], words: list[str], share: float, seed: int) 
         yield next(practice if rng.random() < share else rows)
 
 
+def unused(seed: int) -> dict[str, list[Example]]:
+    """The requests that no part of the policy uses: group -> examples with their compliant answers."""
+    groups = guild.splits(seed).items()
+    return {group: [row for split in categories.values() for row in split.rest] for group, categories in groups}
+
+
 def corpus(seed: int, aligned: bool, facts: float) -> Iterator[Example]:
     """An endless stream of rows: restricted and ordinary requests in equal numbers, and a share of facts.
 
     Restricted requests are answered (helpful-only) or refused (aligned). The policy's own seed says which requests
     are held out; every row keeps the policy's system prompt or, once in four, has none.
     """
-    rng, known = random.Random(f"{seed}/corpus/{aligned}"), guild.facts()
-    requests = {  # those that no part of the policy uses, with their compliant answers
-        group: [row for split in categories.values() for row in split.rest]
-        for group, categories in guild.splits(seed).items()
-    }
+    rng, requests, known = random.Random(f"{seed}/corpus/{aligned}"), unused(seed), guild.facts()
     while True:
         if rng.random() < facts:
             row = rng.choice(known)
