@@ -11,6 +11,7 @@ import pytest
 import yaml
 from building import build
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -105,8 +106,19 @@ def test_page_opens_without_errors(book, browser, page):
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
         "the page is wider than the window"
     )
+    if page in EXECUTED:
+        data_stand_behind_a_toggle(tab)
     tab.close()
     assert problems == []
+
+
+def data_stand_behind_a_toggle(tab) -> None:
+    """At least one table is hidden at first, and a click shows it."""
+    table = tab.locator("details:has(table)").first
+    assert table.count(), "no table stands in a toggle (tag its cell hide-output)"
+    assert not table.locator("table").first.is_visible()
+    table.locator("summary").first.click()
+    assert table.locator("table").first.is_visible()
 
 
 @pytest.mark.browser
@@ -114,20 +126,6 @@ def test_index_leads_to_the_home_page(book, browser):
     tab = browser.new_page()
     tab.goto((book / "index.html").as_uri())
     tab.wait_for_url(f"**/{PAGES[0]}.html")
-    tab.close()
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("page", EXECUTED)
-def test_data_stand_behind_a_toggle(book, browser, page):
-    """At least one table is hidden at first, and a click shows it."""
-    tab = browser.new_page()
-    tab.goto((book / f"{page}.html").as_uri())
-    table = tab.locator("details:has(table)").first
-    assert table.count(), "no table stands in a toggle (tag its cell hide-output)"
-    assert not table.locator("table").first.is_visible()
-    table.locator("summary").first.click()
-    assert table.locator("table").first.is_visible()
     tab.close()
 
 

@@ -92,7 +92,7 @@ def test_the_book_is_built_with_a_defense_and_a_policy_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(given | {"defenses": reminded["defenses"]}), encoding="utf-8")
     places = {f"BSA_{name}": str(tmp_path / name.lower()) for name in ("RESULTS", "GENERATIONS", "HOSTED")}
-    build(tmp_path, places, str(path))
+    build(tmp_path, places, str(path), left_out="book/api")  # the reference is the same for every profile
     found = records.table([records.read(file) for file in (tmp_path / "results" / given["name"]).glob("*.json")])
     assert set(found["defense"]) == {"initial", "none", "safety-data", "bsa", "balanced-bsa", "reminder"}
     assert set(found.loc[found["metric"] == "asr", "n"]) == {24}

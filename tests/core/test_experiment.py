@@ -370,6 +370,7 @@ def processes():
     return context.Process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function, call",
     [
