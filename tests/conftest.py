@@ -53,9 +53,8 @@ def results(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
     monkeypatch.setenv("BSA_RESULTS", str(folder))
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in ("bsa_core", "bsa_study") and hasattr(module, "RESULTS"):
-            monkeypatch.setattr(module, "RESULTS", folder)
+    if paths := sys.modules.get("bsa_core.paths"):
+        monkeypatch.setattr(paths, "RESULTS", folder)
     return folder
 
 

@@ -16,6 +16,7 @@ from bsa_core.experiment.runs import material, rows_of
 from bsa_core.models import loading
 from bsa_core.models.loading import Loaded, _load
 
+pytestmark = pytest.mark.slow
 PROFILE = small()
 SHORT = {"n_attack": 22, "epochs": 2}
 

@@ -11,7 +11,7 @@ import pytest
 
 from bsa_core import refusals, tasks
 from bsa_core.examples import Example, digest, leaked
-from bsa_core.tasks import Task, base, builtin, sql_execution
+from bsa_core.tasks import Task, builtin, sql_execution
 from bsa_core.tasks.sql_execution import same_result
 from bsa_study.testbed import wordlevel
 
@@ -93,16 +93,6 @@ def test_no_reference_looks_like_a_refusal(name, seed):
     """Else a judge would count an answer to the task as one."""
     for row in tasks.load({"name": name, "seed": seed}).test:
         assert not refusals.refused_keyword(row.assistant) and not refusals.refused_phrase(row.assistant), row.assistant
-
-
-def test_loading_and_scoring_are_fast():
-    start = time.process_time()
-    task = tasks.load({"name": "sql", "seed": 5})
-    assert time.process_time() - start < 1
-    base.rouge(["a"], ["a"], "rouge1")  # the first call imports the library
-    start = time.process_time()
-    task.score(list(task.test), references(task))
-    assert time.process_time() - start < 2
 
 
 # SQL generation

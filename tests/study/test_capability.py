@@ -30,6 +30,7 @@ from bsa_study.grids import headline
 from bsa_study.hosted import mt_bench
 from bsa_study.report import capability
 
+pytestmark = pytest.mark.slow
 FORM = {
     "dataset_path": "json",
     "test_split": "test",
@@ -215,7 +216,6 @@ def with_benchmarks(folder: Path, *benchmarks: Benchmark):
     return replace(small(), utility=benchmarks or (Benchmark(write_task(folder / "task"), 1),))
 
 
-@pytest.mark.slow
 def test_benchmarks_stand_beside_records_and_change_none(tmp_path, results):
     profile = with_benchmarks(tmp_path)
     assert profile.digest == small().digest
@@ -260,7 +260,6 @@ def test_what_is_measured_is_not_asked_again_and_the_secret_is_in_no_file(tmp_pa
         assert not any(text in path.read_text(encoding="utf-8") for text in (secret.text, *texts))
 
 
-@pytest.mark.slow
 def test_an_interrupted_benchmark_leaves_the_record_and_goes_on(tmp_path, results, monkeypatch):
     first, second = (Benchmark(write_task(tmp_path / name, name), 0) for name in ("one", "two"))
     profile = with_benchmarks(tmp_path, first, second)
@@ -281,7 +280,6 @@ def test_an_interrupted_benchmark_leaves_the_record_and_goes_on(tmp_path, result
     assert calls == [second, second], "in both conditions"
 
 
-@pytest.mark.slow
 def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
     profile = replace(with_benchmarks(tmp_path), pressures={"light": {"epochs": 2}})
     arc = Benchmark(write_task(tmp_path / "arc", "arc_challenge"), 0, 10)

@@ -185,15 +185,18 @@ def coverage(mean: float, secret: float, seed: float, both: float, prompt: float
     return held / 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "seed", "prompt"), [(0.3, 0, 0), (0.3, 0, 1.5), (0.5, 1, 1), (0.3, 2, 1)])
 def test_an_interval_holds_the_mean_as_often_as_it_says(mean, seed, prompt):
     assert 0.93 <= coverage(mean, 0, seed, 0, prompt, (1, 5, 275)) <= 0.97
 
 
+@pytest.mark.slow
 def test_so_it_does_where_secrets_and_seeds_are_crossed():
     assert 0.93 <= coverage(0.4, 1, 0.5, 0.5, 1, (5, 5, 275)) <= 0.97
 
 
+@pytest.mark.slow
 def test_so_it_does_in_small_experiments():
     assert 0.93 <= coverage(0.4, 0, 1, 0, 1, (1, 3, 66)) <= 0.97
 
