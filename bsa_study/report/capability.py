@@ -21,7 +21,7 @@ def summary(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataF
 def table(summarized: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """Mean and interval of each benchmark (columns) by arm and condition; says so where the profile asks for none."""
     if not profile.utility:
-        return tables.nothing(f"the profile {profile.name} asks for no benchmark")
+        return tables.nothing(f"No benchmark was run for {profile.name}.")
     metrics = tuple(dict.fromkeys(summarized["metric"]))
     return tables.pretty(summarized, ["pressure", "defense", "condition"], metrics)
 

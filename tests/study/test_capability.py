@@ -310,7 +310,7 @@ def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
 def test_a_profile_without_benchmarks_says_so():
     profile = small()
     empty = capability.summary(records.table([]).reindex(columns=COLUMNS), [], profile)
-    assert capability.table(empty, profile).index.tolist() == ["the profile tiny asks for no benchmark"]
+    assert capability.table(empty, profile).index.tolist() == ["No benchmark was run for tiny."]
     assert "MMLU, paper, full fine-tuning" in capability.beside_paper(empty)
 
 
