@@ -49,7 +49,7 @@ def machine(device: str) -> dict:
 
 def tests(options: argparse.Namespace) -> dict:
     """The tests that carry the mark `gpu`. One that fails is a failed part; on a GPU so is none that passes."""
-    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "@pytest.mark.gpu" in path.read_text()]
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "@pytest.mark.gpu" in path.read_text()]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", f"--junitxml={report}", *map(str, files)]

@@ -101,22 +101,17 @@ def test_unknown_parameter_fails_before_anything_runs(project):
 
 
 def test_grid_of_the_book_reaches_the_notebook(project):
-    write_notebook(project, "print(seeds, sizes)", parameters="profile = 'tiny'\nseeds = [0]\nsizes = [11]")
+    """full=1 computes the long grids as well."""
+    defaults = "profile = 'tiny'\nseeds = [0]\nsizes = [11]\ncompute = True"
+    write_notebook(project, "print(seeds, sizes, compute)", parameters=defaults)
     grid = project / "notebooks" / "parameters.yaml"
-    grid.write_text("00_testbed: {sizes: [11, 25]}\n", encoding="utf-8")
+    grid.write_text("00_testbed: {sizes: [11, 25], compute: false}\n", encoding="utf-8")
     assert snakemake(project).returncode == 0
-    assert printed(project) == "[0] [11, 25]\n"
-    grid.write_text("00_testbed: {size: [11, 25]}\n", encoding="utf-8")
-    assert "has no parameter size; its parameters are: profile, seeds, sizes" in snakemake(project).stderr
-
-
-def test_full_computes_the_long_grids(project):
-    write_notebook(project, "print(compute)", parameters="profile = 'tiny'\nseeds = [0]\ncompute = False")
-    (project / "notebooks" / "parameters.yaml").write_text("00_testbed: {compute: false}\n", encoding="utf-8")
-    assert snakemake(project).returncode == 0
-    assert printed(project) == "False\n"
+    assert printed(project) == "[0] [11, 25] False\n"
     assert snakemake(project, full="1").returncode == 0
-    assert printed(project) == "True\n"
+    assert printed(project) == "[0] [11, 25] True\n"
+    grid.write_text("00_testbed: {size: [11, 25]}\n", encoding="utf-8")
+    assert "has no parameter size; its parameters are: profile, seeds, sizes, compute" in snakemake(project).stderr
 
 
 def test_failing_notebook_is_kept_as_the_log(project):

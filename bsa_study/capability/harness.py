@@ -94,7 +94,10 @@ class Served(LM):
     loglikelihood_rolling = generate_until
 
 
-_known = cache(TaskManager)
+@cache
+def _known(own: bool) -> TaskManager:
+    """own: for a task file of one's own, which takes no look through the thousands that come with the harness."""
+    return TaskManager(include_defaults=not own)
 
 
 def load(benchmark: Benchmark) -> dict:
@@ -112,11 +115,11 @@ def _load(benchmark: Benchmark, content: str) -> dict:
     name = benchmark.task
     if benchmark.own:
         name = str(paths.given(name).resolve())
-    elif name not in _known().all_tasks:
+    elif name not in _known(False).all_tasks:
         known = f"lm-evaluation-harness {VERSION}"
         raise ValueError(f"utility.task {name!r} is unknown to {known}, and no path of a .yaml file")
     try:
-        tasks = _known().load([name])["tasks"]
+        tasks = _known(benchmark.own).load([name])["tasks"]
     except (OSError, ValueError, KeyError, TypeError, exceptions.DatasetsError) as error:
         raise ValueError(
             f"the benchmark {benchmark.task} cannot be loaded: {error}\nIf its data come from the hub, check the "
@@ -154,7 +157,7 @@ def ask(loaded: Loaded, profile: Profile, benchmark: Benchmark, secret: Secret |
         apply_chat_template=True,
         fewshot_as_multiturn=True,
         bootstrap_iters=0,
-        task_manager=_known(),
+        task_manager=_known(benchmark.own),
         **seeds,
     )
     answered = {name: sorted(samples, key=lambda s: s["doc_id"]) for name, samples in sorted(found["samples"].items())}

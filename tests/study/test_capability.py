@@ -12,7 +12,6 @@ import torch
 import yaml
 from cells import one_cell
 from lm_eval import evaluator
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from test_chat_formats import family, sentencepiece_bpe  # noqa: F401 (a fixture)
 from test_experiment import bsa, contents, reproducible, small
@@ -165,9 +164,11 @@ def test_likelihoods_are_those_of_the_harness_own_model(tmp_path):
     profile = small()
     loaded = loading.load(profile)
     task = write_task(tmp_path / "task", n=6, description="Facts of the guild.")
+    from lm_eval.models.huggingface import HFLM  # seconds, and only here
+
     own = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", add_bos_token=False)
     options = {"num_fewshot": 1, "apply_chat_template": True, "fewshot_as_multiturn": True, "bootstrap_iters": 0}
-    options["task_manager"] = harness._known()  # else each call makes one of its own, of thousands of files
+    options["task_manager"] = harness._known(True)  # else each call makes one of its own, of thousands of files
     tasks = [*harness.load(Benchmark(task, 1)).values()]
     likely = [
         [
@@ -184,7 +185,7 @@ def test_a_group_is_joined_in_the_order_of_its_tasks_names(tmp_path, results, mo
         write_task(tmp_path / name, name, n)
     (tmp_path / "both.yaml").write_text(yaml.safe_dump({"group": "both", "task": ["b", "a"]}), encoding="utf-8")
     known = TaskManager(include_path=tmp_path, include_defaults=False)
-    monkeypatch.setattr(harness, "_known", lambda: known)
+    monkeypatch.setattr(harness, "_known", lambda own: known)
     benchmark = Benchmark("both", 0, 2)
     assert list(harness.load(benchmark)) == ["a", "b"] and harness.questions(benchmark) == 4
     assert harness.questions(replace(benchmark, limit=0)) == 5
