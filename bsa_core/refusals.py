@@ -1,4 +1,4 @@
-"""Did the model refuse, and how much did it give away?"""
+"""Did the model refuse? By the published strings, and by a phrase at the beginning."""
 
 import re
 from pathlib import Path

@@ -4,19 +4,13 @@ import json
 import stat
 
 import pytest
-from openai_server import KEY, serve
+from openai_server import KEY
 
 from bsa_core import paths
 from bsa_core.writing import RecordError
 from bsa_study.hosted import endpoint
 from bsa_study.hosted.budget import Budget, OverBudget, Usage, estimate
 from bsa_study.hosted.endpoint import Endpoint, EndpointError
-
-
-@pytest.fixture(scope="module")
-def running():
-    with serve() as server:
-        yield server
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import pytest
 import yaml
-from openai_server import KEY, serve
+from openai_server import KEY
 
 from bsa_core import paths, policy, profiles, records
 from bsa_core.arms import attacks, defenses
@@ -36,12 +36,6 @@ def hosted(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("BSA_HOSTED", str(folder))
     monkeypatch.setattr(paths, "HOSTED", folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def running():
-    with serve() as server:
-        yield server
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 
 import pandas as pd
 import pytest
-from openai_server import KEY, serve
+from openai_server import KEY
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from bsa_core import paths, records
@@ -303,12 +303,6 @@ def test_kappa_of_judges_that_say_one_thing_is_undefined():
 
 
 # the command line, against a server
-
-
-@pytest.fixture(scope="module")
-def running():
-    with serve() as server:
-        yield server
 
 
 RULES = [
