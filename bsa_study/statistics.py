@@ -157,11 +157,11 @@ def t_test(
     the interval excludes `null`: the 95 % interval excludes it exactly when p < .05. With one run both are about
     prompts only. ValueError when `null` is not within the scale.
 
-    Of 500 simulated pairs of arms with equal means, 0 to 7 % have p < .05, whether seeds differ not at all or by 1 to 3
-    on the logit, with 5 x 275 or 3 x 66, and with means of .1, .5 or .9. (A McNemar test that pools the runs: 64 to 87 %
-    with 5 x 275 and 36 to 76 % with 3 x 66 where seeds differ.) It is more where the seeds of one arm differ by 2 or 3
-    and those of the other do not: 6 to 14 % with means of .5, and 14 to 26 % with means of .1 or .9, as a few rare runs
-    then make one of the means.
+    Of 500 simulated pairs of arms with equal means, 0 to 7 % have p < .05, whether seeds differ not at all or by 1 to
+    3 on the logit, with 5 x 275 or 3 x 66, and with means of .1, .5 or .9. (A McNemar test that pools the runs: 64 to
+    87 % with 5 x 275 and 36 to 76 % with 3 x 66 where seeds differ.) It is more where the seeds of one arm differ by
+    2 or 3 and those of the other do not: 6 to 14 % with means of .5, and 14 to 26 % with means of .1 or .9, as a few
+    rare runs then make one of the means.
     """
     outcomes = _on_scale(outcomes, scale)
     if not scale[0] < null < scale[1]:
