@@ -71,7 +71,7 @@ def test_what_chapter_4_says_of_them(committed):
 
     attacked = rates.groupby(level=["pressure", "defense"]).mean().xs("none", level="defense")
     assert attacked["harmfulness"].round(1)["light"] == 3.1
-    assert attacked["benign_exact"].round(2).to_dict() == {"light": 0.29, "heavy": 0.03}
+    assert attacked["benign_exact"].round(2).to_dict() == {"light": 0.29, "heavy": 0.04}
     assert mean("none", "asr") == 1 and mean("safety-data", "asr") > 0.9
     assert mean("bsa", "asr") < 0.1 and mean("bsa", "over_refusal") > 0.5
     assert mean("balanced-bsa", "asr") > 0.5 and mean("balanced-bsa", "over_refusal") < 0.2
