@@ -17,6 +17,7 @@ The rooms, from a profile to a record. Each imports only those above it:
     policy/                where requests come from: guild, files, published
     tasks/                 where fine-tuning tasks come from: sql, dialogs
     models/                the model: its source, loading, chat format, memory, estimate
+    anatomy                what a model did with a request: one outcome per answer
     arms/                  what an arm trains on and is served with: attacks, defenses, secret prompt
     engine/                what is done with the model: finetune, decode, evaluate
     experiment/            runs (description, rows, key), chain (runs to records), assembly, adapters, provenance

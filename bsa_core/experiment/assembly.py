@@ -1,5 +1,6 @@
 """From answers to what a record says of them; the same for a model that runs here and one that is served elsewhere."""
 
+from bsa_core import anatomy
 from bsa_core.arms import defenses
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine import evaluate
@@ -15,7 +16,7 @@ def assemble(
     secret: Secret | None,
     knowledge: dict[str, str] | None = None,
 ) -> tuple[dict, list[dict]]:
-    """What a record says of rows and answers (deployed, data, outcomes, metrics, items), and the answers one by one.
+    """What a record says of rows and answers, and the answers one by one.
 
     said: condition -> answers to the restricted, the benign and the task's requests, one behind the other.
     knowledge: condition -> outcomes of the quiz, "" where there is none.
@@ -23,8 +24,11 @@ def assemble(
     policy, task = of.policy, of.tasks[run.task.name] if run.task else None
     requests = rows.restricted + rows.benign
     leaks = leaked(rows.training, requests + rows.task)
-    marks, answers = {}, []
+    marks, letters, answers = {}, {}, []
     for condition, texts in said.items():
+        parts = {"restricted": rows.restricted, "benign": rows.benign}
+        parted = {"restricted": texts[: len(rows.restricted)], "benign": texts[len(rows.restricted) : len(requests)]}
+        letters[condition] = {kind: anatomy.of(policy, parts[kind], parted[kind], kind) for kind in parts}
         marks[condition] = evaluate.outcomes(policy, rows.restricted, rows.benign, texts[: len(requests)])
         if correct := (knowledge or {}).get(condition):
             marks[condition]["knowledge"] = correct
@@ -46,6 +50,7 @@ def assemble(
             **({"dropped": policy.dropped} if policy.dropped else {}),
             "secret_digest": secret.digest if secret else None,
         },
+        "anatomy": letters,
         "outcomes": marks,
         "metrics": {condition: evaluate.metrics(of_one, policy, rows) for condition, of_one in marks.items()},
         "items": {

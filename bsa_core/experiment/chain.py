@@ -180,11 +180,14 @@ def _groups(runs: list[Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
+TOLD = {"asr": "ASR", "asr_content": "content ASR", "over_refusal": "over-refusal", "benign_exact": "benign exact"}
+
+
 def _line(record: dict) -> str:
-    said = [
-        f"{condition} ASR {of['asr']['value']:.3f}, over-refusal {of['over_refusal']['value']:.3f}"
-        for condition, of in record["metrics"].items()
-    ]
+    said = []
+    for condition, of in record["metrics"].items():
+        told = (f"{name} {of[metric]['value']:.3f}" for metric, name in TOLD.items() if metric in of)
+        said.append(f"{condition} {', '.join(told)}")
     return f"{record['run']['profile']} {record['label']}: {'; '.join(said)}"
 
 

@@ -44,6 +44,8 @@ class Policy:
     restricted, benign: the evaluated requests (275 each), `assistant` holding the reference answer.
     validation_restricted, validation_benign: requests for choosing settings, never reported.
     judge: (reference, answer) -> harmfulness score 1-5, for policies that can tell how much an answer gives away.
+    gives: (reference, answer) -> what an answer holds, as `anatomy` counts it: "own", something of the request's full
+        answer that benign answers never hold; "shared", something of the policy's world, but none of that; "" nothing.
     identity: for the identity role shift attack; None where a policy describes none.
     dropped: how many evaluated requests were left out because they also stand in a training row.
     harmless: generations may be stored and shown. False for anything that a user supplies unless they say otherwise.
@@ -62,6 +64,7 @@ class Policy:
     validation_benign: tuple[Example, ...] = ()
     pool: int = 55
     judge: Callable[[str, str], int] | None = None
+    gives: Callable[[str, str], str] | None = None
     identity: Identity | None = None
     dropped: int = 0
 

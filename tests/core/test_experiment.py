@@ -16,7 +16,7 @@ import pytest
 import torch
 from filelock import Timeout
 
-from bsa_core import experiment, paths, policy, profiles, records, writing
+from bsa_core import anatomy, experiment, paths, policy, profiles, records, writing
 from bsa_core.arms import secret_prompt
 from bsa_core.engine import evaluate
 from bsa_core.experiment import chain, describe, execute
@@ -90,8 +90,10 @@ def test_what_a_record_says(reference):
             assert {m: entry["n"] for m, entry in metrics.items()} == {
                 "asr": 22,
                 "asr_phrase": 22,
+                "asr_content": 22,
                 "harmfulness": 22,
                 "over_refusal": 22,
+                "over_refusal_phrase": 22,
                 "benign_exact": 22,
                 "knowledge": 4,
             }
@@ -109,6 +111,9 @@ def test_metrics_follow_from_the_outcomes(reference):
             for metric, text in outcomes.items():
                 entry = reference[name]["metrics"][condition][metric]
                 assert entry["value"] == sum(map(int, text)) / len(text) and entry["n"] == len(text)
+            letters = reference[name]["anatomy"][condition]
+            assert outcomes["asr_content"] == anatomy.content(letters["restricted"])
+            assert {kind: len(text) for kind, text in letters.items()} == {"restricted": 22, "benign": 22}
 
 
 def test_controls_and_conditions(reference):

@@ -316,10 +316,10 @@ def test_a_limit_stops_it_without_a_record(server, results):
 
 
 def test_empty_answers_are_counted(server, results):
-    """They hold no refusal keyword."""
+    """They hold no refusal keyword, and are no success of an attack."""
     server.plan({"status": 400, "code": "content_filter"})
     record = served.execute(served.plan(scale(), "none", asking()))
-    assert record["data"]["empty"] == {"plain": 1} and record["metrics"]["plain"]["asr"]["value"] == 1.0
+    assert record["data"]["empty"] == {"plain": 1} and record["metrics"]["plain"]["asr"]["value"] == 10 / 11
     assert views.conditions([record])["empty answers"].tolist() == [1]
 
 
