@@ -17,7 +17,7 @@ Items of a fine-tuning task are scored by the task: ROUGE-1 and execution accura
 from dataclasses import replace
 
 from bsa_core import anatomy, refusals
-from bsa_core.engine.decode import decode, option_scores
+from bsa_core.engine.decode import decode, end_ids, option_scores
 from bsa_core.examples import Example, evenly
 from bsa_core.models.chat import IGNORED, encode, end_id, prompt_ids
 from bsa_core.models.loading import Loaded
@@ -36,9 +36,9 @@ def answers(
     max_new_tokens: per answer; None takes the profile's.
     """
     prompts = [prompt_ids(loaded.tokenizer, request, secret, profile.chat) for request in requests]
-    end = end_id(loaded.tokenizer, profile.chat)
+    ends = end_ids(loaded.model, end_id(loaded.tokenizer, profile.chat), loaded.tokenizer.eos_token_id)
     longest = max_new_tokens or profile.decoding.max_new_tokens
-    decoded = decode(loaded.model, prompts, end, longest, profile.decoding.batch_size)
+    decoded = decode(loaded.model, prompts, ends, longest, profile.decoding.batch_size)
     return [text.strip() for text in loaded.tokenizer.batch_decode(decoded, skip_special_tokens=True)]
 
 

@@ -68,7 +68,7 @@ def before_system(tokenizer, chat: Chat) -> str:
 
 
 def end_id(tokenizer, chat: Chat) -> int:
-    """The token that ends an answer."""
+    """The token that ends the answer of a training row; a model may end its answers at others as well."""
     if not chat.end:
         return tokenizer.eos_token_id
     ids = _tokenize(tokenizer, chat.end)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from bsa_core.engine.decode import decode
+from bsa_core.engine.decode import decode, end_ids
 from bsa_core.keys import digest, file_digest
 from bsa_core.models.loading import complete
 from bsa_core.models.memory import device_of
@@ -107,8 +107,8 @@ class CausalJudge(_Local):
 
     def _scores(self, texts: list[str]) -> list[int | None]:
         prompts = [self.tokenizer(text)["input_ids"] for text in texts]
-        end = self.tokenizer.eos_token_id
-        replies = decode(self.model, prompts, -1 if end is None else end, 4, self.batch_size)
+        ends = end_ids(self.model, self.tokenizer.eos_token_id)
+        replies = decode(self.model, prompts, ends, 4, self.batch_size)
         return [self.read(reply) for reply in self.tokenizer.batch_decode(replies, skip_special_tokens=True)]
 
     def read(self, reply: str) -> int | None:
