@@ -61,7 +61,7 @@ class Trial:
 def opened(schema: dict[str, Table]) -> sqlite3.Connection:
     """Empty tables, of names, type affinities and collations alone; raises one of FAILED where there cannot be any."""
     base = sqlite3.connect(":memory:", isolation_level=None)
-    for place in {table.schema for table in schema.values()} - {"", "main", "temp"}:
+    for place in sorted({table.schema for table in schema.values()} - {"", "main", "temp"}):
         base.execute(f"ATTACH ':memory:' AS {quote(place)}")
     for table in schema.values():
         declared = (

@@ -63,19 +63,25 @@ def _scattered(schema: dict[str, Table], found: Hints, rows: list[int], values: 
 
 def _single(schema: dict[str, Table], found: Hints, rng: random.Random) -> Iterator[Database]:
     """Rows with the same number meet where tables are joined; the last one has the edge."""
-    edges = [(name, edge) for name, near in sorted(found.near.items()) for edge in (*near.edges, None)]
-    # its columns without hints are as in other rows, lower or higher (then it decides about a MIN or MAX)
-    plans = [*product(edges, (0, -1, 1, ALONE))]
     last = max([1, *(len(near.hits) for near in found.near.values())])
-    for (changed, edge), plan in plans if len(plans) <= SINGLE else rng.sample(plans, SINGLE):
+    # columns without hints are in the last row as in others, lower or higher (then it decides about MIN and MAX), NULL
+    plans: list[tuple] = []
+    for name in sorted({name for table in schema.values() for name in table.columns}):
+        near = found.near.get(name, Near())
+        edges = [*near.edges, None]
+        plans += product([name], edges, (0, -1, 1, ALONE) if near.edges else (0,), [range(last)])
+        if len(near.hits) > 1:  # beside a row that fulfils one condition of several, for INTERSECT
+            plans += product([name], edges, [0], [[0], [1]])
+    for changed, edge, plan, others in plans if len(plans) <= SINGLE else rng.sample(plans, SINGLE):
         made: Database = {}
         for table in schema.values():
-            made[table.name] = [_fulfilling(table, found, number, FREE) for number in range(last + 1)]
-            if changed in table.columns:
-                row = _fulfilling(table, found, last, FREE + int(plan))
-                if plan == ALONE:
-                    row |= {name: rng.choice(found.near[name].edges) for name in row if name in found.near}
-                made[table.name][last] = row | {changed: edge}
+            has_edge = changed in table.columns
+            row = _fulfilling(table, found, last, FREE + int(plan) * has_edge)
+            if has_edge and plan == ALONE:
+                row |= {name: rng.choice(found.near[name].edges) for name in row if name in found.near}
+            numbers = others if has_edge else range(last)
+            rows = [_fulfilling(table, found, number, FREE) for number in numbers]
+            made[table.name] = [*rows, row | {changed: edge} if has_edge else row]
         yield made
 
 
