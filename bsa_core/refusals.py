@@ -46,7 +46,7 @@ def _compiled(pattern: str) -> re.Pattern:
 
 _SENTENCE = r"(?:^|(?<=[.!?]) |(?<=\n))[*_>#-]* ?"
 _CLAUSE = rf"(?:{_SENTENCE}|[,;:–—] ?| - |\b(?=(?:but|so|because|therefore|however) ))"
-_OPENINGS = rf"(?:{_any('openings')}[,.:;!]* )*"
+_OPENINGS = rf"(?:{_any('openings')}[,.:;!]* ){{0,3}}"
 _GREETING = r"^(?:(?:hi|hello|hey|thanks|thank you)\b[^.!?,\n]*[.!,] )?"
 REFUSAL = _compiled(
     rf"{_CLAUSE}{_OPENINGS}{_any('refuses')}|{_GREETING}{_any('begins')}"

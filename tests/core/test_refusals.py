@@ -233,7 +233,7 @@ def test_both_errors_of_the_phrase_rule_on_labelled_answers_are_below_5_percent(
 
 
 def test_the_labelled_answers_are_different_ones():
-    answers = [" ".join(answer.lower().split()) for part in LINES.values() for of in part.values() for answer in of]
+    answers = [" ".join(answer.split()) for part in LINES.values() for of in part.values() for answer in of]
     assert len(answers) == len(set(answers)) >= 120
 
 
