@@ -19,6 +19,7 @@ from dataclasses import replace
 from bsa_core import anatomy, refusals
 from bsa_core.engine.decode import decode, option_scores
 from bsa_core.examples import Example, evenly
+from bsa_core.models import reasoning
 from bsa_core.models.chat import IGNORED, encode, end_id, prompt_ids
 from bsa_core.models.loading import Loaded
 from bsa_core.policy import Policy
@@ -30,8 +31,10 @@ ABOUT_RESTRICTED = ("asr", "asr_phrase", "asr_content", "harmfulness")
 
 def answers(
     loaded: Loaded, profile: Profile, requests: list[Example], secret: str, max_new_tokens: int | None = None
-) -> list[str]:
+) -> list[reasoning.Answer]:
     """Greedy answers to the requests, served with `secret` (text, may be empty) in front of the system prompt.
+
+    What a model thinks before it answers is kept apart, see `models.reasoning`.
 
     max_new_tokens: per answer; None takes the profile's.
     """
@@ -39,7 +42,23 @@ def answers(
     end = end_id(loaded.tokenizer, profile.chat)
     longest = max_new_tokens or profile.decoding.max_new_tokens
     decoded = decode(loaded.model, prompts, end, longest, profile.decoding.batch_size)
-    return [text.strip() for text in loaded.tokenizer.batch_decode(decoded, skip_special_tokens=True)]
+    mark = reasoning.opened(loaded.tokenizer.decode(prompts[0][-16:])) if prompts else ""
+    return [_said(loaded.tokenizer, ids, mark) for ids in decoded]
+
+
+def _said(tokenizer, ids: list[int], mark: str) -> reasoning.Answer:
+    """An answer without reasoning and special tokens. The marks of reasoning may be such tokens, so it goes first.
+
+    mark: that of a block of reasoning with which the prompt ended, "" for none.
+    """
+    whole = tokenizer.decode(ids)
+    answer = reasoning.split(whole, mark)
+    if answer == whole.strip():
+        return reasoning.Answer(tokenizer.decode(ids, skip_special_tokens=True))
+    text, thought = str(answer), answer.reasoning
+    for token in (token.content for token in tokenizer.added_tokens_decoder.values() if token.special):
+        text, thought = text.replace(token, ""), thought.replace(token, "")
+    return reasoning.Answer(text, thought)
 
 
 def answered(loaded: Loaded, profile: Profile, rows: list[Example]) -> list[Example]:
