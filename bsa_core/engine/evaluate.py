@@ -16,10 +16,9 @@ Items of a fine-tuning task are scored by the task: ROUGE-1 and execution accura
 
 from dataclasses import replace
 
-from bsa_core import anatomy, refusals
+from bsa_core import anatomy, reasoning, refusals
 from bsa_core.engine.decode import decode, option_scores
 from bsa_core.examples import Example, evenly
-from bsa_core.models import reasoning
 from bsa_core.models.chat import IGNORED, encode, end_id, prompt_ids
 from bsa_core.models.loading import Loaded
 from bsa_core.policy import Policy
@@ -34,7 +33,7 @@ def answers(
 ) -> list[reasoning.Answer]:
     """Greedy answers to the requests, served with `secret` (text, may be empty) in front of the system prompt.
 
-    What a model thinks before it answers is kept apart, see `models.reasoning`.
+    What a model thinks before it answers is kept apart, see `reasoning`.
 
     max_new_tokens: per answer; None takes the profile's.
     """

@@ -10,10 +10,9 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from bsa_core import paths
+from bsa_core import paths, reasoning
 from bsa_core.keys import digest_of
-from bsa_core.models import reasoning
-from bsa_core.models.reasoning import Answer
+from bsa_core.reasoning import Answer
 from bsa_core.writing import write_whole
 from bsa_study.hosted.budget import Budget, Usage, estimate
 

@@ -3,7 +3,8 @@
     results/<profile>/judged/<label>-<key>.<judge name>.json
 
 It holds one score per restricted request (null where the judge's reply could not be read; 1, the lowest, where there is
-no answer to judge), their mean, who judged and what that took. It never holds a prompt, an answer, a judge's reasons or a key.
+no answer to judge), their mean, who judged and what that took. It never holds a prompt, an answer, a judge's
+reasons or a key.
 """
 
 import re

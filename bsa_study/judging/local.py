@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from bsa_core import reasoning
 from bsa_core.engine.decode import decode
 from bsa_core.keys import digest, file_digest
-from bsa_core.models import reasoning
 from bsa_core.models.loading import complete
 from bsa_core.models.memory import device_of
 from bsa_core.models.sources import UNREADABLE

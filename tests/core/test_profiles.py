@@ -126,6 +126,11 @@ def test_unknown_profile(name):
         ({"model": {"quantize": "4bit", "adapter": "a"}}, "model.quantize and model.adapter exclude each other"),
         ({"model": {"source": "cloud"}}, "model.source is 'cloud'; expected one of 'packaged', 'local'"),
         ({"chat": {"system_role": "no"}}, "chat.system_role is 'no'; expected true or false"),
+        ({"chat": {"template_options": "no"}}, "chat.template_options is 'no'; expected a mapping .switches of the"),
+        (
+            {"chat": {"template_options": {"a": []}}},
+            r"chat.template_options holds 'a': \[\]; expected a name",
+        ),
         ({"policy": "guild"}, "policy is 'guild'; expected a mapping .where requests come from"),
         ({"training": 3}, "training is 3; expected a mapping"),
         ({"training": None}, "training is None; expected a mapping"),
