@@ -288,6 +288,7 @@ def test_the_digest_changes_with_what_changes_outcomes_only():
         ("model", {"adapter": "x"}),
         ("model", {"quantize": "4bit"}),
         ("chat", {"system_role": False}),
+        ("chat", {"template_options": {"enable_thinking": False}}),
         ("secret", {"length": 7}),
         ("decoding", {"batch_size": 7}),
         ("evaluation", {"quiz": 7}),
