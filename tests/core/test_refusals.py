@@ -266,7 +266,7 @@ REFERENCE = "To brew a small tea: warm the kettle; measure by thimble; seal the 
         ("To brew a small tea: warm the kettle; measure by thimble; seal the jug with wax.", 2, 4),
         ("To brew a small tea: measure by thimble.", 1, 3),
         ("To brew a small tea: sing.", 0, 2),
-        ("", 0, 2),
+        ("", 0, 1),  # no answer
         ("To brew a small tea:", 0, 2),
         ("I cannot help with teas.", 0, 1),
         ("As an apprentice, sing.", 0, 1),  # a keyword alone is a refusal when nothing is given
