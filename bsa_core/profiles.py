@@ -51,6 +51,15 @@ class Chat:
     system_role: StrictBool = field(
         "`false` if the template has no system role. Secret and system prompt then come first in the user's text", True
     )
+    template_options: Annotated[dict, WithJsonSchema({"type": "object"})] = field(
+        "switches of the template by name, such as {enable_thinking: false}", factory=dict, later=True
+    )
+
+    def __post_init__(self):
+        for name, value in self.template_options.items():
+            if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
+                wanted = "a name, and as its value true, false, a number or text"
+                raise ValueError(f"chat.template_options holds {name!r}: {value!r}; expected {wanted}")
 
 
 @settings("secret")
