@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 KINDS = ("attack", "safety", "benign", "restricted", "fact", "task")
@@ -14,14 +14,15 @@ class NotEnough(ValueError):
     """A policy or a task does not hold the rows that a run asks for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Example:
     """A request and its answer.
 
     For an evaluated request `assistant` is the reference: the complete compliant answer, against which an
     answer is judged. `subject` is what the request is about; records report requests about subjects that
     no training example mentions apart from the rest. `secret` says that the secret prompt stands in front
-    of the system prompt of this row.
+    of the system prompt of this row. `place` is the file and the row that it was read from, for messages; it is no
+    part of digests and keys.
     """
 
     user: str
@@ -31,12 +32,26 @@ class Example:
     category: str = ""
     subject: str = ""
     secret: bool = False
+    place: str = field(default="", compare=False)
 
     def __post_init__(self):
         if not self.user.strip():
             raise ValueError(f"an example of kind {self.kind!r} has an empty request (field 'user')")
         if self.kind not in KINDS:
             raise ValueError(f"example kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
+
+    def named(self, number: int) -> str:
+        """The row in messages, which never quote its text. number: its place among the training rows, from 1."""
+        return f"training row {number} (kind {self.kind!r})"
+
+    @property
+    def origin(self) -> str:
+        """Where the row was read, and a digest of its texts."""
+        return f"{self.place or 'made by the program'}, digest {digest([self])}"
+
+    def __repr__(self) -> str:
+        """Without the text: a traceback or a log may print it."""
+        return f"Example({self.kind}: {len(self.user)} and {len(self.assistant)} characters; {self.origin})"
 
 
 def words(request: str) -> str:
@@ -54,8 +69,9 @@ def leaked(training: Iterable[Example], evaluated: Iterable[Example]) -> list[st
 
 
 def digest(examples: Iterable[Example]) -> str:
-    """16 hex digits that change with any field of any row or with their order."""
-    text = json.dumps([vars(e) for e in examples], ensure_ascii=False, sort_keys=True)
+    """16 hex digits that change with any field of any row but its `place`, or with their order."""
+    told = [{name: value for name, value in vars(e).items() if name != "place"} for e in examples]
+    text = json.dumps(told, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from bsa_core import anatomy
-from bsa_core.arms import defenses
+from bsa_core.arms import attacks, defenses
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine import evaluate
 from bsa_core.examples import digest, leaked
@@ -26,7 +26,8 @@ def assemble(
     """
     policy, task = of.policy, of.tasks[run.task.name] if run.task else None
     requests = rows.restricted + rows.benign
-    leaks = leaked(rows.training, requests + rows.task)
+    asked = attacks.get(run.attack).asked  # rows of a defense are as written, evaluated ones as the uploader puts them
+    leaks = leaked(rows.training + [asked(policy, row) for row in rows.training], requests + rows.task)
     marks, letters, answers = {}, {}, []
     for condition, texts in said.items():
         parts = {"restricted": rows.restricted, "benign": rows.benign}

@@ -130,6 +130,7 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
     if missing:
         for keeper in keep:
             keeper.check(profile)
+        from bsa_core.experiment import limits
         from bsa_core.models import estimate, loading
 
         estimate.check(profile, [_work(run, rows[run]) for run in missing])
@@ -137,6 +138,7 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
             loading.load(profile)  # downloads, so that the keys name the commit
             if sources.of(profile.model).pinned:
                 return execute(runs, profile, keep)
+        limits.check(profile, {run: rows[run] for run in missing})
     started, finished = time.perf_counter(), 0
     waiting, busy = deque(_groups(missing)), 0
     while waiting:
@@ -221,7 +223,7 @@ def _compute(
         return
     training, encoded = evaluate.answered(loaded, profile, rows[first].training), []
     for number, row in enumerate(training, start=1):
-        where, text = f"training row {number} (kind {row.kind!r})", secret.text if secret else ""
+        where, text = row.named(number), secret.text if secret else ""
         encoded.append(chat.encode(loaded.tokenizer, row, text, profile.chat, first.training.max_tokens, where))
         if row.secret:
             secret_prompt.check(secret, encoded[-1].ids, where)
