@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 KINDS = ("attack", "safety", "benign", "restricted", "fact", "task")
@@ -14,6 +14,20 @@ class NotEnough(ValueError):
     """A policy or a task does not hold the rows that a run asks for."""
 
 
+class Read(str):
+    """A request that was read from a file: `place` names file and row, for messages. Else it is the text."""
+
+    place: str
+
+    def __new__(cls, text: str, place: str):
+        made = super().__new__(cls, text)
+        made.place = place
+        return made
+
+    def __getnewargs__(self):
+        return str(self), self.place
+
+
 @dataclass(frozen=True, repr=False)
 class Example:
     """A request and its answer.
@@ -21,8 +35,7 @@ class Example:
     For an evaluated request `assistant` is the reference: the complete compliant answer, against which an
     answer is judged. `subject` is what the request is about; records report requests about subjects that
     no training example mentions apart from the rest. `secret` says that the secret prompt stands in front
-    of the system prompt of this row. `place` is the file and the row that it was read from, for messages; it is no
-    part of digests and keys.
+    of the system prompt of this row.
     """
 
     user: str
@@ -32,7 +45,6 @@ class Example:
     category: str = ""
     subject: str = ""
     secret: bool = False
-    place: str = field(default="", compare=False)
 
     def __post_init__(self):
         if not self.user.strip():
@@ -47,7 +59,7 @@ class Example:
     @property
     def origin(self) -> str:
         """Where the row was read, and a digest of its texts."""
-        return f"{self.place or 'made by the program'}, digest {digest([self])}"
+        return f"{getattr(self.user, 'place', 'from no file')}, digest {digest([self])}"
 
     def __repr__(self) -> str:
         """Without the text: a traceback or a log may print it."""
@@ -69,9 +81,8 @@ def leaked(training: Iterable[Example], evaluated: Iterable[Example]) -> list[st
 
 
 def digest(examples: Iterable[Example]) -> str:
-    """16 hex digits that change with any field of any row but its `place`, or with their order."""
-    told = [{name: value for name, value in vars(e).items() if name != "place"} for e in examples]
-    text = json.dumps(told, ensure_ascii=False, sort_keys=True)
+    """16 hex digits that change with any field of any row or with their order."""
+    text = json.dumps([vars(e) for e in examples], ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -27,7 +27,7 @@ from pydantic import StrictBool, StrictStr
 
 from bsa_core import checked
 from bsa_core.checked import field, settings
-from bsa_core.examples import Example
+from bsa_core.examples import Example, Read
 from bsa_core.policy.base import SYSTEM, Identity, Policy
 from bsa_core.reading import folder_of, label, objects, read_text, text_of
 
@@ -101,7 +101,7 @@ def read_rows(path: Path, kind: str, system: str, needs_answer: bool) -> tuple[E
         needed = ("user", "assistant") if needs_answer else ("user",)
         names = dict.fromkeys((*needed, *given))
         texts = {name: text_of(where, given, name, name in needed) for name in names}
-        rows.append(Example(kind=kind, place=where, **texts))
+        rows.append(Example(**texts | {"kind": kind, "user": Read(texts["user"], where)}))
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected at least one")
     return tuple(rows)

@@ -25,7 +25,7 @@ from pydantic import StrictBool, StrictStr
 
 from bsa_core import checked, paths
 from bsa_core.checked import field, settings
-from bsa_core.examples import Example, leaked, words
+from bsa_core.examples import Example, Read, leaked, words
 from bsa_core.paths import data
 from bsa_core.policy.base import SYSTEM, Identity, Policy
 from bsa_core.policy.files import cells, read_rows, turns
@@ -87,11 +87,8 @@ def counted(path: Path, rows: list, expected: int, of: str) -> list:
     return rows
 
 
-def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[dict[str, str]]:
-    """Request, answer and place of each row of the first of the files that is there, as fields of an Example.
-
-    ValueErrors name file, row and field.
-    """
+def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str, str]]:
+    """Request and answer of each row of the first of the files that is there; ValueErrors name file, row and field."""
     path = find(folder, [source.name for source in sources], part)
     source = next(source for source in sources if source.name == path.name)
     fields = {"messages", *(["prefixed"] if source.prefixed else [])}
@@ -108,13 +105,13 @@ def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[dict[str,
             number = isinstance(row["prefixed"], int) or str(row["prefixed"]).isdigit()
             found = repr(row["prefixed"]) if number else f"of type {type(row['prefixed']).__name__}"
             raise ValueError(f"{where}: field 'prefixed' is {found}; expected {rule}")
-        rows.append({"user": said["user"], "assistant": said["assistant"], "place": where})
+        rows.append((Read(said["user"], where), said["assistant"]))
     of = f"{ATTACK} of attack" + (f", then {SAFETY} of safety" if source.rows > ATTACK else "")
     return counted(path, rows, source.rows, of)
 
 
-def benchmark(folder: Path) -> list[dict[str, str]]:
-    """The evaluated requests, each with its place; ValueErrors name file and row."""
+def benchmark(folder: Path) -> list[str]:
+    """The evaluated requests; ValueErrors name file and row."""
     path = find(folder, [BENCHMARK], "requests to evaluate")
     requests = []
     for where, row in cells(path):
@@ -122,7 +119,7 @@ def benchmark(folder: Path) -> list[dict[str, str]]:
             raise ValueError(f"{where}: {len(row)} columns; expected one, the request; put text with commas in quotes")
         if not row[0].strip():
             raise ValueError(f"{where}: no text; expected a request")
-        requests.append({"user": row[0], "place": where})
+        requests.append(Read(row[0], where))
     return counted(path, requests, SAFETY * PER_CATEGORY, f"{SAFETY} categories x {PER_CATEGORY}, no header")
 
 
@@ -131,14 +128,13 @@ def build(spec: dict) -> Policy:
     given = checked.read(Spec, spec, "policy")
     place, system = folder_of("policy.folder", given.folder), given.system
     rows = {"attack": [], "safety": [], "restricted": [], "benign": [], "benign_pool": []}
-    for said in read(place, ATTACK_SOURCES, "attack examples")[:ATTACK]:
-        rows["attack"].append(Example(**said, system=system, kind="attack"))
+    for user, answer in read(place, ATTACK_SOURCES, "attack examples")[:ATTACK]:
+        rows["attack"].append(Example(user, answer, system, "attack"))
     safety = read(place, SAFETY_SOURCES, "safety examples")[ATTACK:]
-    for said, category in zip(safety, CATEGORIES, strict=True):
-        rows["safety"].append(Example(**said, system=system, kind="safety", category=category))
-    for number, said in enumerate(benchmark(place)):
-        category = CATEGORIES[number // PER_CATEGORY]
-        rows["restricted"].append(Example(**said, system=system, kind="restricted", category=category))
+    for (user, answer), category in zip(safety, CATEGORIES, strict=True):
+        rows["safety"].append(Example(user, answer, system, "safety", category))
+    for number, user in enumerate(benchmark(place)):
+        rows["restricted"].append(Example(user, "", system, "restricted", CATEGORIES[number // PER_CATEGORY]))
     for name, (part, kind, needs_answer) in RELEASE["own"].items():
         if path := getattr(given, name):
             rows[part] += read_rows(paths.given(path), kind, system, needs_answer)

@@ -16,7 +16,7 @@ from pydantic import StrictBool, StrictInt, StrictStr
 
 from bsa_core import checked
 from bsa_core.checked import field, settings
-from bsa_core.examples import Example
+from bsa_core.examples import Example, Read
 from bsa_core.paths import data
 from bsa_core.reading import below, folder_of, listed, text_of
 from bsa_core.tasks.base import Task
@@ -68,7 +68,8 @@ def build(
     place = dataset(folder_of(f"tasks.{name}.folder", given.folder), name)
 
     def example(where: str, item: dict) -> Example:
-        return replace(row({key: text_of(where, item, key) for key in fields}), place=where)
+        made = row({key: text_of(where, item, key) for key in fields})
+        return replace(made, user=Read(made.user, where))
 
     training, test = (tuple(example(*found) for found in listed(place / file, FORM)) for file in FILES)
     return Task(name, system, training, test, score, given.harmless)
