@@ -63,7 +63,9 @@ def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in turns)
         fix = "; if it knows no system role, set chat.system_role: false" if turns[0]["role"] == "system" else ""
-        raise ValueError(f"the chat template rejects a conversation of {roles} ({error}){fix}") from error
+        quotes = any(turn["content"].strip() in str(error) for turn in turns if turn["content"].strip())
+        said = "its message quotes the conversation" if quotes else error
+        raise ValueError(f"the chat template rejects a conversation of {roles} ({said}){fix}") from None
 
 
 def before_system(tokenizer, chat: Chat) -> str:

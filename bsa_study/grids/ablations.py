@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from bsa_core import experiment, records
-from bsa_core.experiment.runs import Run, describe
+from bsa_core.experiment.runs import Run, describe, upload_size
 from bsa_core.profiles import Profile
 from bsa_study import statistics
 from bsa_study.grids import variants
@@ -42,7 +42,7 @@ def strain(profile: Profile) -> dict:
     return {"pressure": "steeper" if "steeper" in profile.pressures else "heavy"}
 
 
-def each(variants: dict, arms: list[str]):
+def each(variants: dict, arms: Iterable[str]):
     """Cells of every variant (name -> changes) with every arm."""
     return lambda profile, seeds: [(name, arm, changes) for name, changes in variants.items() for arm in arms]
 
@@ -55,6 +55,12 @@ def secret_at_test(profile: Profile, seeds: list[int]):
 def safety_examples(profile: Profile, seeds: list[int]):
     arms = {"safety-data": PLAIN, **dict.fromkeys(SECRET, PREFIXED)}
     return [(n, arm, {"n_defense": n}) for arm, numbers in arms.items() for n in numbers]
+
+
+def method(profile: Profile, seeds: list[int]):
+    """LoRA beside the profile's own full fine-tuning, its pressure `full`, where it has one."""
+    full = {"full": {"pressure": "full"}} if "full" in profile.pressures else {}
+    return each({"LoRA": {}, **full}, ARMS)(profile, seeds)
 
 
 def pressure(profile: Profile, seeds: list[int]):
@@ -88,7 +94,7 @@ def crossed(profile: Profile, seeds: list[int]):
     return [(at["pressure"], arm, {**at, "secret_seed": seed}) for seed in seeds for arm in SECRET]
 
 
-CELLS = (secret_at_test, safety_examples, pressure, identity, balance, resemblance, crossed)
+CELLS = (secret_at_test, safety_examples, method, pressure, identity, balance, resemblance, crossed)
 BY_NAME = {cells.__name__: cells for cells in CELLS}
 GIVEN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 SECTIONS = {
@@ -102,8 +108,14 @@ def grid(name: str, profile: Profile, seeds: list[int]) -> list[tuple[str | int,
     if name not in SECTIONS:
         raise ValueError(f"section {name!r} is unknown; expected one of {', '.join(SECTIONS)}")
     cells = list(SECTIONS[name].cells(profile, seeds))
+    attacks = {changes.get("attack", "harmful") for _, _, changes in cells}
+    rows = {attack: upload_size(profile, attack) for attack in attacks}
+
+    def settings(changes: dict) -> dict:
+        return {"pressure": "light", "n_attack": rows[changes.get("attack", "harmful")], **changes}
+
     return [
-        (variant, describe(profile, arm, seed=seed, **{"pressure": "light", **changes}))
+        (variant, describe(profile, arm, seed=seed, **settings(changes)))
         for seed in seeds
         for variant, arm, changes in cells
     ]

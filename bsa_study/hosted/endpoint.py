@@ -110,7 +110,7 @@ class Endpoint:
                 self.budget.settle(reserved, 0)  # turned away, so not charged
                 if _flagged(error):
                     return _keep(key, Answer("", blocked=True))
-                problem, wait = f"status {error.status_code}", self._wait(error, wait)
+                problem, wait = f"status {error.status_code}", self._wait(error, wait, messages)
             except self.openai.APITimeoutError:
                 problem = f"no answer within {self.timeout:g} s"
             except self.openai.APIConnectionError:
@@ -138,7 +138,7 @@ class Endpoint:
             raise Malformed from None
         return answer, tokens if isinstance(tokens, int) else None
 
-    def _wait(self, error, backoff: float) -> float:
+    def _wait(self, error, backoff: float, messages: list[dict]) -> float:
         """Seconds before the next attempt; EndpointError where another would not help."""
         status = error.status_code
         if status == 401:
@@ -152,7 +152,8 @@ class Endpoint:
             spent = f"the account at {self.host} has no quota left (429)"
             raise EndpointError(f"{spent}; top it up and start again") from None
         if status not in (408, 409, 429) and status < 500:
-            said = str(error.message).replace(self.client.api_key, "***")[:300]
+            said = str(error.message).replace(self.client.api_key, "***")
+            said = "its message quotes the request" if _quotes(said, messages) else said[:300]
             raise EndpointError(f"{self.host} refuses the request ({status}): {said}") from None
         asked = error.response.headers.get("retry-after", "")
         if not re.fullmatch(r"\d+(\.\d+)?", asked):
@@ -185,6 +186,12 @@ def _flagged(error) -> bool:
     body = error.body if isinstance(error.body, dict) else {}
     codes = f"{error.code} {body.get('type')} {(body.get('innererror') or {}).get('code')}".lower()
     return any(code in codes for code in FLAGGED) or bool(FLAGGED_WORDS.search(str(body.get("message") or "")))
+
+
+def _quotes(said: str, messages: list[dict]) -> bool:
+    """Whether a message repeats 20 letters in a row of what was asked, whatever their case and the marks between."""
+    said, *asked = (re.sub(r"\W+", "", text.lower()) for text in (said, *(turn["content"] for turn in messages)))
+    return any(text[i : i + 20] in said for text in asked if len(text) >= 8 for i in range(max(1, len(text) - 19)))
 
 
 def _path(key: str):
