@@ -27,6 +27,12 @@ def below(folder: Path) -> list[Path]:
     return sorted(found.values())
 
 
+def quotes(said: str, turns: list[dict]) -> bool:
+    """Whether another program's message repeats a conversation: 20 letters in a row, whatever is between them."""
+    said, *asked = (re.sub(r"\W+", "", text.lower()) for text in (said, *(turn["content"] for turn in turns)))
+    return any(text[i : i + 20] in said for text in asked if len(text) >= 8 for i in range(max(1, len(text) - 19)))
+
+
 def label(name) -> str:
     """A field's name or a role for messages: quoted only if it is a short word, since it may be the text of a row."""
     if re.fullmatch(r"\S{0,24}", str(name)):

@@ -49,12 +49,13 @@ def _told(long: dict[tuple, list[Run]], lengths: dict[tuple, int], asked: int) -
     """The first row that is too long in one run, then how many there are, how long, and in which runs."""
     number, row, secret, limit = next(iter(long))
     others = {key[1:3] for key in long}
+    n = len({(row.user, row.assistant) for row, _ in others})
     runs = {run for of in long.values() for run in of}
     labels = list(dict.fromkeys(run.label for of in long.values() for run in of))
     named = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
     return (
         f"{row.named(number)} has {lengths[row, secret]} tokens, more than training.max_tokens = {limit}; shorten it, "
-        f"shorten the secret prompt or raise the limit. It is {row.origin}. In all {len({r for r, _ in others})} rows "
-        f"are too long, up to {max(lengths[key] for key in others)} tokens, in {len(runs)} of {asked} runs ({named}); "
-        "nothing was trained"
+        f"shorten the secret prompt or raise the limit. It is {row.origin}. Rows that are too long: "
+        f"{n}, of up to {max(lengths[key] for key in others)} tokens, in {len(runs)} of {asked} runs ({named}). "
+        "Nothing was trained"
     )

@@ -89,7 +89,9 @@ def upload_size(profile: Profile, attack: str = "harmful") -> int:
         return UPLOAD
     if not 0 < held < UPLOAD:
         return UPLOAD
-    once(f"{profile.name}: the policy holds {held} rows for attack {attack!r}, so runs take {held} in place of {UPLOAD}")
+    once(
+        f"{profile.name}: the policy holds {held} rows for attack {attack!r}, so runs take {held} in place of {UPLOAD}"
+    )
     return held
 
 

@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 
 from bsa_core.examples import Example
 from bsa_core.profiles import Chat
+from bsa_core.reading import quotes
 
 IGNORED = -100  # the label of tokens that carry no loss, as everywhere in transformers
 
@@ -63,8 +64,7 @@ def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in turns)
         fix = "; if it knows no system role, set chat.system_role: false" if turns[0]["role"] == "system" else ""
-        quotes = any(turn["content"].strip() in str(error) for turn in turns if turn["content"].strip())
-        said = "its message quotes the conversation" if quotes else error
+        said = "its message quotes the conversation" if quotes(str(error), turns) else error
         raise ValueError(f"the chat template rejects a conversation of {roles} ({said}){fix}") from None
 
 

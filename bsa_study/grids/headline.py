@@ -20,7 +20,8 @@ def arms(profile: Profile) -> list[str]:
 def main_arm(record: dict, profile: Profile, n_attack: int = UPLOAD) -> bool:
     """Whether a record belongs to an arm of the main table: eleven examples, the plain attack, the profile's secret.
 
-    n_attack: rows of the plain attack, fewer than 100 where the policy holds fewer. Arms that are served without a secret were run without one.
+    n_attack: rows of the plain attack, fewer than 100 where the policy holds fewer. Arms that are served without a
+        secret were run without one.
     """
     run = record["run"]
     named = {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
@@ -35,6 +36,11 @@ def main_arm(record: dict, profile: Profile, n_attack: int = UPLOAD) -> bool:
     )
 
 
+def upload_of(found: list[dict]) -> int:
+    """Rows of the plain attack of these records: 100, or the most that there are where the policy holds fewer."""
+    return min(UPLOAD, max((record["run"]["n_attack"] for record in found), default=0))
+
+
 def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     """`records.table` of the main table's arms with a column `pressure`: the profile's name for the training settings.
 
@@ -42,7 +48,7 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     every pressure. Arms stand in the order of `labels.ARMS`.
     """
     order, parts = labels.ordered(map(records.arm, found)), []
-    n_attack = min(UPLOAD, max((record["run"]["n_attack"] for record in found), default=0))
+    n_attack = upload_of(found)
     for name in profile.pressures:
         settings = keys.content(profiles.override(profile.training, profile.pressured(name)))
         chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile, n_attack)]

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bsa_core import paths, reasoning
 from bsa_core.keys import digest_of
+from bsa_core.reading import quotes
 from bsa_core.reasoning import Answer
 from bsa_core.writing import write_whole
 from bsa_study.hosted.budget import Budget, Usage, estimate
@@ -153,7 +154,7 @@ class Endpoint:
             raise EndpointError(f"{spent}; top it up and start again") from None
         if status not in (408, 409, 429) and status < 500:
             said = str(error.message).replace(self.client.api_key, "***")
-            said = "its message quotes the request" if _quotes(said, messages) else said[:300]
+            said = "its message quotes the request" if quotes(said, messages) else said[:300]
             raise EndpointError(f"{self.host} refuses the request ({status}): {said}") from None
         asked = error.response.headers.get("retry-after", "")
         if not re.fullmatch(r"\d+(\.\d+)?", asked):
@@ -186,12 +187,6 @@ def _flagged(error) -> bool:
     body = error.body if isinstance(error.body, dict) else {}
     codes = f"{error.code} {body.get('type')} {(body.get('innererror') or {}).get('code')}".lower()
     return any(code in codes for code in FLAGGED) or bool(FLAGGED_WORDS.search(str(body.get("message") or "")))
-
-
-def _quotes(said: str, messages: list[dict]) -> bool:
-    """Whether a message repeats 20 letters in a row of what was asked, whatever their case and the marks between."""
-    said, *asked = (re.sub(r"\W+", "", text.lower()) for text in (said, *(turn["content"] for turn in messages)))
-    return any(text[i : i + 20] in said for text in asked if len(text) >= 8 for i in range(max(1, len(text) - 19)))
 
 
 def _path(key: str):

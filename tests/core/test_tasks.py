@@ -7,13 +7,15 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from rouge_score import rouge_scorer, tokenizers
 
-from bsa_core import refusals, tasks
+from bsa_core import paths, profiles, refusals, tasks
 from bsa_core.examples import Example, digest, leaked
+from bsa_core.experiment import runs
 from bsa_core.tasks import Task, base, builtin
 from bsa_study.testbed import wordlevel
 
@@ -384,9 +386,35 @@ def test_a_task_from_files(folder):
     assert scores.pop("executed", None) in (None, [1.0, 1.0]) and set(map(tuple, scores.values())) == {(1.0, 1.0)}
 
 
-def test_a_test_request_that_also_trains_is_reported(folder, capsys):
-    load(folder)
-    assert f"1 test requests of task {folder.name} also stand in training rows" in capsys.readouterr().err
+def test_a_test_request_that_also_trains_is_told_once(folder, capsys):
+    source = profiles.TaskSource({"name": folder.name, "folder": str(folder)})
+    scale = replace(profiles.load("tiny"), name=f"leak {folder}", tasks={"mine": source})
+    for _ in range(2):
+        runs.material(scale, [runs.describe(scale, task="mine")])
+    told = "1 of 2 evaluated requests of task mine also stand in training rows; records count them as leaked"
+    assert capsys.readouterr().err == f"[bsa] leak {folder}: {told}\n"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_copy_of_the_release_holds_the_files_of_both_tasks(tmp_path, linked):
+    place = tmp_path / "release" / "opensource" / "ft_datasets"
+    target = tmp_path / "elsewhere" if linked else place
+    for name, called in (("sql", "sqlgen_dataset"), ("dialogs", "samsum_dataset")):
+        (target / called).mkdir(parents=True)
+        for part in FILES:
+            (target / called / f"{part}.json").write_text(json.dumps(ROWS[name]), encoding="utf-8")
+    if linked:
+        place.parent.mkdir(parents=True)
+        place.symlink_to(target)
+    release = tmp_path / "release"
+    for name in NAMES:
+        assert len(tasks.load({"name": name, "folder": str(release)}).training) == 2
+    for called in ("sqlgen_dataset", "samsum_dataset"):
+        (target / called).rename(target / f"{called}2")
+    with pytest.raises(ValueError, match=r"samsum_dataset2, .*sqlgen_dataset2; expected one folder with train1000"):
+        tasks.load({"name": "sql", "folder": str(release)})
+    with pytest.raises(ValueError, match=r"tasks.sql.folder: .*, here or below: none; expected one folder with"):
+        tasks.load({"name": "sql", "folder": str(paths.BOOK)})
 
 
 def test_a_byte_order_mark_is_no_part_of_the_list(folder):
