@@ -4,7 +4,7 @@ import pandas as pd
 
 from bsa_core import keys, profiles, records
 from bsa_core.arms import defenses
-from bsa_core.experiment.runs import UPLOAD, Run, describe
+from bsa_core.experiment.runs import UPLOAD, Run, describe, upload_size
 from bsa_core.profiles import Profile
 from bsa_study import labels
 from bsa_study.grids import variants
@@ -59,8 +59,9 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
 
 def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
     """The arms of the main table: the initial model, and every defense under every pressure (100 attack examples)."""
+    n_attack = upload_size(profile)
     return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
-        describe(profile, defense, seed=seed, pressure=pressure)
+        describe(profile, defense, n_attack, seed=seed, pressure=pressure)
         for seed in seeds
         for defense in arms(profile)
         for pressure in pressures
