@@ -28,7 +28,7 @@ class Read(str):
         return str(self), self.place
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Example:
     """A request and its answer.
 
