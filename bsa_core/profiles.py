@@ -94,6 +94,12 @@ class Training:
     method: Literal["lora", "full"] = field(
         "`lora`, or `full` for all weights; rank, alpha, dropout and targets then have no effect", "lora", later=True
     )
+    master_weights: StrictBool = field(
+        "method `full` in bfloat16 only: update a float32 copy of the weights, since small updates are lost in bfloat16. "
+        "`false` updates the weights themselves, as the paper's release does, in half the memory",
+        True,
+        later=True,
+    )
 
 
 # Some fields of the training settings: checked like all of them, and kept as they are.
