@@ -95,7 +95,7 @@ class Training:
         "`lora`, or `full` for all weights; rank, alpha, dropout and targets then have no effect", "lora", later=True
     )
     master_weights: StrictBool = field(
-        "method `full` in bfloat16 only: update a float32 copy of the weights, since small updates are lost in bfloat16. "
+        "for `full` in bfloat16: update a float32 copy of the weights, because bfloat16 rounds small updates away. "
         "`false` updates the weights themselves, as the paper's release does, in half the memory",
         True,
         later=True,

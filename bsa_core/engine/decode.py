@@ -98,6 +98,7 @@ def _decode_batch(
     while active:
         logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         chosen = logits.argmax(-1)
+        _finite(logits.gather(-1, chosen[:, None]))
         for row, token in zip(active, chosen.tolist(), strict=True):
             answers[row].append(token)
         open_ = [answers[row][-1] not in ends and len(answers[row]) < max_new_tokens for row in active]
@@ -116,6 +117,15 @@ def _decode_batch(
             "attention_mask": torch.cat([mask, mask.new_ones(len(active), 1)], dim=1),
         }
     return answers
+
+
+def _finite(best: torch.Tensor) -> None:
+    """best: the highest score of each row. Where one is NaN, greedy decoding would go on, with token 0 or whichever."""
+    if not best.isfinite().all():
+        raise ValueError(
+            "the model's scores of the next token are not finite: its weights are broken, or too large for "
+            "compute.dtype; check the model's files, or use float32"
+        )
 
 
 def _by_length(prompts: list[list[int]], batch_size: int, answer: Callable[[list[int]], list]) -> list:
@@ -180,7 +190,9 @@ def option_scores(
 
 
 def _log_probabilities(output) -> torch.Tensor:
-    return torch.log_softmax(output.logits.float(), dim=-1)
+    scores = torch.log_softmax(output.logits.float(), dim=-1)
+    _finite(scores.amax(-1))
+    return scores
 
 
 def _behind(model, inputs: dict, cache: DynamicCache, rows: list[list[int]], asked: list[tuple]) -> torch.Tensor:

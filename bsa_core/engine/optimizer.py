@@ -44,7 +44,7 @@ def masters(weights: list[torch.Tensor]) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def allocate(optimizer: torch.optim.Optimizer) -> None:
-    """Let the optimizer make its states: a step without gradient at rate 0, which changes nothing and does not count."""
+    """Let the optimizer make its states: a step at rate 0 without gradient changes no weight and does not count."""
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
