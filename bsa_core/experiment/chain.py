@@ -206,8 +206,8 @@ def _compute(
     from bsa_core.engine import evaluate, finetune
     from bsa_core.models import chat, loading
 
-    loaded = loading.load(profile)
     first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
+    loaded = loading.load(profile, first.training)
     choice, request = first.secret, rows[first].restricted[0]
     secret = choice and secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
 
