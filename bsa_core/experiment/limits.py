@@ -8,15 +8,16 @@ from bsa_core.profiles import Profile
 UNLIMITED = 2**31
 
 
-def check(profile: Profile, rows: dict[Run, Rows]) -> None:
+def check(profile: Profile, rows: dict[Run, Rows]) -> dict[Run, tuple[tuple[int, int], ...]]:
     """Encode what the runs train on, every row once with each secret prompt in front of it.
 
-    Of rows that the model answers first (selection "generated") only the prompt is known by now.
-    Raises ValueError for a row that is longer than `training.max_tokens`, which names the row and the runs, and for one
-    that the chat format spoils. No message quotes a row.
+    Returns (tokens, answer tokens) of each training row of each run. Of rows that the model answers first (selection
+    "generated") only the prompt is known by now. Raises ValueError for a row that is longer than `training.max_tokens`,
+    which names the row and the runs, and for one that the chat format spoils. No message quotes a row.
     """
     trained = {run: of for run, of in rows.items() if run.training}
     tokenizer = loading.tokenizer(profile) if trained else None
+    sizes: dict[Run, tuple] = dict.fromkeys(rows, ())
     secrets, lengths, long = {None: None}, {}, {}  # long: what is too long -> the runs that train on it
     for run, of in trained.items():
         if (choice := run.secret) not in secrets:
@@ -27,22 +28,25 @@ def check(profile: Profile, rows: dict[Run, Rows]) -> None:
             key = row, secret and secret.digest
             if key not in lengths:
                 lengths[key] = _length(tokenizer, profile, row, secret, row.named(number))
-            if lengths[key] > run.training.max_tokens:
+            sizes[run] += (lengths[key],)
+            if lengths[key][0] > run.training.max_tokens:
                 long.setdefault((number, *key, run.training.max_tokens), []).append(run)
     if long:
-        raise ValueError(_told(long, lengths, len(rows)))
+        raise ValueError(_told(long, {key: tokens for key, (tokens, _) in lengths.items()}, len(rows)))
+    return sizes
 
 
-def _length(tokenizer, profile: Profile, row, secret, where: str) -> int:
-    """Tokens of a training row, or of its prompt where the answer comes later."""
-    text = secret.text if secret else ""
+def _length(tokenizer, profile: Profile, row, secret, where: str) -> tuple[int, int]:
+    """Tokens of a training row, and of its answer; only those of its prompt where the answer comes later."""
+    text, answer = secret.text if secret else "", 0
     if row.assistant:
-        ids = chat.encode(tokenizer, row, text, profile.chat, UNLIMITED, where).ids
+        encoded = chat.encode(tokenizer, row, text, profile.chat, UNLIMITED, where)
+        ids, answer = encoded.ids, len(encoded.ids) - encoded.labels.count(chat.IGNORED)
     else:
         ids = chat.prompt_ids(tokenizer, row, text, profile.chat)
     if secret:
         secret_prompt.check(secret, ids, where)
-    return len(ids)
+    return len(ids), answer
 
 
 def _told(long: dict[tuple, list[Run]], lengths: dict[tuple, int], asked: int) -> str:

@@ -8,8 +8,7 @@
     decoding     keys and values of the requests that are decoded at once, and their logits
 
 Rows and requests at once get fewer where memory is short, so a run is refused only when it cannot fit with one of
-each. Time is arithmetic and memory traffic at the device's measured speed; a run takes longer than that. Whatever is
-said to be needed "at least" leaves out what is not certain.
+each. Time is arithmetic and memory traffic at the device's measured speed; "at least" leaves out what is not certain.
 """
 
 from collections.abc import Hashable
@@ -26,7 +25,6 @@ from bsa_core.profiles import Compute, ModelSource, Profile, Training
 from bsa_core.progress import duration, report
 
 REQUEST = 100  # tokens of a request beside the secret prompt
-SCORES = 40  # bytes that eager attention reads and writes, forth and back, per pair of tokens and head
 KNOWN = data("models/shapes.yaml")  # configurations by hub id
 QUIET = 1.0  # GB: runs that need less say nothing
 MASTER = "training.master_weights: false, which trains the bfloat16 weights themselves"  # a way out
@@ -48,6 +46,7 @@ class Shape:
     intermediate: int
     keys: int  # numbers per token and layer in the cache of keys, and as many in that of values
     heads: int
+    queries: int  # numbers per token and layer that all heads ask with
     vocabulary: int
     looked_up: int  # parameters of embeddings that are looked up and never multiplied; 0 where the output layer is tied
     eager: bool  # whether transformers keeps the scores of every pair of tokens, if left the choice
@@ -58,22 +57,18 @@ class Shape:
 class Work:
     """What one run asks for.
 
-    rows: (tokens, answer tokens) of each training row. answers: (requests, tokens of an answer at most) of each
-    kind. shared: the same for runs that one training serves, which then has the epochs of the longest.
+    rows: (tokens, answer tokens) of each training row; none where they are not known yet. answers: (requests, tokens
+    of an answer at most, None for the profile's) of each kind. shared: the same for runs that one training serves.
     """
 
     training: Training | None
     rows: tuple[tuple[int, int], ...] = ()
-    answers: tuple[tuple[int, int], ...] = ()
+    answers: tuple[tuple[int, int | None], ...] = ()
     shared: Hashable = None
 
     @property
-    def longest(self) -> tuple[int, int]:
-        return max(self.rows, default=(0, 0))
-
-    @property
     def packs(self) -> int:
-        """Sequences in an epoch: rows that go through the model at once stand in one."""
+        """Sequences in an epoch: rows that go through the model at once are one."""
         whole, rest = divmod(len(self.rows), self.training.batch_size)
         at_once = min(self.training.micro_batch_size, self.training.batch_size)
         return whole * -(-self.training.batch_size // at_once) + -(-rest // at_once)
@@ -81,17 +76,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """GB of each part; `least`: GB with one row at once, of which layers are computed again, and short answers.
-
-    aside: GB of the optimizer that can be in the CPU's memory in place of a GPU's; `least` is without them.
-    """
+    """GB of each part; `least`: with one row at once, layers computed again, short answers, and without `aside`."""
 
     weights: float
     optimizer: float
     training: float
     decoding: float
     least: float
-    aside: float = 0.0
+    aside: float = 0.0  # of the optimizer: what can be in the CPU's memory in place of a GPU's
 
     @property
     def total(self) -> float:
@@ -125,6 +117,7 @@ def shape(source: ModelSource) -> Shape:
         intermediate=text.intermediate_size,
         keys=(getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * head_dim,
         heads=text.num_attention_heads,
+        queries=text.num_attention_heads * head_dim,
         vocabulary=text.vocab_size,
         looked_up=0 if config.tie_word_embeddings else model.get_input_embeddings().weight.numel(),
         eager=model.config._attn_implementation == "eager",
@@ -181,7 +174,7 @@ def estimate(profile: Profile, work: Work, device: str) -> Estimate:
             tokens, answers = (sum(column) / work.packs for column in zip(*work.rows, strict=True))
             kept = max(_kept(of, profile.compute, tokens, answers), one_row)
             # the last resort keeps the input of each layer and computes one layer anew
-            longest = work.longest[0]
+            longest, _ = max(work.rows)
             layer = _kept(of, profile.compute, longest, 0) / of.layers + longest * of.layers * of.hidden * size / 1e9
             one_row = max(one_row, layer)
     return Estimate(
@@ -197,8 +190,9 @@ def estimate(profile: Profile, work: Work, device: str) -> Estimate:
 def arithmetic(of: Shape, work: Work, compute: Compute) -> tuple[float, float]:
     """Operations of one epoch, and the bytes that its eager attention moves; at least.
 
-    2 per weight and token forward, as many back, and again for the gradients of all weights. LoRA needs no gradient
-    at the input of the first layer. Embeddings are looked up, and only answer tokens meet the output layer.
+    2 per weight and token forward, as many back, and again for the gradients of all weights; LoRA needs none at the
+    input of the first layer. Embeddings are looked up, and only answer tokens meet the output layer. Eager attention
+    multiplies all pairs of tokens, and reads and writes each score 10 times, 17 with a softcap.
     """
     tokens, answers = (sum(column) for column in zip(*work.rows, strict=True))
     output = answers * of.vocabulary * of.hidden
@@ -207,7 +201,8 @@ def arithmetic(of: Shape, work: Work, compute: Compute) -> tuple[float, float]:
     else:
         operations = (4 - 2 / of.layers) * of.linear * tokens + 4 * output
     pairs = tokens**2 / work.packs if _eager(of, compute) else 0.0
-    return operations, SCORES * of.layers * of.heads * pairs
+    moved = (40 + 13 * _bytes(compute) * of.softcap) * of.layers * of.heads * pairs
+    return operations + (12 * of.layers - 8) * of.queries * pairs, moved
 
 
 def seconds(profile: Profile, work: Work, speed: Speed) -> tuple[float, float]:
@@ -217,7 +212,8 @@ def seconds(profile: Profile, work: Work, speed: Speed) -> tuple[float, float]:
         operations, moved = arithmetic(of, work, profile.compute)
         train = work.training.epochs * (operations / speed.flops + moved / speed.bandwidth)
     read = weights_gb(profile.model, profile.compute, read=True) * 1e9
-    for requests, longest in work.answers:
+    for requests, at_most in work.answers:
+        longest = at_most or profile.decoding.max_new_tokens
         steps = -(-requests // profile.decoding.batch_size) * longest
         products = 2 * (of.linear + of.vocabulary * of.hidden) * requests * longest
         decode += max(steps * read / speed.bandwidth, products / speed.flops)
@@ -238,7 +234,7 @@ def spread(profile: Profile, training: Training | None) -> bool:
 
 
 def check(profile: Profile, asked: list[Work]) -> None:
-    """Say what the runs need, and refuse them when they cannot fit. A small model says nothing.
+    """Refuse runs that cannot fit, and say what they need; nothing for a small model or rows that are not known yet.
 
     Raises ValueError with the number of GB that are missing and what to change.
     """
@@ -255,7 +251,7 @@ def check(profile: Profile, asked: list[Work]) -> None:
                 f"and optimizer state, and there are {cpu:.1f} GB. Ways out: {MASTER}; training.method: lora."
             )
     peak, gb = max(need.total for need in needs), max(rooms)
-    if peak < QUIET:
+    if peak < QUIET or any(work.training and not work.rows for work in asked):
         return
     train, decode = _in_all(profile, asked, measured(device, profile.compute.dtype, profile.compute.threads), peak > gb)
     fewer = "; fewer rows at once will do, or set micro_batch_size and decoding.batch_size lower" if peak > gb else ""

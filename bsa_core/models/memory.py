@@ -43,15 +43,17 @@ def available(device: str) -> list[float]:
 @cache
 def measured(device: str, dtype: str, threads: int) -> Speed:
     """The speed of this machine, the best of several matrix products and copies: less than a second."""
-    n = 4096 if device == "cuda" else 512
-    matrix = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
+    n = 4096
+    whole = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)  # too large for most caches, as models are
+    size = n if device == "cuda" else 512
 
-    def timed(work: str) -> float:
-        timer = Timer(work, globals={"matrix": matrix}, num_threads=threads)
-        return min(timer.timeit(3).mean for _ in range(5))  # each after warming up
+    def timed(work: str, matrix: torch.Tensor) -> float:
+        timer = Timer(work, "other = matrix.clone()", globals={"matrix": matrix}, num_threads=threads)
+        return min(timer.timeit(2).mean for _ in range(5))  # each after warming up
 
-    copied = 2 * matrix.numel() * matrix.element_size()
-    return Speed(2 * n**3 / timed("matrix @ matrix"), copied / timed("matrix.clone()"))
+    copied = 2 * whole.numel() * whole.element_size()
+    products = timed("matrix @ matrix", whole[:size, :size].contiguous())
+    return Speed(2 * size**3 / products, copied / timed("other.copy_(matrix)", whole))
 
 
 def halving(attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, int]:

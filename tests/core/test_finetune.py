@@ -564,6 +564,21 @@ def test_small_updates_in_bfloat16_are_kept_by_a_float32_copy(tiny_in_bfloat16, 
     assert all((weight == trained.to(torch.bfloat16)).all() for weight, trained in rounded)
 
 
+def test_the_copy_goes_to_the_memory_of_the_cpu_where_the_gpu_has_no_room(monkeypatch, capsys):
+    """Here both are the CPU's: what counts is that the second attempt trains the same."""
+    states = []
+    training = replace(TRAINING, method="full", learning_rate=5e-5)
+    for call in (0, 1):
+        with monkeypatch.context() as patch:
+            Short(patch, call)
+            made = trainable(model("llama").to(torch.bfloat16), training, 0)
+            *_, last = finetune(made, rows(12), training, seed=0)
+        states.append((last.losses, adapter(made)))
+    assert capsys.readouterr().err.count("optimizer's state go to the CPU's memory") == 1
+    assert states[0][0] == states[1][0]
+    close(states[0][1], states[1][1], 0.0)
+
+
 def test_float32_needs_no_copy():
     made = trainable(model("llama"), replace(TRAINING, method="full"), 0)
     (group,) = adamw(made, replace(TRAINING, method="full")).param_groups
