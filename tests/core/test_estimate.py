@@ -275,7 +275,7 @@ def test_answering_takes_longer_than_is_said_at_least(attacked):
     prompts = [row.ids[: row.labels.count(IGNORED)] for row in encoded]
     before = estimate.measured.__wrapped__("cpu", "float32", 1)
     started = time.perf_counter()
-    decode.decode(loaded.model, prompts, -1, 24, TINY.decoding.batch_size)  # no end: as long as they may be
+    decode.decode(loaded.model, prompts, (), 24, TINY.decoding.batch_size)  # no end: as long as they may be
     took = time.perf_counter() - started
     after = estimate.measured.__wrapped__("cpu", "float32", 1)
     speed = estimate.Speed(max(before.flops, after.flops), max(before.bandwidth, after.bandwidth))
