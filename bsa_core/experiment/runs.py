@@ -18,13 +18,10 @@ from bsa_core.profiles import Compute, Profile, Training
 from bsa_core.progress import once
 from bsa_core.tasks import Task
 
-# What committed records were made with. Where a change here leaves them right, such as a rule that gives every one of
-# their answers what it gave before, the digest below is set to today's by hand; else it stays, and they are made anew.
+# What committed records count as made with: set to today's by hand where a change leaves them right; else it stays.
 CODE = 1  # raised by hand when a change of the code gives other outcomes under the same description
 RULES = "49be93ab57733643"  # `rules()`
 QUIZ = "0990ef7921d965a6"  # `_quiz_digest` of the guild's quiz
-
-DRIVERS = ("nvidiactl", "dxg", "kfd")  # in /dev: NVIDIA's, that of WSL, AMD's
 
 
 @dataclass(frozen=True)
@@ -199,11 +196,11 @@ def rules() -> str:
 def device(compute: Compute) -> str:
     """The kind of device that a run will be computed on, "cpu" or "cuda".
 
-    torch is asked only where there is a driver of a GPU, as reading records does not take it.
+    torch is asked only where there is a driver: NVIDIA's, that of WSL, AMD's.
     """
     if compute.device != "auto":
         return compute.device
-    if "torch" not in sys.modules and not any(Path("/dev", name).exists() for name in DRIVERS):
+    if "torch" not in sys.modules and not any(Path("/dev", name).exists() for name in ("nvidiactl", "dxg", "kfd")):
         return "cpu"
     from bsa_core.models.memory import device_of
 

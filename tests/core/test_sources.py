@@ -103,7 +103,7 @@ def test_runs_that_were_described_before_the_download_are_kept_under_the_commit(
     run = experiment.describe(profile, n_attack=0)
     assert run.weights.endswith("@main")
     monkeypatch.setattr(estimate, "check", lambda profile, asked: None)
-    monkeypatch.setattr(loading, "load", lambda profile: downloaded(COMMIT))
+    monkeypatch.setattr(loading, "load", lambda *arguments: downloaded(COMMIT))
     monkeypatch.setattr(chain, "_line", lambda record: "")
     monkeypatch.setattr(chain.records, "sealed", lambda record, said: record)
     monkeypatch.setattr(chain.records, "write", lambda *arguments: None)
