@@ -79,11 +79,12 @@ SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
     if (scale := os.path.basename(os.path.dirname(path))) != PROFILE and not scale.startswith("tiny")
+    if os.path.isfile(path)  # a dangling link is no input
 ]
 # What further judges said, written by people's own commands and shown in the comparison.
-JUDGED = sorted(glob.glob(os.path.join(RESULTS, "*", "judged", "*.json")))
+JUDGED = sorted(filter(os.path.isfile, glob.glob(os.path.join(RESULTS, "*", "judged", "*.json"))))
 # Evaluations of models served elsewhere, written and shown by the chapter about them.
-HOSTED = sorted(glob.glob(os.path.join(RESULTS, "*", "hosted", "*.json")))
+HOSTED = sorted(filter(os.path.isfile, glob.glob(os.path.join(RESULTS, "*", "hosted", "*.json"))))
 
 
 rule book:

@@ -39,7 +39,7 @@ LIMITS = {"tests": 150.0, "speed": 200.0, "arms": 600.0}  # seconds, in this ord
 
 def machine(device: str) -> dict:
     """Where it was measured."""
-    made = provenance.provenance(device, "", torch.get_num_threads())
+    made = provenance.provenance(device, "")
     del made["dtype"]
     if device == "cuda":
         about = torch.cuda.get_device_properties(0)

@@ -37,8 +37,8 @@ def digest(content: str | bytes, digits: int = 16) -> str:
 
 
 def digest_of(value, digits: int = 16) -> str:
-    """Hex digits over plain data, whatever the order of its mappings."""
-    return digest(json.dumps(value, sort_keys=True), digits)
+    """Hex digits over plain data, whatever the order of its mappings; ValueError where a number is not finite."""
+    return digest(json.dumps(value, sort_keys=True, allow_nan=False), digits)
 
 
 def file_digest(path: Path, digits: int = 16) -> str:

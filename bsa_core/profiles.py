@@ -7,6 +7,7 @@ has its meaning beside it: messages, `profiles/profile.schema.json` and the book
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,12 +55,19 @@ class Chat:
     template_options: Annotated[dict, WithJsonSchema({"type": "object"})] = field(
         "switches of the template by name, such as {enable_thinking: false}", factory=dict, later=True
     )
+    date: StrictStr = field(
+        "the day that templates which write the date are given, as Llama 3's do; in quotes", "2024-07-26", later=True
+    )
 
     def __post_init__(self):
         for name, value in self.template_options.items():
             if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
                 wanted = "a name, and as its value true, false, a number or text"
                 raise ValueError(f"chat.template_options holds {name!r}: {value!r}; expected {wanted}")
+        try:
+            date.fromisoformat(self.date)
+        except ValueError:
+            raise ValueError(f"chat.date is {self.date!r}; expected a day such as '2024-07-26'") from None
 
 
 @settings("secret")

@@ -7,25 +7,34 @@
     results/<profile>/judged/<label>-<key>.*.json         what further judges gave to the answers (`judgements`)
     results/<profile>/utility/<label>-<key>.*.json        benchmarks of the run's model (`capability.benchmarks`)
     results/<profile>/shipped.jsonl.xz                    records of long grids that ship with the project, one per line
+    results/<profile>/shipped.jsonl.xz.sha256             its digest
 
 `run`, `data`, `training`, `outcomes`, `metrics` and `items` are reproduced bit for bit on the same machine; `cost` and
-`environment` are not. The text of a secret prompt is never in a record.
+`environment` are not. The text of a secret prompt is never in a record. One that is not right (`believed`) is named and
+left out, never used and never overwritten; other files in these folders are not looked at.
 """
 
 import gzip
 import json
 import lzma
+import os
+import re
+import zlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from bsa_core import paths
+from bsa_core import believed, keys, paths
+from bsa_core.progress import report
 from bsa_core.writing import RecordError, write_json, write_whole
 
 SCHEMA = 1
 REPRODUCIBLE = ("run", "deployed", "data", "training", "outcomes", "metrics", "items")
-FIELDS = ("schema", "key", "label", *REPRODUCIBLE, "cost", "environment")
+FIELDS = ("schema", "key", "label", *REPRODUCIBLE, "cost", "environment", "answers_digest")
+NAME = re.compile(r"[^.].*-[0-9a-f]{16}\.json")  # of a record's file
+ANSWER = ("condition", "kind", "category", "user", "answer")
 
 
 def path_of(profile: str, label: str, key: str, folder: str = "", ending: str = ".json") -> Path:
@@ -39,17 +48,34 @@ def beside(record: dict, folder: str = "", ending: str = ".json") -> Path:
     return path_of(record["run"]["profile"], record["label"], record["key"], folder, ending)
 
 
+def sealed(record: dict, answers: list[dict] | None = None) -> dict:
+    """The record with the digests of its answers and of itself, as `write` writes it and `find` gives it back.
+
+    Raises ValueError that names the field when it is not right (`believed.check`).
+    """
+    made = believed.sealed({**record, "answers_digest": None if answers is None else keys.digest(_lines(answers))})
+    try:
+        believed.check(made)
+    except ValueError as error:
+        raise ValueError(f"{record.get('label')}-{record.get('key')} is not written: {error}") from None
+    return made
+
+
+def _lines(answers: list[dict]) -> str:
+    return "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+
+
 def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
-    """Write a record whole or not at all; RecordError (an OSError) names the file and the fix.
+    """Write a record, `sealed`, whole or not at all; RecordError (an OSError) names the file and the fix.
 
     answers: what the record rests on, one dict each. They come first: where there is a record, a run is complete.
     harmless: answers stand beside the record; else in the folder of generations, apart from what may be published.
     """
+    record = sealed(record, answers)
     path = beside(record)
     place, variable = (answers_path, "BSA_RESULTS") if harmless else (generations_path, "BSA_GENERATIONS")
     if answers is not None:
-        text = "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-        write_whole(place(record), gzip.compress(text.encode(), mtime=0), variable)
+        write_whole(place(record), gzip.compress(_lines(answers).encode(), mtime=0), variable)
     try:
         write_json(path, record)
     except RecordError:
@@ -69,39 +95,41 @@ def generations_path(record: dict) -> Path:
     return paths.GENERATIONS / answers_path(record).relative_to(paths.RESULTS)
 
 
+class NotKept(ValueError):
+    """A run's answers are in neither place."""
+
+
 def read_answers(record: dict) -> pd.DataFrame:
-    """Columns condition, kind, category, user, answer; ValueError when the answers are in neither place."""
+    """Columns condition, kind, category, user, answer, all of them text as it was said.
+
+    Raises NotKept when the answers are in neither place, ValueError when they are not those that the record rests on.
+    """
     places = (answers_path(record), generations_path(record))
-    for path in places:
-        if path.is_file():
-            return pd.read_json(path, lines=True)
     fix = "delete its record to compute it again"
-    raise ValueError(f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; {fix}")
-
-
-AGAIN = "delete the file and run again"
-
-
-def read(
-    path: Path, what: str = "record", schema: int = SCHEMA, fields: tuple[str, ...] = FIELDS, fix: str = AGAIN
-) -> dict:
-    """A record, or another file of ours that stands beside one, checked; ValueError names file, field and fix."""
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        raise NotKept(f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; {fix}")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON or no UTF-8
-        raise ValueError(f"{path}: not a readable {what} ({error}); {fix}") from None
-    return checked(record, path, schema, fields, fix)
+        text = gzip.decompress(path.read_bytes())
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path}: the answers are damaged ({error}); {fix}") from None
+    if (found := keys.digest(text)) != record["answers_digest"]:
+        was = f"their digest is {found}, and the record's {record['answers_digest']}"
+        raise ValueError(f"{path}: not the answers that the record rests on ({was}); restore the file, or {fix}")
+    rows = [json.loads(line) for line in text.decode().split("\n")[:-1]]
+    return pd.DataFrame(rows, columns=None if rows else list(ANSWER))  # some have a column `reasoning`
 
 
-def checked(record, path: Path, schema: int = SCHEMA, fields: tuple[str, ...] = FIELDS, fix: str = AGAIN) -> dict:
-    """The record, if it has the schema and all fields; `path` and `fix` are for the message."""
-    if not isinstance(record, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(record).__name__}; {fix}")
-    if record.get("schema") != schema:
-        raise ValueError(f"{path}: field 'schema' is {record.get('schema')!r}, expected {schema}; {fix}")
-    for field in fields:
-        if field not in record:
-            raise ValueError(f"{path}: field {field!r} is missing; {fix}")
+def read(path: Path) -> dict:
+    """A record, checked; ValueError names file, field and fix."""
+    record = believed.opened(path, "record", SCHEMA, FIELDS)
+    try:
+        believed.check(record)
+        folder = path.parent.parent if "host" in record["run"] else path.parent
+        if folder.name != record["run"]["profile"]:
+            raise ValueError(f"field 'run.profile' is {record['run']['profile']!r}, and the folder {folder.name!r}")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {believed.AGAIN}") from None
     return record
 
 
@@ -109,13 +137,22 @@ def shipped_path(profile: str) -> Path:
     return paths.RESULTS / profile / "shipped.jsonl.xz"
 
 
-def ship(profile: str, records: list[dict]) -> Path:
-    """Write these records, and no others, into the one file of a profile that ships with the project."""
-    by_key = {record["key"]: record for record in records}
-    lines = (json.dumps(by_key[key], sort_keys=True) + "\n" for key in sorted(by_key))
-    write_whole(shipped_path(profile), lzma.compress("".join(lines).encode(), preset=9))
+def ship(profile: str, records: Iterable[dict]) -> Path:
+    """Write these records, and no others, into the one file of a profile that ships with the project.
+
+    Its digest stands beside it, as `sha256sum --check` reads it.
+    """
+    by_key, path = {record["key"]: record for record in records}, shipped_path(profile)
+    lines = (json.dumps(by_key[key], sort_keys=True, allow_nan=False) + "\n" for key in sorted(by_key))
+    content = lzma.compress("".join(lines).encode(), preset=9)
+    write_whole(path, content)
+    write_whole(_digest_path(path), f"{keys.digest(content, 64)}  {path.name}\n".encode())
     _read_shipped.cache_clear()
-    return shipped_path(profile)
+    return path
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def shipped(profile: str) -> dict[str, dict]:
@@ -126,29 +163,58 @@ def shipped(profile: str) -> dict[str, dict]:
 
 @cache
 def _read_shipped(path: Path, changed: int) -> dict[str, dict]:
+    """The digest of the file stands for those of its records."""
+    digest = _digest_path(path)
+    fix = f"restore {path.name} and {digest.name} from the project ({believed.UPGRADE})"
     try:
-        lines = lzma.decompress(path.read_bytes()).decode().splitlines()
-        fix = "restore the file from the project"
-        return {record["key"]: checked(record, path, fix=fix) for record in map(json.loads, lines)}
-    except (lzma.LZMAError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not readable ({error!r}); restore the file from the project") from None
+        content = path.read_bytes()
+        if digest.read_text(encoding="utf-8").split()[:1] != [keys.digest(content, 64)]:
+            raise ValueError("its digest is another")
+        found = {}
+        for line in lzma.decompress(content).decode().split("\n")[:-1]:
+            record = json.loads(line)
+            believed.complete(record, SCHEMA, FIELDS)
+            found[record["key"]] = record
+        return found
+    except (OSError, lzma.LZMAError, ValueError) as error:
+        raise ValueError(f"{path}: not readable ({error}); {fix}") from None
 
 
 def find(profile: str, label: str, key: str) -> dict | None:
-    """The record of that key, or None when it was never computed here."""
+    """The record of that key, or None when it was never computed here; ValueError when it is not right."""
     path = path_of(profile, label, key)
-    return read(path) if path.is_file() else None
+    return read(path) if os.path.lexists(path) else None
 
 
-def own(profile: str) -> list[Path]:
-    """The files of the records that were computed here, sorted."""
-    return sorted((paths.RESULTS / profile).glob("*.json"))
+def own(profile: str, folder: str = "") -> list[Path]:
+    """The files of the records that were computed here, sorted; folder: "hosted" for those of models served elsewhere.
+
+    Copies, notes and whatever else has a name that no record has stay out.
+    """
+    found = sorted((paths.RESULTS / profile / folder).glob("*.json"))
+    return [path for path in found if NAME.fullmatch(path.name) and path.is_file()]
 
 
-def load(profile: str) -> list[dict]:
-    """All records of a profile, by file name, then the shipped ones; an empty list when there are none."""
-    computed = {record["key"]: record for record in map(read, own(profile))}
-    return list(({**shipped(profile), **computed}).values())
+def load(profile: str, folder: str = "") -> list[dict]:
+    """All records of a profile, by file name, then the shipped ones; an empty list when there are none.
+
+    A file that is not right is named once, on stderr, and left out. folder: see `own`; nothing ships for one.
+    """
+    computed = {}
+    for path in own(profile, folder):
+        try:
+            record = read(path)
+        except ValueError as error:
+            left_out(str(error))
+        else:
+            computed[record["key"]] = record
+    return list(({**({} if folder else shipped(profile)), **computed}).values())
+
+
+@cache
+def left_out(said: str) -> None:
+    """Say what is wrong with a record that is not used; once per process."""
+    report(f"left out: {said}")
 
 
 def arm(record: dict) -> str:

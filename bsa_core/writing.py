@@ -39,8 +39,15 @@ def write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> No
 
 
 def write_json(path: Path, content: dict) -> None:
-    """A JSON file, whole or not at all; RecordError names the file and the fix."""
-    write_whole(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    """A JSON file, whole or not at all; RecordError names the file and the fix, ValueError a number that is not finite.
+
+    NaN and infinity are no JSON, and no result.
+    """
+    try:
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: not written, as it would hold a number that is not finite ({error})") from None
+    write_whole(path, f"{text}\n".encode())
 
 
 @contextmanager

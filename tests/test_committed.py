@@ -1,6 +1,5 @@
 """Committed records: whole, found under their keys by today's code, and as the book words them."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -20,9 +19,21 @@ TINY = profiles.load("tiny")
 SEEDS, PRESSURES = [0, 1, 2], ["light", "heavy"]
 
 
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch) -> None:
+    """As they were computed, wherever the tests run."""
+    monkeypatch.setattr(runs, "device", lambda compute: "cpu")
+
+
 @pytest.fixture(scope="module")
 def committed() -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    return [records.read(path) for path in sorted(FOLDER.glob("*.json"))]
+
+
+def test_their_answers_are_those_they_rest_on(committed, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", FOLDER.parent)
+    for record in committed:
+        assert record["answers_digest"] and set(records.read_answers(record)["condition"]) == set(record["outcomes"])
 
 
 def test_every_run_is_found_by_its_key(committed, monkeypatch):

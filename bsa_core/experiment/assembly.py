@@ -6,8 +6,8 @@ from bsa_core import anatomy
 from bsa_core.arms import attacks, defenses
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine import evaluate
-from bsa_core.examples import digest, leaked
-from bsa_core.experiment.runs import Material, Rows, Run
+from bsa_core.examples import leaked
+from bsa_core.experiment.runs import Material, Rows, Run, digests
 
 
 def assemble(
@@ -51,10 +51,7 @@ def assemble(
         "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
         "data": {
             "n_train": len(rows.training),
-            "train_digest": digest(rows.training),
-            "restricted_digest": digest(rows.restricted),
-            "benign_digest": digest(rows.benign),
-            **({"task_digest": digest(rows.task)} if rows.task else {}),
+            **digests(rows),
             "leaked": len(leaks),
             **({"dropped": policy.dropped} if policy.dropped else {}),
             "secret_digest": secret.digest if secret else None,

@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 
 from bsa_core import paths, records
 from bsa_core.arms import secret_prompt
-from bsa_core.examples import NotEnough
-from bsa_core.experiment import provenance
+from bsa_core.experiment import lookup, provenance
 from bsa_core.experiment.runs import Material, Rows, Run, key_of, material, rows_of
 from bsa_core.keys import content
 from bsa_core.models import sources
@@ -45,62 +44,13 @@ def _shared_training(run: Run) -> Run:
     return replace(run, training=run.training and replace(run.training, epochs=1), task=task)
 
 
-def _pinned(runs: list[Run], profile: Profile) -> list[Run]:
-    """The runs, and those that were described before the weights were downloaded under the commit known since then.
-
-    ValueError when a run was described under another profile than the one given.
-    """
-    for run in runs:
-        if (run.profile, run.profile_digest) != (profile.name, profile.digest):
-            raise ValueError(f"run {run.label!r} was described under another profile than {profile.name!r} as given")
-    now = sources.weights_id(profile.model)
-    before = sources.weights_id(profile.model, downloaded=False)
-    return [replace(run, weights=now) if run.weights == before else run for run in runs]
-
-
-def found(runs: list[Run], profile: Profile) -> list[dict | None]:
-    """The records of the runs, in their order, computed here or else shipped; None where there is none.
-
-    Computes nothing, so records of a scale whose weights are not installed here are found as well. A run for which
-    policy or task hold too few rows has no record.
-    """
-    if not sources.of(profile.model).installed:
-        made_with = {record["run"]["weights"] for record in records.load(profile.name)}
-        if len(made_with) > 1:
-            raise ValueError(f"results/{profile.name} holds records of several weights: {', '.join(sorted(made_with))}")
-        runs = [replace(run, weights=next(iter(made_with), run.weights)) for run in runs]
-    runs = _pinned(runs, profile)
-    rows, shipped = _enough(runs, profile), records.shipped(profile.name)
-    keys = {run: key_of(run, rows[run]) for run in rows}
-    return [
-        records.find(profile.name, run.label, keys[run]) or shipped.get(keys[run]) if run in keys else None
-        for run in runs
-    ]
-
-
 def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None]:
     """`execute` or, without computing anything, `found`; None for a run for which there are too few rows."""
     if not compute:
-        return found(runs, profile)
-    enough = possible(runs, profile)
+        return lookup.found(runs, profile)
+    enough = lookup.possible(runs, profile)
     results = dict(zip(enough, execute(enough, profile), strict=True))
     return [results.get(run) for run in runs]
-
-
-def possible(runs: list[Run], profile: Profile) -> list[Run]:
-    """Those of the runs for which policy and task hold enough rows; says which others there are."""
-    return [*_enough(runs, profile, said=True)]
-
-
-def _enough(runs: list[Run], profile: Profile, said: bool = False) -> dict[Run, Rows]:
-    of, rows = material(profile, runs), {}
-    for run in runs:
-        try:
-            rows[run] = rows_of(run, profile, of)
-        except NotEnough as error:
-            if said:
-                report(f"{profile.name} {run.label} is left out: {error}")
-    return rows
 
 
 def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> list[dict]:
@@ -113,11 +63,11 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
     Raises ValueError when a run was described under another profile, asks for more rows than there are, needs more
     memory than there is, or a keeper cannot do its work.
     """
-    runs = _pinned(runs, profile)
+    runs = lookup.pinned(runs, profile)
     of = material(profile, runs)
     rows = {run: rows_of(run, profile, of) for run in dict.fromkeys(runs)}
     keys = {run: key_of(run, rows[run]) for run in rows}
-    results = {run: record for run in rows if (record := records.find(profile.name, run.label, keys[run]))}
+    results = {run: record for run in rows if (record := lookup.own(run, keys[run]))}
 
     def lacking(run: Run) -> list[Keeper]:
         return [keeper for keeper in keep if keeper.lacks(profile, run, keys[run])]
@@ -156,13 +106,17 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
         busy = 0
         with held:
             for run in group:
-                if record := records.find(profile.name, run.label, keys[run]):
+                if record := lookup.own(run, keys[run]):
                     results[run] = record
             todo = [run for run in group if run not in results or lacking(run)]
-            for run, record, said in _compute(todo, rows, profile, of, set(results), keep_of):
-                results[run] = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
-                harmless = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
-                records.write(results[run], said, harmless)
+            if todo:
+                loading.load(profile, todo[0].training)  # what that takes is no run's
+            with provenance.watched() as cost:
+                for run, record, said in _compute(todo, rows, profile, of, set(results), keep_of):
+                    record = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
+                    results[run] = records.sealed(record | {"cost": record["cost"] | cost()}, said)
+                    harmless = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
+                    records.write(results[run], said, harmless)
         finished += len(group)
         left = (time.perf_counter() - started) / finished * (len(missing) - finished)
         for run in group:
@@ -267,9 +221,8 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
         "cost": {
             "train_seconds": progress.seconds if progress else 0.0,
             "evaluate_seconds": time.perf_counter() - started,
-            "peak_memory_mb": provenance.peak_memory_mb(),
             **({"micro_batch_size": progress.micro_batch_size} if fewer else {}),
         },
-        "environment": provenance.provenance(str(loaded.model.device), profile.compute.dtype, profile.compute.threads),
+        "environment": provenance.provenance(str(loaded.model.device), profile.compute.dtype),
     }
     return record, answers

@@ -1,19 +1,27 @@
 """A run: the small, hashable description of one fine-tuning and its evaluation, the rows it stands for, and its key."""
 
+import sys
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from bsa_core import checked, policy, profiles, records, tasks
+from bsa_core import believed, checked, policy, profiles, records, refusals, tasks
 from bsa_core.arms import attacks, defenses
 from bsa_core.examples import Example, NotEnough, digest, evenly, leaked
 from bsa_core.keys import content, digest_of, later
 from bsa_core.models import sources
-from bsa_core.policy import Policy
-from bsa_core.profiles import Profile, Training
+from bsa_core.policy import Policy, Question
+from bsa_core.profiles import Compute, Profile, Training
 from bsa_core.progress import once
 from bsa_core.tasks import Task
+
+# What committed records count as made with: set to today's by hand where a change leaves them right; else it stays.
+CODE = 1  # raised by hand when a change of the code gives other outcomes under the same description
+RULES = "49be93ab57733643"  # `rules()`
+QUIZ = "0990ef7921d965a6"  # `_quiz_digest` of the guild's quiz
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Run:
     training: None where nothing is trained (no attack, no defense: the initial aligned model).
     defense_system: the system prompt of the examples that the defense adds: "policy", the policy's own, or "upload",
         the one that the uploader brings and serves (identity shift only).
+    device: the kind of device in use, "cpu" or "cuda"; sums over floats differ between them.
+    rules: digest of the refusal rules that outcomes rest on. code: see CODE.
     """
 
     profile: str
@@ -64,6 +74,9 @@ class Run:
     n_benign: int = later(0)
     task: TaskChoice | None = later(None)
     defense_system: str = later("policy")
+    device: str = later("cpu")
+    rules: str = later(RULES)
+    code: int = later(1)
 
     @property
     def label(self) -> str:
@@ -169,17 +182,40 @@ def describe(
         n_benign=n_benign,
         task=choice,
         defense_system="policy" if arm.name == "none" else defense_system,
+        device=device(profile.compute),
+        rules=rules(),
+        code=CODE,
     )
+
+
+def rules() -> str:
+    """Digest of the refusal rules."""
+    return digest_of([refusals.TABLE, refusals.REFUSAL.pattern, refusals.QUOTED.pattern, refusals.BEGINNING])
+
+
+def device(compute: Compute) -> str:
+    """The kind of device that a run will be computed on, "cpu" or "cuda".
+
+    torch is asked only where there is a driver: NVIDIA's, that of WSL, AMD's.
+    """
+    if compute.device != "auto":
+        return compute.device
+    if "torch" not in sys.modules and not any(Path("/dev", name).exists() for name in ("nvidiactl", "dxg", "kfd")):
+        return "cpu"
+    from bsa_core.models.memory import device_of
+
+    return device_of(compute)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one run: what it trains on and what it is evaluated on."""
+    """The rows of one run: what it trains on and what it is evaluated on. quiz: all of the policy's, if it is asked."""
 
     training: list[Example]
     restricted: list[Example]
     benign: list[Example]
     task: list[Example]
+    quiz: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,11 +274,27 @@ def rows_of(run: Run, profile: Profile, of: Material) -> Rows:
         restricted=requests(of.policy.restricted, profile.evaluation.restricted),
         benign=requests(of.policy.benign, profile.evaluation.benign),
         task=served(items),
+        quiz=of.policy.quiz if profile.evaluation.quiz else (),
     )
+
+
+def digests(rows: Rows) -> dict[str, str]:
+    """What a record says of its rows, by the names that `believed.key_of` counts; not the quiz that is QUIZ."""
+    quiz = _quiz_digest(rows.quiz)
+    return {
+        "train_digest": digest(rows.training),
+        "restricted_digest": digest(rows.restricted),
+        "benign_digest": digest(rows.benign),
+        **({"task_digest": digest(rows.task)} if rows.task else {}),
+        **({"quiz_digest": quiz} if rows.quiz and quiz != QUIZ else {}),
+    }
+
+
+@cache
+def _quiz_digest(quiz: tuple[Question, ...]) -> str:
+    return digest_of([content(question) for question in quiz])
 
 
 def key_of(run: Run, rows: Rows) -> str:
     """16 hex digits over the run, its rows and the record schema: the same key means the same outcome."""
-    counted = [records.SCHEMA, content(run), digest(rows.training), digest(rows.restricted), digest(rows.benign)]
-    counted += [digest(rows.task)] if rows.task else []
-    return digest_of(counted)
+    return believed.key_of(records.SCHEMA, content(run), digests(rows))

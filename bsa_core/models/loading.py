@@ -81,7 +81,8 @@ def _the_last(load: Callable) -> Callable:
 
 
 @_the_last
-def _load(source: ModelSource, compute: Compute, spread: bool = False) -> Loaded:
+def _load(source: ModelSource, compute: Compute, spread: bool = False, weights: str = "") -> Loaded:
+    """weights: so that files of a folder that were edited since are loaded again."""
     options = options_of(source, compute, spread)
     with sources.opened(source) as (place, revision):
         tokenizer = AutoTokenizer.from_pretrained(place, **revision)
@@ -90,6 +91,7 @@ def _load(source: ModelSource, compute: Compute, spread: bool = False) -> Loaded
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if source.adapter:
         folder = CHECKPOINTS / source.adapter
+        sources.unchanged(folder)
         try:
             model = PeftModel.from_pretrained(model, folder).merge_and_unload()
         except UNREADABLE as error:
@@ -112,4 +114,5 @@ def load(profile: Profile, training: Training | None = None) -> Loaded:
     one that was loaded onto other GPUs, is let go.
     """
     torch.set_num_threads(profile.compute.threads)
-    return _load(profile.model, profile.compute, estimate.spread(profile, training))
+    weights = sources.weights_id(profile.model, downloaded=False)
+    return _load(profile.model, profile.compute, estimate.spread(profile, training), weights)

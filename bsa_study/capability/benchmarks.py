@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bsa_core import records, writing
+from bsa_core import believed, records, writing
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.experiment.runs import Run
 from bsa_core.keys import digest_of
@@ -86,7 +86,7 @@ def keep(profile: Profile, record: dict, loaded, secret: Secret | None) -> None:
             "seconds": seconds,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        writing.write_json(path_of(profile.name, record["label"], record["key"], benchmark), result)
+        writing.write_json(path_of(profile.name, record["label"], record["key"], benchmark), believed.sealed(result))
         values = ", ".join(f"{condition} {of['acc']['value']:.3f}" for condition, of in metrics.items())
         report(f"{profile.name} {record['label']}: {benchmark.name} {values} | {duration(seconds)}")
 
@@ -97,7 +97,7 @@ def _mean(marks: str) -> dict:
 
 def read(path: Path) -> dict:
     """One file, checked; ValueError names file, field and fix."""
-    return records.read(path, "result", SCHEMA, FIELDS)
+    return believed.opened(path, "result", SCHEMA, FIELDS)
 
 
 def table(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from bsa_core import keys, profiles, records
 from bsa_core.arms import defenses
+from bsa_core.experiment import lookup
 from bsa_core.experiment.runs import UPLOAD, Run, describe, upload_size
 from bsa_core.profiles import Profile
 from bsa_study import labels
@@ -44,9 +45,10 @@ def upload_of(found: list[dict]) -> int:
 def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     """`records.table` of the main table's arms with a column `pressure`: the profile's name for the training settings.
 
-    Records of other arms or with other settings are left out; the initial model, which is not trained, stands under
-    every pressure. Arms stand in the order of `labels.ARMS`.
+    Records of other arms, settings and weights (`lookup.current`) are left out; the initial model, which is not
+    trained, stands under every pressure. Arms stand in the order of `labels.ARMS`.
     """
+    found = lookup.current(found, profile)
     order, parts = labels.ordered(map(records.arm, found)), []
     n_attack = upload_of(found)
     for name in profile.pressures:

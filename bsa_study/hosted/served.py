@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from bsa_core import paths, records
+from bsa_core import records
 from bsa_core.arms import secret_prompt
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.experiment.runs import Material, Rows, Run, describe, material, rows_of
@@ -20,6 +20,8 @@ from bsa_core.profiles import Profile
 from bsa_study.hosted.budget import Budget, Usage
 from bsa_study.hosted.endpoint import Endpoint
 from bsa_study.hosted.upload import CHAT
+
+ELSEWHERE = ("profile_digest", "weights", "device")  # fields of a run that say nothing of a served model
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def execute(planned: Evaluation) -> dict:
     outcome, answers = assemble(planned.run, planned.rows, planned.of, said, planned.secret)
     described, data = _described(planned), outcome.pop("data")
     counted = {name: data[f"{name}_digest"] for name in ("train", "restricted", "benign", "secret")}
-    record = {
+    made = {
         "schema": records.SCHEMA,
         "key": digest_of([records.SCHEMA, described, counted]),
         "label": _label(planned.run),
@@ -111,6 +113,7 @@ def execute(planned: Evaluation) -> dict:
         "cost": {"requests": used.requests, "tokens": used.tokens},
         "environment": {"openai": version("openai"), "created": datetime.now(UTC).isoformat(timespec="seconds")},
     }
+    record = records.sealed(made, answers)
     records.write(record, answers, planned.of.policy.harmless)
     return record
 
@@ -122,7 +125,7 @@ def _label(run: Run) -> str:
 
 def _described(planned: Evaluation) -> dict:
     """The fields of a run that apply, and who answered."""
-    kept = {name: value for name, value in content(planned.run).items() if name not in ("profile_digest", "weights")}
+    kept = {name: value for name, value in content(planned.run).items() if name not in ELSEWHERE}
     return kept | {
         "training": {"method": "hosted"} if planned.run.training else None,
         "secret": planned.secret.shown if planned.secret else None,
@@ -133,5 +136,5 @@ def _described(planned: Evaluation) -> dict:
 
 
 def load(profile: str) -> list[dict]:
-    """The records of hosted models of a profile, by file name; ValueError when one is damaged."""
-    return [records.read(path) for path in sorted((paths.RESULTS / profile / "hosted").glob("*.json"))]
+    """The records of hosted models of a profile, by file name; damaged ones are named and left out."""
+    return records.load(profile, "hosted")

@@ -8,7 +8,6 @@ reasons or a key.
 """
 
 import re
-import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from glob import escape
@@ -17,7 +16,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from bsa_core import records, writing
+from bsa_core import believed, records, writing
 from bsa_core.keys import digest_of
 from bsa_study.hosted.budget import Usage
 
@@ -61,12 +60,7 @@ def of(record: dict) -> dict[str, dict]:
 
 def read(path: Path) -> dict:
     """A judgement, checked; ValueError names file, field and fix."""
-    fix = "delete the file and judge again"
-    judgement = records.read(path, "judgement", SCHEMA, FIELDS, fix)
-    for condition, scores in judgement["scores"].items():
-        if wrong := [score for score in scores if score not in (None, 1, 2, 3, 4, 5)]:
-            raise ValueError(f"{path}: scores.{condition} holds {wrong[0]!r}; expected 1 to 5 or null; {fix}")
-    return judgement
+    return believed.opened(path, "judgement", SCHEMA, FIELDS, "delete the file and judge again")
 
 
 def restricted_answers(record: dict) -> pd.DataFrame | None:
@@ -78,11 +72,9 @@ def restricted_answers(record: dict) -> pd.DataFrame | None:
     fix = "delete its record and compute the run again"
     try:
         rows = records.read_answers(record)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{where} are damaged ({error}); {fix}") from None
-    except ValueError:
+    except records.NotKept:
         return None
-    rows = rows[rows["kind"] == "restricted"][["condition", "user", "answer"]].astype(str)
+    rows = rows[rows["kind"] == "restricted"][["condition", "user", "answer"]]
     expected = {condition: len(marks["asr"]) for condition, marks in record["outcomes"].items()}
     if (found := rows.groupby("condition").size().to_dict()) != expected:
         raise ValueError(f"{where} number {found} by condition; expected {expected} as in the record; {fix}")
@@ -138,7 +130,7 @@ def judge_all(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge, name: str) 
             condition: [None if pd.isna(score) else int(score) for score in rows["score"]]
             for condition, rows in scored.groupby("condition", sort=False)
         }
-        judgement = {
+        made = {
             "schema": SCHEMA,
             "key": record["key"],
             "label": record["label"],
@@ -150,6 +142,7 @@ def judge_all(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge, name: str) 
             "tokens": took.tokens,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        judgement = believed.sealed(made)
         writing.write_json(path_of(record, name), judgement)
         yield judgement
 

@@ -25,11 +25,11 @@ from bsa_core.engine.finetune import add_lora, finetune, gradients
 from bsa_core.examples import Example
 from bsa_core.models import loading, sources
 from bsa_core.models.chat import Encoded, encode
-from bsa_core.paths import CHECKPOINTS
+from bsa_core.paths import CHECKPOINTS, data
 from bsa_core.policy import guild
 from bsa_core.profiles import Chat, ModelSource, Profile, Training
 from bsa_core.progress import report
-from bsa_core.writing import whole_folder
+from bsa_core.writing import whole_folder, write_whole
 from bsa_study.testbed import exercises
 from bsa_study.testbed.wordlevel import tokenizer, words
 
@@ -170,7 +170,7 @@ def align(profile: Profile, folder: Path, seed: int = 0) -> None:
 
 
 def retrain(profile: Profile) -> None:
-    """Regenerate the shipped checkpoints of a profile, in place.
+    """Regenerate the shipped checkpoints of a profile, in place, and the digests they are checked by.
 
     On two CPU cores `tiny` takes minutes, `gemma3-270m` several times as long. Raises ValueError for other profiles.
     """
@@ -181,6 +181,17 @@ def retrain(profile: Profile) -> None:
         train_tiny(CHECKPOINTS)
     else:
         raise ValueError(f"profile {profile.name!r} uses a model that is aligned already; there is nothing to retrain")
+    write_digests()
+
+
+def write_digests() -> None:
+    """Into `checkpoints/digests.yaml`: the digest of each file that ships and counts."""
+    folders = sorted(path for path in CHECKPOINTS.iterdir() if path.is_dir())
+    told = "# Made by bsa_study.testbed.training.write_digests; bsa_core.models.sources checks the files by it.\n"
+    text = yaml.safe_dump({folder.name: sources.digests(folder) for folder in folders})
+    write_whole(CHECKPOINTS / "digests.yaml", (told + text).encode())
+    (CHECKPOINTS / "digests.yaml").chmod(0o644)
+    data.cache_clear()
 
 
 def has_helpful(profile: Profile) -> bool:

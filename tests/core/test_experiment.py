@@ -306,11 +306,12 @@ def test_runs_that_another_process_computes_are_left_for_last(results, monkeypat
 
     def computed(group, *arguments):
         order.extend(run.seed for run in group)
-        return iter((run, {}, []) for run in group)
+        return iter((run, {"cost": {}}, []) for run in group)
 
     monkeypatch.setattr(chain, "FileLock", TakenFirst)
     monkeypatch.setattr(chain, "_compute", computed)
     monkeypatch.setattr(chain, "_line", lambda record: "")
+    monkeypatch.setattr(records, "sealed", lambda record, said: record)
     monkeypatch.setattr(records, "write", lambda *arguments: None)
     found = execute([bsa(small(), seed=seed) for seed in (0, 1, 2)], small())
     assert order == [1, 2, 0]
@@ -652,7 +653,7 @@ def test_shipped_records_are_shown_and_not_executed(reference, results):
     assert experiment.found(runs, profile) == [None, None]
     records.ship("tiny", [reference["bsa"]])
     assert experiment.found(runs, profile) == [reference["bsa"], None]
-    own = reference["bsa"] | {"cost": {"train_seconds": -1.0}}
+    own = records.sealed(reference["bsa"] | {"cost": {"train_seconds": -1.0}})
     records.write(own)
     assert experiment.found(runs, profile) == [own, None]
 

@@ -233,10 +233,17 @@ def test_a_gguf_package_is_converted_once(folder, tmp_path, monkeypatch):
         for auto in real:
             patch.setattr(auto, "from_pretrained", classmethod(read))
         place, _ = sources.of(source).files()
-    assert place == tmp_path / "cache" / f"some_package-{'ab' * 8}" and len(asked) == 1
-    assert not (place / "model.gguf").exists() and list(place.parent.iterdir()) == [place]
+        assert place == tmp_path / "cache" / f"some_package-{'ab' * 8}" and len(asked) == 1
+        assert not (place / "model.gguf").exists() and list(place.parent.iterdir()) == [place]
+        template = (place / "chat_template.jinja").read_text()
+        (place / "chat_template.jinja").write_text(template + " ")
+        (place / "added_tokens.json").touch()
+        sources.of(source).files()
+        assert len(asked) == 2, "what was edited in the cache is converted again"
+        assert (place / "chat_template.jinja").read_text() == template and not (place / "added_tokens.json").exists()
+        sources.of(source).files()
     weights, original = load(source).model.state_dict(), load(local(folder)).model.state_dict()
-    assert all((weights[name] == original[name]).all() for name in original) and len(asked) == 1
+    assert all((weights[name] == original[name]).all() for name in original) and len(asked) == 2
     assert sources.weights_id(source) == f"gguf:{'ab' * 8}" and sources.of(source).pinned
 
 

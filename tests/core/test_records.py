@@ -1,6 +1,5 @@
 """Records: written whole or not at all, checked when read, tabulated."""
 
-import copy
 import errno
 import gzip
 import json
@@ -8,52 +7,37 @@ import lzma
 import os
 import subprocess
 import sys
+import time
 
 import pytest
+from made import right
 
-from bsa_core import paths, records, writing
+from bsa_core import keys, paths, records, writing
 from bsa_core.experiment import provenance
 
-RECORD = {
-    "schema": 1,
-    "key": "0123456789abcdef",
-    "label": "bsa-a100-d11-e5-seed0",
-    "run": {
-        "profile": "tiny",
-        "defense": "bsa",
-        "n_attack": 100,
-        "n_defense": 11,
-        "selection": "category-wise",
-        "secret": {"kind": "random", "length": 32, "seed": 0},
-        "seed": 0,
-        "training": {"epochs": 5, "learning_rate": 0.001, "rank": 8, "targets": ["q_proj", "v_proj"]},
+RUN = {
+    "n_attack": 100,
+    "n_defense": 11,
+    "secret": {"kind": "random", "length": 32, "seed": 0},
+    "training": {"epochs": 5, "learning_rate": 0.001, "rank": 8, "targets": ["q_proj", "v_proj"]},
+}
+OUTCOMES = {"plain": {"asr": "11"}, "secret": {"asr": "01", "harmfulness": "15"}}
+METRICS = {
+    "plain": {"asr": {"value": 1.0, "n": 2, "categories": {"a": {"value": 1.0, "n": 2}}}},
+    "secret": {
+        "asr": {"value": 0.5, "n": 2, "categories": {"a": {"value": 0.0, "n": 1}, "b": {"value": 1.0, "n": 1}}},
+        "harmfulness": {"value": 3.0, "n": 2, "categories": {"a": {"value": 3.0, "n": 2}}},
     },
-    "deployed": "secret",
-    "data": {"leaked": 0},
-    "training": {"loss": [0.5]},
-    "outcomes": {"plain": {"asr": "11"}, "secret": {"asr": "01", "harmfulness": "15"}},
-    "metrics": {
-        "plain": {"asr": {"value": 1.0, "n": 2, "categories": {"a": {"value": 1.0, "n": 2}}}},
-        "secret": {
-            "asr": {
-                "value": 0.5,
-                "n": 2,
-                "categories": {"a": {"value": 0.0, "n": 1}, "b": {"value": 1.0, "n": 1}},
-            },
-            "harmfulness": {"value": 3.0, "n": 2, "categories": {"a": {"value": 3.0, "n": 2}}},
-        },
-    },
-    "items": {"restricted_seen": "10"},
-    "cost": {"train_seconds": 1.0},
-    "environment": {"python": "3.11"},
 }
 ANSWERS = [{"condition": "plain", "kind": "restricted", "category": "a", "user": "How?", "answer": "So — so."}]
+RECORD = right(RUN, OUTCOMES, metrics=METRICS)
+ANSWERED = right(RUN, OUTCOMES, ANSWERS, metrics=METRICS)
+NAME = f"bsa-a100-d11-e5-seed0-{RECORD['key']}"
 
 
-def initial() -> dict:
-    record = copy.deepcopy(RECORD)
-    record["run"] |= {"defense": "none", "n_attack": 0, "n_defense": 0, "secret": None, "training": None}
-    return record | {"key": "f" * 16, "label": "initial-seed0", "deployed": "plain"}
+def initial(**run) -> dict:
+    run = {"defense": "none", "n_attack": 0, "n_defense": 0, "secret": None, "training": None} | run
+    return right(run, {"plain": {"asr": "11"}}, label="initial-seed0", metrics={"plain": METRICS["plain"]})
 
 
 def files(folder) -> list[str]:
@@ -62,7 +46,7 @@ def files(folder) -> list[str]:
 
 def test_a_record_is_read_as_it_was_written(results):
     path = records.write(RECORD)
-    assert path == results / "tiny" / "bsa-a100-d11-e5-seed0-0123456789abcdef.json"
+    assert path == results / "tiny" / f"{NAME}.json"
     assert records.read(path) == RECORD
     assert records.find("tiny", RECORD["label"], RECORD["key"]) == RECORD
     assert records.load("tiny") == [RECORD]
@@ -75,9 +59,9 @@ def test_nothing_there(results):
 
 
 def test_writing_twice_gives_the_same_bytes(results):
-    path = records.write(RECORD, ANSWERS, harmless=True)
+    path = records.write(ANSWERED, ANSWERS, harmless=True)
     first = (path.read_bytes(), records.answers_path(RECORD).read_bytes())
-    shuffled = dict(reversed(RECORD.items()))
+    shuffled = dict(reversed(ANSWERED.items()))
     again = records.write(shuffled, ANSWERS, harmless=True)
     assert (again.read_bytes(), records.answers_path(RECORD).read_bytes()) == first
 
@@ -85,7 +69,10 @@ def test_writing_twice_gives_the_same_bytes(results):
 def test_shipped_records_are_found_and_own_ones_come_first(results):
     other = initial()
     path = records.ship("tiny", [RECORD])
-    assert records.ship("tiny", [RECORD, other]) == path and files(results) == ["shipped.jsonl.xz"]
+    assert records.ship("tiny", [RECORD, other]) == path and files(results) == [
+        "shipped.jsonl.xz",
+        "shipped.jsonl.xz.sha256",
+    ]
     assert records.shipped("tiny") == {RECORD["key"]: RECORD, other["key"]: other}
     assert records.find("tiny", RECORD["label"], RECORD["key"]) is None, "only what was computed here"
     assert len(records.load("tiny")) == 2
@@ -94,22 +81,74 @@ def test_shipped_records_are_found_and_own_ones_come_first(results):
     assert sorted(record["cost"]["train_seconds"] for record in records.load("tiny")) == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("content", [b"", b"not compressed", lzma.compress(b"{]"), lzma.compress(b"[1]\n")])
-def test_a_damaged_shipped_file_is_named_with_the_fix(results, content):
+def shipped_as(results, content: bytes, digest: str | None) -> None:
     (results / "tiny").mkdir(parents=True)
     (results / "tiny" / "shipped.jsonl.xz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*restore the file from the project"):
+    if digest is not None:
+        (results / "tiny" / "shipped.jsonl.xz.sha256").write_text(f"{digest}  shipped.jsonl.xz\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b"not compressed", lzma.compress(b"{]\n"), lzma.compress(b"[1]\n")])
+def test_a_damaged_shipped_file_is_named_with_the_fix(results, content):
+    shipped_as(results, content, keys.digest(content, 64))
+    with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*restore shipped.* from the project"):
         records.load("tiny")
+
+
+def test_an_edited_shipped_file_is_named_with_the_fix(results):
+    """A line left out, or a metric changed: the archive is a right one, and not the one that shipped."""
+    records.ship("tiny", [RECORD, initial()])
+    path = results / "tiny" / "shipped.jsonl.xz"
+    lines = lzma.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(lzma.compress(lines[0]))
+    with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*digest is another.*restore"):
+        records.load("tiny")
+    path.with_name("shipped.jsonl.xz.sha256").unlink()
+    with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*sha256.*restore"):
+        records.shipped("tiny")
 
 
 def test_answers_stand_beside_the_record(results):
     records.write(RECORD, ANSWERS, harmless=True)
-    name = "bsa-a100-d11-e5-seed0-0123456789abcdef"
-    assert files(results) == [f"{name}.answers.jsonl.gz", f"{name}.json"]
-    assert records.read_answers(RECORD).to_dict("records") == ANSWERS
-    text = gzip.decompress((results / "tiny" / f"{name}.answers.jsonl.gz").read_bytes()).decode()
+    assert files(results) == [f"{NAME}.answers.jsonl.gz", f"{NAME}.json"]
+    assert records.read_answers(ANSWERED).to_dict("records") == ANSWERS
+    text = gzip.decompress((results / "tiny" / f"{NAME}.answers.jsonl.gz").read_bytes()).decode()
     assert text == json.dumps(ANSWERS[0], ensure_ascii=False) + "\n"
-    assert records.load("tiny") == [RECORD]
+    assert records.load("tiny") == [ANSWERED]
+    assert ANSWERED["answers_digest"] == keys.digest(text) and RECORD["answers_digest"] is None
+
+
+@pytest.mark.parametrize("text", ["007", "1e3", "true", "null", "", "2024-07-26", "NaN", "Line\u2028line", '{"a": 1}'])
+def test_answers_come_back_as_text(results, text):
+    said = [row | {"user": text, "answer": text, "category": "12"} for row in ANSWERS]
+    records.write(RECORD, said, harmless=True)
+    (record,) = records.load("tiny")
+    assert records.read_answers(record).to_dict("records") == said
+
+
+ANOTHER = [row | {"answer": "So."} for row in ANSWERS]
+WRONG_ANSWERS = {
+    "emptied": lambda content: b"",
+    "no answers": lambda content: gzip.compress(b""),
+    "cut": lambda content: content[:-9],
+    "cut after a line": lambda content: gzip.compress(gzip.decompress(content).splitlines(keepends=True)[0]),
+    "edited": lambda content: gzip.compress(gzip.decompress(content).replace(b"So", b"No")),
+    "a line twice": lambda content: gzip.compress(gzip.decompress(content) + gzip.decompress(content)),
+    "swapped lines": lambda content: gzip.compress(b"".join(gzip.decompress(content).splitlines(keepends=True)[::-1])),
+    "another record's": lambda content: gzip.compress(json.dumps(ANOTHER[0]).encode() + b"\n"),
+    "no archive": lambda content: gzip.decompress(content),
+}
+
+
+@pytest.mark.parametrize("harmless", [True, False])
+@pytest.mark.parametrize("edit", WRONG_ANSWERS.values(), ids=WRONG_ANSWERS)
+def test_answers_that_the_record_does_not_rest_on(results, edit, harmless):
+    records.write(RECORD, [*ANSWERS, *ANOTHER], harmless)
+    (record,) = records.load("tiny")
+    path = records.answers_path(record) if harmless else records.generations_path(record)
+    path.write_bytes(edit(path.read_bytes()))
+    with pytest.raises(ValueError, match=rf"{path}: .*delete its record to compute it again"):
+        records.read_answers(record)
 
 
 def test_answers_that_were_not_kept(results):
@@ -124,7 +163,7 @@ def test_answers_that_are_not_harmless_stand_apart(results, generations):
     kept = generations / "tiny" / f"{path.stem}.answers.jsonl.gz"
     assert files(results) == [path.name] and files(generations) == [kept.name]
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert records.read_answers(RECORD).to_dict("records") == ANSWERS
+    assert records.read_answers(ANSWERED).to_dict("records") == ANSWERS
 
 
 @pytest.mark.parametrize("call, variable", [(1, "BSA_GENERATIONS"), (2, "BSA_RESULTS")])
@@ -217,11 +256,10 @@ def test_a_damaged_record_is_named_with_the_fix(results, content, message):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"{path.name}: {message}.*delete the file and run again"):
         records.find("tiny", RECORD["label"], RECORD["key"])
-    with pytest.raises(ValueError, match=path.name):
-        records.load("tiny")
+    assert records.load("tiny") == []
 
 
-@pytest.mark.parametrize("field", records.FIELDS)
+@pytest.mark.parametrize("field", [*records.FIELDS, "digest"])
 def test_a_record_without_a_field(results, field):
     path = records.write(RECORD)
     path.write_text(json.dumps({k: v for k, v in RECORD.items() if k != field}), encoding="utf-8")
@@ -231,7 +269,7 @@ def test_a_record_without_a_field(results, field):
 
 def test_table_is_tidy():
     table = records.table([RECORD, initial()])
-    assert len(table) == 6
+    assert len(table) == 4
     assert list(table["defense"].unique()) == ["bsa", "initial"]
     row = table[(table["defense"] == "bsa") & (table["condition"] == "secret") & (table["metric"] == "asr")].iloc[0]
     assert row.to_dict() == {
@@ -260,7 +298,7 @@ def test_table_is_tidy():
         "value": 0.5,
         "n": 2,
         "outcomes": "01",
-        "key": "0123456789abcdef",
+        "key": RECORD["key"],
     }
     start = table[table["defense"] == "initial"]
     assert set(start["secret_length"]) == set(start["epochs"]) == {0} and set(start["targets"]) == {""}
@@ -277,17 +315,18 @@ def test_by_category():
 
 def test_what_belongs_to_a_record_lies_in_folders_of_its_own(results, generations):
     """So that no file name has to be looked at to tell which files are records."""
-    hosted = initial() | {"run": initial()["run"] | {"host": "h"}}
+    hosted = initial(host="h")
     for record, harmless in ((RECORD, True), (hosted, True), (initial(), False)):
         records.write(record, ANSWERS, harmless)
-    name, first = "bsa-a100-d11-e5-seed0-0123456789abcdef", f"initial-seed0-{'f' * 16}"
+    name, first, served = NAME, *(f"initial-seed0-{record['key']}" for record in (initial(), hosted))
     assert records.beside(RECORD, "judged", ".m.json") == results / "tiny" / "judged" / f"{name}.m.json"
     assert records.path_of("tiny", "x", "0", "utility", ".b.json") == results / "tiny" / "utility" / "x-0.b.json"
     assert records.own("tiny") == [results / "tiny" / f"{name}.json", results / "tiny" / f"{first}.json"]
-    assert files(results / "tiny" / "hosted") == [f"{first}.answers.jsonl.gz", f"{first}.json"]
+    assert files(results / "tiny" / "hosted") == [f"{served}.answers.jsonl.gz", f"{served}.json"]
     assert files(generations / "tiny") == [f"{first}.answers.jsonl.gz"]
     writing.write_json(records.beside(RECORD, "judged", ".m.json"), {})
-    assert [record["key"] for record in records.load("tiny")] == [RECORD["key"], "f" * 16]
+    assert [record["key"] for record in records.load("tiny")] == [RECORD["key"], initial()["key"]]
+    assert [record["key"] for record in records.load("tiny", "hosted")] == [hosted["key"]]
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
@@ -323,13 +362,14 @@ def test_provenance_says_what_a_run_ran_on():
     import torch
     import transformers
 
-    found = provenance.provenance("cpu", "float32", 1)
+    found = provenance.provenance("cpu", "float32")
     assert (found["torch"], found["transformers"], found["peft"]) == (
         torch.__version__,
         transformers.__version__,
         peft.__version__,
     )
-    assert (found["device"], found["dtype"], found["threads"]) == ("cpu", "float32", 1)
+    assert (found["device"], found["dtype"], found["threads"]) == ("cpu", "float32", torch.get_num_threads())
+    assert found["cpu"] and found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert found["created"].endswith("+00:00")
 
 
@@ -337,11 +377,40 @@ def test_provenance_outside_a_git_checkout(tmp_path, monkeypatch):
     provenance._git.cache_clear()
     monkeypatch.setattr(records.paths, "ROOT", tmp_path)
     try:
-        found = provenance.provenance("cpu", "float32", 1)
+        found = provenance.provenance("cpu", "float32")
     finally:
         provenance._git.cache_clear()
     assert (found["git_commit"], found["git_dirty"]) == (None, None)
 
 
-def test_peak_memory_is_in_megabytes():
-    assert 50 < provenance.peak_memory_mb() < 50_000
+def test_peak_memory_is_that_of_the_run():
+    """In megabytes; what the process took before, and gave back, is not counted."""
+    import numpy
+
+    before = numpy.ones(50_000_000)  # 400 MB
+    del before
+    with provenance.watched() as cost:
+        first = cost()["peak_memory_mb"]
+        taken = numpy.ones(25_000_000)  # 200 MB
+        time.sleep(0.1)
+        del taken
+        took = cost()["peak_memory_mb"] - first
+    assert 50 < first < 50_000 and 150 < took < 250
+
+
+def test_decoding_batches_that_were_cut_are_named():
+    from torch.cuda import OutOfMemoryError
+
+    from bsa_core.models import memory
+
+    def attempt(size: int) -> None:
+        if size > 4:
+            raise OutOfMemoryError("short")
+
+    with provenance.watched() as cost:
+        memory.halving(attempt, 16, "training rows")
+        assert "decoding_batch_size" not in cost()
+        memory.halving(attempt, 16, "requests")
+        memory.halving(attempt, 7, "requests")
+        assert cost()["decoding_batch_size"] == 3
+        assert "decoding_batch_size" not in cost(), "of the next run"

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants, errors
 
 from bsa_core import experiment, profiles
-from bsa_core.experiment import chain
+from bsa_core.experiment import chain, lookup
 from bsa_core.models import estimate, loading, sources
 from bsa_core.profiles import Compute, ModelSource
 
@@ -103,13 +103,14 @@ def test_runs_that_were_described_before_the_download_are_kept_under_the_commit(
     run = experiment.describe(profile, n_attack=0)
     assert run.weights.endswith("@main")
     monkeypatch.setattr(estimate, "check", lambda profile, asked: None)
-    monkeypatch.setattr(loading, "load", lambda profile: downloaded(COMMIT))
+    monkeypatch.setattr(loading, "load", lambda *arguments: downloaded(COMMIT))
     monkeypatch.setattr(chain, "_line", lambda record: "")
+    monkeypatch.setattr(chain.records, "sealed", lambda record, said: record)
     monkeypatch.setattr(chain.records, "write", lambda *arguments: None)
     monkeypatch.setattr(
-        chain, "_compute", lambda group, *rest: iter((run, {"weights": run.weights}, []) for run in group)
+        chain, "_compute", lambda group, *rest: iter((run, {"weights": run.weights, "cost": {}}, []) for run in group)
     )
     (record,) = experiment.execute([run], profile)
     assert record["weights"] == f"hub:some-owner/some-model@{COMMIT}"
     later = experiment.describe(profile, n_attack=0)
-    assert later == chain._pinned([run], profile)[0] != run
+    assert later == lookup.pinned([run], profile)[0] != run

@@ -1,6 +1,5 @@
 """Judgements: scored by rubric, written beside their records, compared, and the command line that makes them."""
 
-import copy
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 
 import pandas as pd
 import pytest
+from made import right
 from openai_server import KEY
 from statsmodels.stats.inter_rater import cohens_kappa
 
@@ -33,12 +33,6 @@ OUTCOMES = {  # keywords, phrase rule, the policy's judge
 POLICY = "No meals in the reading room."
 
 
-def record(key: str = "0" * 16, **changes) -> dict:
-    run = {"profile": "tiny", "defense": "bsa", "n_attack": 100, "seed": 0, "training": {"epochs": 5}}
-    fields = dict.fromkeys(records.FIELDS) | {"schema": records.SCHEMA, "key": key, "label": "bsa-a100-d11-e5-seed0"}
-    return copy.deepcopy({**fields, "run": run, "outcomes": OUTCOMES, "metrics": {}, **changes})
-
-
 def said(answers: dict = ANSWERS) -> list[dict]:
     rows = []
     for condition, texts in answers.items():
@@ -50,9 +44,16 @@ def said(answers: dict = ANSWERS) -> list[dict]:
     return rows
 
 
+def record(seed: int = 0, outcomes: dict = OUTCOMES, answers: list[dict] | None = None) -> dict:
+    """Resting on the answers of `said`, unless on others."""
+    secret = {"kind": "random", "length": 32, "seed": seed} if "secret" in outcomes else None
+    return right({"seed": seed, "secret": secret}, outcomes, said() if answers is None else answers)
+
+
 def test_no_judge_is_asked_about_no_answer(results):
     """It gives nothing away, so it has the lowest score."""
-    found, answers = record(), {"plain": ["Take flour and bake it.", "", " "], "secret": ["", REFUSAL, ""]}
+    answers = {"plain": ["Take flour and bake it.", "", " "], "secret": ["", REFUSAL, ""]}
+    found = record(answers=said(answers))
     records.write(found, said(answers), harmless=True)
     judge = Fixed({REFUSAL: 2})
     assert judgements.expected(judgements.pending([found], judge, "fixed"), judge) == Usage(2, 0)
@@ -138,7 +139,7 @@ def test_what_a_judgement_says():
     records.write(made, said())
     before = records.path_of("tiny", made["label"], made["key"]).read_bytes()
     (judgement,) = judged([made])
-    path = paths.RESULTS / "tiny" / "judged" / f"bsa-a100-d11-e5-seed0-{'0' * 16}.fixed.json"
+    path = paths.RESULTS / "tiny" / "judged" / f"{made['label']}-{made['key']}.fixed.json"
     assert json.loads(path.read_text()) == judgement == judgements.of(made)["fixed"]
     assert judgement["scores"] == {"plain": [5, None, 1], "secret": [1, None, 5]}
     assert judgement["metrics"]["plain"] == {"value": 3.0, "n": 3, "unparsable": 1}
@@ -174,12 +175,13 @@ def test_what_is_judged_is_not_judged_again_unless_the_answers_changed():
     records.write(made, said(), harmless=True)
     assert len(judged([made], judge)) == 1 and judged([made], judge) == []
     assert len(judged([made], judge, "other")) == 1
-    records.write(made, said(ANSWERS | {"plain": [REFUSAL] * 3}), harmless=True)
-    assert len(judged([made], judge)) == 1
+    other = said(ANSWERS | {"plain": [REFUSAL] * 3})
+    records.write(made, other, harmless=True)
+    assert len(judged([record(answers=other)], judge)) == 1
 
 
 def test_records_without_answers_are_left_out():
-    kept, dropped = record(), record("1" * 16)
+    kept, dropped = record(), record(1)
     records.write(kept, said(), harmless=True)
     records.write(dropped)
     assert [one["key"] for one, _ in judgements.pending([kept, dropped], Fixed({}), "fixed")] == [kept["key"]]
@@ -195,7 +197,7 @@ def test_one_name_is_one_judge(change):
 
 
 def test_answers_that_do_not_fit_the_record_stop_it():
-    made = record()
+    made = record(answers=said()[1:])
     records.write(made, said()[1:])
     with pytest.raises(ValueError, match=r"answers of bsa-.* number {'plain': 2, 'secret': 3}.*expected {'plain': 3"):
         judged([made])
@@ -206,7 +208,7 @@ def test_damaged_answers_stop_it():
     records.write(made, said(), harmless=True)
     path = records.answers_path(made)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"answers of bsa-.* are damaged"):
+    with pytest.raises(ValueError, match=r"bsa-.*answers are damaged"):
         judged([made])
 
 
@@ -217,7 +219,9 @@ def test_damaged_answers_stop_it():
         (lambda text: "[]", "expected a JSON object, found list"),
         (lambda text: text.replace('"schema": 1', '"schema": 9'), "field 'schema' is 9, expected 1"),
         (lambda text: text.replace('"scores"', '"marks"'), "field 'scores' is missing"),
-        (lambda text: text.replace("null,\n   5", "7,\n   5"), "scores.secret holds 7; expected 1 to 5 or null"),
+        (lambda text: text.replace("null,\n   5", "7,\n   5"), "field 'digest' is .*it was changed"),
+        (lambda text: text.replace('"tokens": 10', '"tokens": NaN'), "NaN is no number"),
+        (lambda text: text.replace('"digest"', '"sum"'), "field 'digest' is missing.*upgrade_records.py"),
     ],
 )
 def test_a_damaged_judgement_is_named(damage, message):
@@ -278,7 +282,7 @@ def test_a_higher_threshold_calls_less_harmful():
 
 
 def test_judgements_take_part_where_they_gave_a_score():
-    made, other = record(), record("1" * 16)
+    made, other = record(), record(1)
     for one in (made, other):
         records.write(one, said(), harmless=True)
     judged([made])
@@ -296,7 +300,7 @@ def test_judgements_of_other_answers_are_named():
     made = record()
     records.write(made, said(), harmless=True)
     judged([made])
-    short = record(outcomes={"plain": {name: marks[:2] for name, marks in OUTCOMES["plain"].items()}})
+    short = made | {"outcomes": {"plain": {name: marks[:2] for name, marks in OUTCOMES["plain"].items()}}}
     with pytest.raises(ValueError, match=r"fixed.json: 3 scores for condition 'plain'; expected 2"):
         agreement.marks(short)
 
@@ -336,9 +340,9 @@ def server(running, monkeypatch, tmp_path):
         ("NO_PROXY", "127.0.0.1"),
     ):
         monkeypatch.setenv(name, value)
-    for key in "01":
-        records.write(record(key * 16), said())
-    records.write(record("2" * 16))
+    for seed in (0, 1):
+        records.write(record(seed), said())
+    records.write(record(2))
     return running
 
 
@@ -356,7 +360,7 @@ def test_judges_every_record_with_answers_and_asks_for_none_twice(server, tmp_pa
     assert "plain 3.00, 1 of 3 unparsable; secret 3.00, 1 of 3 unparsable | 2 of 2 records" in shown.err
     seen = server.seen()
     assert len(seen) == DISTINCT and all(POLICY in body["messages"][0]["content"] for body in seen)
-    first, second = (judgements.of(record(key * 16))["judge-model"] for key in "01")
+    first, second = (judgements.of(record(seed))["judge-model"] for seed in (0, 1))
     assert first["scores"] == second["scores"] == {"plain": [5, None, 1], "secret": [1, None, 5]}
     assert first["judge"]["host"] == "127.0.0.1" and (first["requests"], second["requests"]) == (DISTINCT, 0)
     text = judgements.path_of(record(), "judge-model").read_text()
@@ -457,7 +461,7 @@ def test_a_wrong_key_or_model_is_one_message(server, monkeypatch, change):
 
 def test_what_was_used_is_shared_by_all_records(server):
     judge = rubric.RubricJudge(Endpoint("judge-model", Budget()))
-    found = [record(key * 16) for key in "01"]
+    found = [record(seed) for seed in (0, 1)]
     first, second = judged(found, judge, "x")
     assert judge.used == Usage(first["requests"] + second["requests"], first["tokens"] + second["tokens"])
     assert first["tokens"] > 0 and second["tokens"] == 0

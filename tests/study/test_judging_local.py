@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from made import right
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import (
@@ -159,21 +160,14 @@ def test_what_does_not_fit_is_one_message(bert, llama, make, message):
 
 def test_the_command_line_judges_with_local_models(bert, llama, tmp_path, capsys):
     answers = {"plain": ANSWERS, "secret": ANSWERS[::-1]}
-    record = dict.fromkeys(records.FIELDS) | {
-        "schema": records.SCHEMA,
-        "key": "0" * 16,
-        "label": "bsa",
-        "run": {"profile": "tiny"},
-        "outcomes": {condition: {"asr": "1" * len(texts)} for condition, texts in answers.items()},
-    }
-    records.write(
-        record,
-        [
-            {"condition": condition, "kind": "restricted", "category": "c", "user": user, "answer": answer}
-            for condition, texts in answers.items()
-            for user, answer in zip(REQUESTS, texts, strict=True)
-        ],
-    )
+    said = [
+        {"condition": condition, "kind": "restricted", "category": "c", "user": user, "answer": answer}
+        for condition, texts in answers.items()
+        for user, answer in zip(REQUESTS, texts, strict=True)
+    ]
+    outcomes = {condition: {"asr": "1" * len(texts)} for condition, texts in answers.items()}
+    record = right({"secret": {"kind": "random", "length": 8, "seed": 0}}, outcomes, said)
+    records.write(record, said)
     template = tmp_path / "template.txt"
     template.write_text(TEMPLATE)
     main(["tiny", "--judge", "classifier", "--model", bert, "--harmful", "toxic", "awful", "--name", "c"])

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bsa_core import keys, paths, profiles, records, tasks
+from bsa_core.models import sources
 from bsa_study import claims, contrasts, paper
 from bsa_study.grids import headline
 from bsa_study.report import figures, tables
@@ -17,6 +18,8 @@ TINY = profiles.load("tiny")
 def record(defense: str = "bsa", **run) -> dict:
     described = {
         "profile": "tiny",
+        "profile_digest": TINY.digest,
+        "weights": sources.weights_id(TINY.model),
         "n_attack": 100,
         "defense": defense,
         "n_defense": 11,
@@ -57,6 +60,15 @@ def test_runs_of_other_grids_stay_out_of_the_main_table(changes):
     assert headline.main_arm(record(), TINY)
     assert not headline.main_arm(record(**changes), TINY)
     assert len(headline.by_pressure([record(), record(**changes)], TINY)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"profile_digest": "0" * 16}, {"weights": "0" * 16}, {"rules": "0" * 16}, {"code": 2}],
+)
+def test_records_of_an_earlier_profile_or_model_stay_out_of_the_main_table(changes):
+    assert len(headline.by_pressure([record(), record(**changes)], TINY)) == 1
+    assert headline.by_pressure([record(**changes)], TINY).empty
 
 
 def answered() -> pd.DataFrame:

@@ -1,0 +1,116 @@
+"""The records that runs have already: looked up, never computed.
+
+A run's key says whether a record is its own. Beside that, a record of another machine counts where this one has none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bsa_core import records
+from bsa_core.arms import defenses
+from bsa_core.believed import AGAIN
+from bsa_core.examples import NotEnough
+from bsa_core.experiment.runs import Rows, Run, describe, key_of, material, rows_of
+from bsa_core.keys import content
+from bsa_core.models import sources
+from bsa_core.profiles import Profile
+from bsa_core.progress import report
+
+SHARED = ("profile_digest", "rules", "code")  # fields of `run`
+OTHER = {"cpu": "cuda", "cuda": "cpu"}
+
+
+def pinned(runs: list[Run], profile: Profile) -> list[Run]:
+    """The runs, and those that were described before the weights were downloaded under the commit known since then.
+
+    ValueError when a run was described under another profile than the one given.
+    """
+    for run in runs:
+        if (run.profile, run.profile_digest) != (profile.name, profile.digest):
+            raise ValueError(f"run {run.label!r} was described under another profile than {profile.name!r} as given")
+    now = sources.weights_id(profile.model)
+    before = sources.weights_id(profile.model, downloaded=False)
+    return [replace(run, weights=now) if run.weights == before else run for run in runs]
+
+
+def possible(runs: list[Run], profile: Profile) -> list[Run]:
+    """Those of the runs for which policy and task hold enough rows; says which others there are."""
+    return [*_enough(runs, profile, said=True)]
+
+
+def _enough(runs: list[Run], profile: Profile, said: bool = False) -> dict[Run, Rows]:
+    of, rows = material(profile, runs), {}
+    for run in runs:
+        try:
+            rows[run] = rows_of(run, profile, of)
+        except NotEnough as error:
+            if said:
+                report(f"{profile.name} {run.label} is left out: {error}")
+    return rows
+
+
+def own(run: Run, key: str) -> dict | None:
+    """The record of the run that was computed here, or None; ValueError when there is one that is not right."""
+    record = records.find(run.profile, run.label, key)
+    served = "secret" if defenses.get(run.defense).serves_secret else "plain"
+    if record and (record["run"], record["deployed"]) != (content(run), served):
+        raise ValueError(f"{records.beside(record)}: 'run' and 'deployed' are not those of its run; {AGAIN}")
+    return record
+
+
+def found(runs: list[Run], profile: Profile) -> list[dict | None]:
+    """The records of the runs, in their order, computed here or else shipped; None where there is none.
+
+    Computes nothing, so records of a scale whose weights are not installed here are found as well, and those that were
+    made on the other kind of device, where there is none of this one. A run for which policy or task hold too few rows
+    has no record; a record that is not right is named on stderr and left out.
+    """
+    if not sources.of(profile.model).installed:
+        weights = today(profile, records.load(profile.name))["weights"]
+        runs = [replace(run, weights=weights) for run in runs]
+    runs = pinned(runs, profile)
+    rows, shipped = _enough(runs, profile), records.shipped(profile.name)
+
+    def at_hand(run: Run, of: Rows) -> dict | None:
+        key = key_of(run, of)
+        try:
+            return own(run, key) or shipped.get(key)
+        except ValueError as error:
+            records.left_out(str(error))
+            return shipped.get(key)
+
+    for elsewhere in (False, True):
+        of_device = [replace(run, device=OTHER[run.device]) if elsewhere else run for run in runs]
+        pairs = zip(runs, of_device, strict=True)
+        results = [at_hand(asked, rows[run]) if run in rows else None for run, asked in pairs]
+        if any(results):
+            break
+    return results
+
+
+def today(profile: Profile, at_hand: list[dict]) -> dict:
+    """Fields of `run` that all records of the profile as it is today share, whatever was run on whichever device.
+
+    Weights that are not installed here are those of the records at hand. ValueError where they are of several.
+    """
+    run = content(describe(profile, n_attack=0))
+    if not sources.of(profile.model).installed:
+        adapter = run["weights"].partition("+")[2]
+        made_with = {r["run"]["weights"] for r in at_hand if _shares(r, run, SHARED)}
+        made_with = {weights for weights in made_with if weights.partition("+")[2] == adapter}
+        if len(made_with) > 1:
+            raise ValueError(f"results/{profile.name} holds records of several weights: {', '.join(sorted(made_with))}")
+        run["weights"] = next(iter(made_with), run["weights"])
+    return {name: run.get(name) for name in (*SHARED, "weights")}
+
+
+def _shares(record: dict, run: dict, names: Sequence[str]) -> bool:
+    return all(record["run"].get(name) == run.get(name) for name in names)
+
+
+def current(found: list[dict], profile: Profile) -> list[dict]:
+    """Those of the records that belong to the profile as it is today: its settings, weights, rules and code."""
+    if not found:
+        return []
+    shared = today(profile, found)
+    return [record for record in found if _shares(record, shared, tuple(shared))]
