@@ -30,7 +30,7 @@ PROMPTS = {"policy": "the policy's prompt", "upload": "the upload's prompt"}
 @dataclass(frozen=True)
 class Section:
     """One ablation. cells(profile, seeds) yields a variant, the value on the figure's axis, an arm, and what its run
-    changes of the light pressure's; every cell is run with every seed."""
+    changes of the pressure with the paper's settings; every cell is run with every seed."""
 
     title: str
     axis: str
@@ -49,7 +49,7 @@ def each(variants: dict, arms: Iterable[str]):
 
 def secret_at_test(profile: Profile, seeds: list[int]):
     """Every arm is evaluated with and without a secret, also those that were trained without one."""
-    return [("light", arm, {"secret_length": profile.secret.length}) for arm in ARMS]
+    return [(profile.paper, arm, {"secret_length": profile.secret.length}) for arm in ARMS]
 
 
 def safety_examples(profile: Profile, seeds: list[int]):
@@ -112,7 +112,7 @@ def grid(name: str, profile: Profile, seeds: list[int]) -> list[tuple[str | int,
     rows = {attack: upload_size(profile, attack) for attack in attacks}
 
     def settings(changes: dict) -> dict:
-        return {"pressure": "light", "n_attack": rows[changes.get("attack", "harmful")], **changes}
+        return {"pressure": profile.paper, "n_attack": rows[changes.get("attack", "harmful")], **changes}
 
     return [
         (variant, describe(profile, arm, seed=seed, **settings(changes)))
