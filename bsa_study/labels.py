@@ -37,6 +37,7 @@ ARMS = {name: Arm(**how) if "title" in how else _defense(name, **how) for name, 
 SCALES = {name: tuple(ends) for name, ends in GIVEN["scales"].items()}
 METRICS = {name: Metric(title, SCALES.get(name, Metric.scale)) for name, title in GIVEN["metrics"].items()}
 CONDITIONS, TASKS, SERVED = GIVEN["conditions"], GIVEN["tasks"], GIVEN["served"]
+OUTCOMES: dict[str, dict[str, str]] = GIVEN["outcomes"]  # outcome -> its colour, and its hatch where it has one
 
 
 def arm(name: str) -> Arm:

@@ -17,7 +17,10 @@ NAMES = {
     "task": labels.title,
     "task_served": labels.SERVED.get,
 }
-HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
+TITLES = {"defense": "arm", "condition": "served", "task_served": "system prompt"}  # of columns
+HEADLINE = ("asr", "asr_content", "harmfulness", "over_refusal", "over_refusal_phrase", "benign_exact", "knowledge")
+# tables are shown whole: no cell is cut, no row and no column left out
+pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.max_columns", None)
 
 
 def nothing(told: str = "no records at hand") -> pd.DataFrame:
@@ -50,7 +53,7 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     present = [metric for metric in metrics if metric in table]
     table = table[present].rename(columns={m: f"{labels.metric(m).title} ({counts[m]})" for m in present}).fillna("–")
     table.columns.name = None
-    return table.rename_axis(index={"defense": "arm", "condition": "served", "task_served": "system prompt"})
+    return table.rename_axis(index=TITLES)
 
 
 def in_words(rows: pd.DataFrame) -> dict[str, pd.Series]:

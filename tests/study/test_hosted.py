@@ -352,8 +352,8 @@ def test_tables_without_a_record_show_the_paper():
 def test_tables_show_models_as_they_are_deployed(server, results):
     found = [served.execute(served.plan(scale(), arm, asking(), 0, SECRET)) for arm in ("none", "bsa")]
     table = views.table(found)
-    assert table.loc["BSA", "attack success rate (n = 11)"].startswith("0.0% [0.0%,")
-    assert table.loc["no defense", "attack success rate (n = 11)"].endswith("100.0%]")
+    assert table.loc["BSA", "keyword ASR (n = 11)"].startswith("0.0% [0.0%,")
+    assert table.loc["no defense", "keyword ASR (n = 11)"].endswith("100.0%]")
     assert table.loc["safety data", "model"] == "no records at hand"
     assert len(views.conditions(found)) == 3
     ours = views.beside_paper(found)

@@ -82,7 +82,7 @@ def test_differences_show_interval_corrected_p_and_verdict():
     assert list(shown) == ["statement", "metric", "difference [95 %]", "p (Holm)", "verdict"]
     assert shown.iloc[0].tolist() == [
         "first",
-        "attack success rate",
+        "keyword ASR",
         "+0.250 [+0.100,\u00a0+0.400]",
         "< .001",
         "yes",
@@ -159,7 +159,7 @@ def test_comparisons_stand_beside_the_paper_s():
     shown = tables.comparisons(table).data
     assert len(shown) == 1 and shown.iloc[0]["paper"] == "-0.900" and shown.iloc[0]["n x seeds"] == "275 x 5"
     figure = figures.comparisons(table)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["attack success rate: BSA – no defense"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["keyword ASR: BSA – no defense"]
     assert json.dumps([text.get_text() for text in figure.legends[0].get_texts()]) == json.dumps(
         ["paper", "reproduced", "same direction, not established", "undecided", "contradicted"]
     )
