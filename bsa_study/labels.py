@@ -66,8 +66,9 @@ def title(value) -> str:
 def interval(mean: float, low: float, high: float, form: str = ".3f") -> str:
     """Mean and interval, as in "0.051 [0.029, 0.083]"; a narrow column can break between them only.
 
-    form: of each number: "+.3f" for differences, ".1%" for percentages.
+    form: of each number: "+.3f" for differences. What rounds to zero has no minus sign.
     """
+    form = form[: form.startswith("+")] + "z" + form.removeprefix("+")
     return f"{mean:{form}} [{low:{form}},\u00a0{high:{form}}]"
 
 

@@ -60,7 +60,7 @@ def nothing() -> Figure:
 
 
 def _measured(summary: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
-    """Those of the metrics that the summary holds: a policy that cannot tell content has neither its ASR nor a score."""
+    """Those of the metrics that the summary holds: not every policy can tell content or has a judge."""
     return [metric for metric in metrics if metric in set(summary["metric"])]
 
 

@@ -1,4 +1,4 @@
-"""What the models did with each request (`bsa_core.anatomy`), as a figure and as a table: shares of the outcomes by arm."""
+"""What the models did with each request (`bsa_core.anatomy`): shares of outcomes by arm, as a figure and as a table."""
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,11 @@ def of(found: list[dict], table: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def counted(rows: pd.DataFrame) -> str:
-    """What the shares of some rows of `anatomy.table` count: "n = 66 x 3 seeds"."""
+    """What the shares of some rows of `anatomy.table` count: "n = 66, 3 seeds"."""
     cells = [column for column in rows if column not in ("seed", "share", "key")]
     seeds = rows.groupby(cells, dropna=False)["key"].nunique()
     n, runs = ("-".join(map(str, sorted({int(c.min()), int(c.max())}))) for c in (rows["n"], seeds))
-    return f"n = {n} x {runs} seed{'s' * (runs != '1')}"
+    return f"n = {n}, {runs} seed{'s' * (runs != '1')}"
 
 
 def table(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def table(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def figure(rows: pd.DataFrame, by: str | None = None) -> Figure:
     """A bar of outcomes per arm, restricted requests beside benign ones, as means over seeds.
 
-    rows: of `anatomy.table`, in one condition per arm. by: a column whose values each get bars of their own, such as the
+    rows: of `anatomy.table`, in one condition per arm. by: a column whose values get bars of their own, such as the
         pressure or the condition.
     """
     if rows.empty:

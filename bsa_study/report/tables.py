@@ -4,8 +4,10 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from bsa_core import records
-from bsa_core.examples import Example
+from bsa_core.examples import Example, NotEnough
+from bsa_core.experiment import runs as described
 from bsa_core.policy import Policy
+from bsa_core.profiles import Profile
 from bsa_core.tasks import Task
 from bsa_study import labels
 from bsa_study.claims import NOT_TESTED, VERDICTS
@@ -45,15 +47,31 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     summary["cell"] = labels.intervals(summary)
     for column in set(NAMES) & set(rows):
         summary[column] = summary[column].map(NAMES[column])
-    seeds = "-".join(map(str, sorted({summary["seeds"].min(), summary["seeds"].max()})))
-    runs = f"{seeds} seed{'s' * (seeds != '1')}"
-    runs += f" x {summary['secrets'].max()} secrets" if summary["secrets"].max() > 1 else ""
+    runs = seeds_of(summary)
     counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {runs}")
     table = summary.pivot_table(index=rows, columns="metric", values="cell", aggfunc="first", sort=False, observed=True)
     present = [metric for metric in metrics if metric in table]
     table = table[present].rename(columns={m: f"{labels.metric(m).title} ({counts[m]})" for m in present}).fillna("–")
     table.columns.name = None
     return table.rename_axis(index=TITLES)
+
+
+def left_out(runs: list[described.Run], profile: Profile) -> str:
+    """One line for each arm among the runs for which policy or task hold too few rows, with the reason; "" for none."""
+    of, lines = described.material(profile, runs), {}
+    for run in runs:
+        try:
+            described.rows_of(run, profile, of)
+        except NotEnough as error:
+            lines[f"{labels.arm(run.defense).title} is left out: {error}"] = None
+    return "\n".join(lines)
+
+
+def seeds_of(summary: pd.DataFrame) -> str:
+    """How many seeds, and secrets where both are crossed, stand behind the rows of a summary: "3 seeds"."""
+    seeds = "-".join(map(str, sorted({summary["seeds"].min(), summary["seeds"].max()})))
+    secrets = f" x {summary['secrets'].max()} secrets" if summary["secrets"].max() > 1 else ""
+    return f"{seeds} seed{'s' * (seeds != '1')}{secrets}"
 
 
 def in_words(rows: pd.DataFrame) -> dict[str, pd.Series]:
@@ -156,27 +174,37 @@ def comparisons(table: pd.DataFrame) -> Styler:
 
 
 def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
-    """ASR of each arm as deployed, in percent: ours with its interval, the paper's from its two tables with these arms.
+    """ASR of each arm as deployed: ours with its interval, the paper's from its two tables with these arms, as shares.
 
-    summary: one row per arm and metric. Arms the paper does not have show "–".
+    The paper has keyword ASR only; our content ASR stands beside where the policy can tell. summary: one row per arm
+    and metric. Arms the paper does not have show "–".
     """
-    asr = summary[summary["metric"] == "asr"].set_index("defense")
-    columns = {f"this scale (n = {asr['n'].iloc[0]} x {asr['seeds'].iloc[0]} seeds)": labels.intervals(asr, ".1%")}
+    columns = {}
+    for metric in ("asr", "asr_content"):
+        ours = summary[summary["metric"] == metric].set_index("defense")
+        if len(ours):
+            counted = f"n = {ours['n'].iloc[0]}, {seeds_of(ours)}"
+            columns[f"{labels.metric(metric).title}, this scale ({counted})"] = labels.intervals(ours)
     for how, values in by_method("asr").items():
-        columns[f"paper, {how} (n = 275, one run)"] = values.map("{:.2f}%".format)
-    result = pd.DataFrame(columns).reindex(asr.index).fillna("–")
+        columns[f"{labels.metric('asr').title}, paper, {how} (n = 275, one run)"] = (values / 100).map("{:.3f}".format)
+    arms = dict.fromkeys(summary["defense"])
+    result = pd.DataFrame(columns).reindex([*arms]).fillna("–")
     return result.rename(index=lambda name: labels.arm(name).title).rename_axis(index="arm")
 
 
 def by_scale(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The verdict on each question (rows) by scale and pressure (columns), "–" where it was not measured.
 
+    The last column counts the verdicts that decide; those that do not say nothing about agreement.
     answers: scale -> rows of `contrasts.answered`, asked by pressure.
     """
     rows = pd.concat([part.assign(scale=scale) for scale, part in answers.items()])
     rows["at"] = rows["scale"] + ", " + rows["pressure"]
     table = rows.pivot_table(index="statement", columns="at", values="verdict", aggfunc="first", sort=False)
-    return table.rename_axis(index=None, columns=None).fillna("–")
+    table = table.rename_axis(index=None, columns=None).fillna("–")
+    words = [[word for word in row if word in ("yes", "no")] for row in table.to_numpy()]
+    told = [", ".join(f"{row.count(word)} {word}" for word in dict.fromkeys(row)) or "none" for row in words]
+    return table.assign(decided=told)
 
 
 def requests(policy: Policy, kind: str) -> Styler:

@@ -74,4 +74,4 @@ def test_pretty_shows_mean_interval_and_n(summary):
 
 def test_beside_paper_quotes_both_tables(summary):
     table = tables.beside_paper(summary[summary["pressure"] == "light"])
-    assert table.loc["BSA"].iloc[1:].tolist() == ["3.64%", "2.91%"]
+    assert table.loc["BSA"].iloc[1:].tolist() == ["0.036", "0.029"]

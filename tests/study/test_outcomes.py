@@ -52,8 +52,8 @@ def test_a_column_of_the_table_takes_the_place_of_the_records_own():
 def test_the_table_shows_means_over_seeds_and_what_was_counted(rows):
     shown = outcomes.table(rows[rows["pressure"] == "light"], ["pressure", "defense"])
     assert list(dict.fromkeys(name for name, _ in shown)) == [
-        "restricted requests (n = 4 x 1-2 seeds)",
-        "benign requests (n = 4 x 1-2 seeds)",
+        "restricted requests (n = 4, 1-2 seeds)",
+        "benign requests (n = 4, 1-2 seeds)",
     ]
     of_restricted, of_benign = (shown[name] for name in dict.fromkeys(name for name, _ in shown))
     assert of_restricted.loc[("light", "no defense")].to_dict() == {
@@ -73,7 +73,7 @@ def test_bars_are_as_long_as_the_shares_and_add_up(rows):
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names[:3] == ["initial, light", "no defense, light", "BSA, light"] and len(names) == 6
     for axis, kind in zip(figure.axes, OUTCOMES, strict=True):
-        assert axis.get_title() == f"{kind} requests (n = 4 x 1-2 seeds)"
+        assert axis.get_title() == f"{kind} requests (n = 4, 1-2 seeds)"
         ends = {}
         for bar in axis.patches:
             middle = round(bar.get_y() + bar.get_height() / 2, 3)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import keys, paths, profiles, records, tasks
-from bsa_study import claims, contrasts, paper
+from bsa_core import experiment, keys, paths, profiles, records, tasks
+from bsa_study import claims, contrasts, labels, paper
 from bsa_study.grids import headline
 from bsa_study.report import figures, tables
 
@@ -93,9 +93,40 @@ def test_answers_by_scale_and_pressure():
     tiny = answered().assign(pressure="light")
     other = pd.concat([tiny.iloc[1:], tiny.iloc[1:].assign(pressure="heavy", verdict="no", statement="third")])
     shown = tables.by_scale({"tiny": tiny, "other": other})
-    assert list(shown.columns) == ["tiny, light", "other, light", "other, heavy"]
-    assert shown.loc["second"].tolist() == ["undecided", "undecided", "–"]
-    assert shown.loc["third"].tolist() == ["–", "–", "no"]
+    assert list(shown.columns) == ["tiny, light", "other, light", "other, heavy", "decided"]
+    assert shown.loc["first"].tolist() == ["yes", "–", "–", "1 yes"]
+    assert shown.loc["second"].tolist() == ["undecided", "undecided", "–", "none"]
+    assert shown.loc["third"].tolist() == ["–", "–", "no", "1 no"]
+
+
+def test_undecided_is_no_disagreement():
+    tiny = answered().assign(pressure="light", verdict=["yes", "yes"])
+    other = tiny.assign(verdict=["undecided", "no"])
+    few = tiny.assign(verdict="too few seeds")
+    assert tables.by_scale({"a": tiny, "b": other, "c": few})["decided"].tolist() == ["1 yes", "1 yes, 1 no"]
+
+
+def test_tables_are_shown_whole():
+    long = pd.DataFrame({"targets": ["q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"] * 70})
+    assert long._repr_html_().count("down_proj") == 70 and "..." not in long._repr_html_()
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assert labels.interval(-0.0001, -0.0004, 0.1, "+.3f") == "+0.000 [+0.000,\u00a0+0.100]"
+
+
+def test_arms_without_rows_are_left_out_with_the_reason(tmp_path):
+    """A policy of one's own need not bring benign examples to train on; the other arms are measured all the same."""
+    rows = [{"user": f"Where is the {word} mill?", "assistant": "By the river."} for word in ("old", "new", "red")]
+    for part in ("attack", "safety", "restricted", "benign"):
+        told = [row | {"user": f"{part}: {row['user']}"} for row in rows]
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    profile = replace(TINY, policy={"name": "files", "folder": str(tmp_path)})
+    runs = [
+        experiment.describe(profile, arm, n_attack=3, n_defense=3) for arm in ("none", "safety-data", "balanced-bsa")
+    ]
+    assert tables.left_out(runs, profile) == "balanced BSA is left out: 3 examples asked for, but the policy holds 0"
+    assert tables.left_out(runs[:2], profile) == ""
 
 
 def test_a_difference_without_a_p_shows_a_dash():
