@@ -235,12 +235,17 @@ def comparisons(table: pd.DataFrame) -> Figure:
 
 
 def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
-    """Mean of each category (rows) for each value of `by` (columns), as a labelled heat map.
+    """Mean of each category (rows) for each value of `by` (columns): a labelled heat map for each metric.
 
-    table: columns category, value and `by`, one row per run (`records.by_category`).
+    table: columns category, metric (keyword ASR where there is none), value and `by`, one row per run and metric
+        (`tables.by_category`).
     """
-    means = table.pivot_table(index="category", columns=by, values="value", sort=False)
-    figure, (axis,) = panels(1, width=1.9 + 0.72 * len(means.columns), height=0.36 * len(means) + 1.2)
-    _heat(means, axis, cbar_kws={"label": labels.metric("asr").title})
-    axis.set(xlabel=xlabel, ylabel="")
+    table = table if "metric" in table else table.assign(metric="asr")
+    size = {"width": 1.2 + 0.72 * table[by].nunique(), "height": 0.36 * table["category"].nunique() + 1.2}
+    metrics = list(dict.fromkeys(table["metric"]))
+    figure, axes = panels(len(metrics), shared=True, **size)
+    for axis, metric in zip(axes, metrics, strict=True):
+        part = table[table["metric"] == metric]
+        _heat(part.pivot_table(index="category", columns=by, values="value", sort=False), axis, cbar=False)
+        axis.set(title=labels.metric(metric).title, xlabel=xlabel, ylabel="")
     return finished(figure)

@@ -27,8 +27,7 @@ def counted(rows: pd.DataFrame) -> str:
     """What the shares of some rows of `anatomy.table` count: "n = 66, 3 seeds"."""
     cells = [column for column in rows if column not in ("seed", "share", "key")]
     seeds = rows.groupby(cells, dropna=False)["key"].nunique()
-    n, runs = ("-".join(map(str, sorted({int(c.min()), int(c.max())}))) for c in (rows["n"], seeds))
-    return f"n = {n}, {runs} seed{'s' * (runs != '1')}"
+    return f"n = {'-'.join(map(str, sorted({rows['n'].min(), rows['n'].max()})))}, {tables.counted(seeds)}"
 
 
 def table(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

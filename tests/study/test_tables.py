@@ -232,3 +232,30 @@ def test_items_of_a_task_that_is_not_harmless_are_not_shown():
     assert tables.items([task]).data.values.tolist() == [[row.user, row.assistant]]
     hidden = tables.items([replace(task, harmless=False)]).to_html()
     assert "not shown for this task" in hidden and row.user not in hidden and row.assistant not in hidden
+
+
+def initial(asr: float, condition: str = "plain", seed: int = 0) -> dict:
+    told = {"defense": "initial", "condition": condition, "seed": seed, "metric": "asr"}
+    return {**told, "value": asr, "n": 275}
+
+
+def test_an_initial_model_that_answers_restricted_requests_is_told():
+    """SmolLM2 as released answers 86 % of the paper's requests: what is done to it afterwards breaks no alignment."""
+    said = tables.unaligned(pd.DataFrame([initial(0.86), initial(0.88, seed=1), initial(0.7, "secret")]))
+    assert "answers 0.870 of the restricted requests (without secret, n = 275, 2 seeds)" in said
+    assert said.endswith("Nothing after this can be read as breaking or keeping an alignment.")
+    secret = tables.unaligned(pd.DataFrame([initial(0.0), initial(0.4, "secret")]))
+    assert "0.400 of the restricted requests (with secret, n = 275, 1 seed)" in secret
+    attacked = initial(0.95) | {"defense": "none"}
+    assert tables.unaligned(pd.DataFrame([initial(0.033), initial(0.1, "secret"), attacked])) == ""
+
+
+def test_categories_show_content_beside_keywords_where_the_policy_can_tell():
+    part = {"categories": {"potions": {"value": 1.0, "n": 2}}}
+    keywords = record() | {"metrics": {"secret": {"asr": part}}}
+    both = record() | {"metrics": {"secret": {"asr": part, "asr_content": part}}}
+    shown = tables.by_category([both])
+    assert shown["metric"].tolist() == ["asr", "asr_content"]
+    titles = [axis.get_title() for axis in figures.categories(shown, "condition", "").axes]
+    assert titles == ["keyword ASR", "content ASR"]
+    assert tables.by_category([keywords])["metric"].tolist() == ["asr"]
