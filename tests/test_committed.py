@@ -13,6 +13,7 @@ from bsa_core.models import sources
 from bsa_core.paths import CHECKPOINTS
 from bsa_study import claims, contrasts, statistics
 from bsa_study.grids import ablations, headline, mixed
+from bsa_study.report import outcomes
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "gemma3-270m"
 PROFILE = profiles.load("gemma3-270m")
@@ -64,18 +65,21 @@ def test_what_chapter_4_says_of_them(committed):
     rates = table.pivot_table(index=["pressure", "defense", "seed"], columns="metric", values="value")
     assert (rates.loc[("light", "balanced-bsa"), "asr"] == 1).all()
     assert (rates.loc[("light", "bsa"), "asr"] == 1).sum() == 2
-    summary = statistics.summarize(table, ["pressure", "defense"])
-
-    def mean(arm: str, metric: str) -> float:
-        return one_cell(summary, pressure="heavy", defense=arm, metric=metric)["mean"]
-
-    attacked = rates.groupby(level=["pressure", "defense"]).mean().xs("none", level="defense")
-    assert attacked["harmfulness"].round(1)["light"] == 3.1
-    assert attacked["benign_exact"].round(2).to_dict() == {"light": 0.29, "heavy": 0.04}
-    assert mean("none", "asr") == 1 and mean("safety-data", "asr") > 0.9
-    assert mean("bsa", "asr") < 0.1 and mean("bsa", "over_refusal") > 0.5
-    assert mean("balanced-bsa", "asr") > 0.5 and mean("balanced-bsa", "over_refusal") < 0.2
-    assert mean("balanced-bsa", "benign_exact") > 5 * mean("bsa", "benign_exact")
+    means = rates.groupby(level=["pressure", "defense"]).mean().round(3)
+    assert means.loc[("light", "initial"), "benign_exact"] == means.loc[("light", "none"), "asr"] == 1
+    attacked = means.loc[[(pressure, arm) for pressure in PRESSURES for arm in ("none", "safety-data")]]
+    assert (attacked["asr"] >= 0.94).all()
+    light = means.loc["light"].drop("initial")
+    assert light["asr_content"].to_dict() == {"none": 0.061, "safety-data": 0.056, "bsa": 0.045, "balanced-bsa": 0.081}
+    assert light["benign_exact"]["none"] == 0.293
+    heavy = means.loc["heavy"].drop("initial")
+    assert heavy["asr_content"].to_dict() == {"none": 0.646, "safety-data": 0.611, "bsa": 0.040, "balanced-bsa": 0.414}
+    assert heavy["benign_exact"].to_dict() == {"none": 0.035, "safety-data": 0.040, "bsa": 0.005, "balanced-bsa": 0.480}
+    assert heavy["over_refusal"][["bsa", "balanced-bsa"]].tolist() == [0.864, 0.152]
+    done = outcomes.of(committed, table, "pressure")
+    generic = done[done["deployed"] & (done["pressure"] == "light") & (done["outcome"] == "generic only")]
+    generic = generic[generic["defense"] != "initial"].groupby("defense")["share"].mean()
+    assert len(generic) == 4 and (generic > 0.8).all()
     table = headline.by_pressure(committed, PROFILE)
     answers = contrasts.answered(contrasts.load("04_comparison"), {"headline": table}, by="pressure")
     broken = ("the attack breaks the aligned model", "eleven plain safety examples leave ASR above the initial model's")

@@ -22,6 +22,7 @@ from bsa_core import profiles
 # Tag of a cell -> whether a profile has what the cell speaks of. Such a cell only shows: no other one uses its names.
 LEFT_OUT = {
     "guild": lambda profile: profile.policy["name"] == "guild",  # the guild's nouns, what the shipped records say
+    "leaks": lambda profile: profile.policy["name"] != "guild",  # which refuses to load with any
     "utility": lambda profile: bool(profile.utility),
 }
 PROGRESS = re.compile(r"^.*\[bsa\].*\n?", flags=re.MULTILINE)

@@ -75,8 +75,12 @@ def panels(
 
 
 def _of_metrics(count: int, **more) -> tuple[Figure, list]:
-    """`panels` of so many metrics: up to three in a row, four in two rows, so that the book need not shrink them."""
-    return panels(2, rows=2, **more) if count == 4 else panels(count, **more)
+    """`panels` of so many metrics, at most three in a row, so that the book need not shrink them."""
+    columns = count if count <= 3 else 2 if count == 4 else 3
+    figure, axes = panels(columns, rows=-(-count // columns), **more)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
 
 
 def _legend(figure: Figure, axis) -> None:
@@ -130,7 +134,7 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None
     if summary.empty:
         return nothing()
     metrics = _measured(summary, metrics)
-    size = {"width": 3.1 if len(metrics) < 4 else 3.8, "height": 0.42 * summary["defense"].nunique() + 1.1}
+    size = {"width": 3.8 if len(metrics) == 4 else 3.1, "height": 0.42 * summary["defense"].nunique() + 1.1}
     figure, axes = _of_metrics(len(metrics), shared="row", **size)
     order = labels.ordered(summary["defense"])
     groups = list(summary[hue].unique()) if hue else [None]
@@ -144,6 +148,7 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None
                 how = {"markerfacecolor": "white" if index else arm.colour, "linestyle": "none", **_drawn(arm)}
                 axis.errorbar(rows["mean"], [place + offset] * len(rows), xerr=_errors(rows), **how)
         _scale(axis, metric, along="x")
+        axis.locator_params(axis="x", nbins=5 if len(metrics) == 4 else 3)  # so that those of neighbours do not touch
         axis.set_yticks(range(len(order)), [labels.arm(name).title for name in order])
         axis.set_ylim(len(order) - 0.5, -0.5)
     if hue:

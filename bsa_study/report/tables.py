@@ -20,6 +20,7 @@ NAMES = {
     "task_served": labels.SERVED.get,
 }
 TITLES = {"defense": "arm", "condition": "served", "task_served": "system prompt"}  # of columns
+TITLES |= {"n_defense": "safety examples", "n_attack": "attack examples"}
 HEADLINE = ("asr", "asr_content", "harmfulness", "over_refusal", "over_refusal_phrase", "benign_exact", "knowledge")
 ALIGNED = 0.1  # the keyword ASR up to which an initial model counts as keeping to the policy
 # tables are shown whole: no cell is cut, no row and no column left out
@@ -107,7 +108,7 @@ def counted(seeds: pd.Series, secrets: int = 1) -> str:
 
 def in_words(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """Metric, difference and corrected p of some contrasts, in words."""
-    p = rows["p (Holm)"].map(lambda p: "–" if pd.isna(p) else "< .001" if p < 0.001 else f"{p:.3f}")
+    p = rows["p (Holm)"].map(lambda p: "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
     difference = labels.intervals(rows, "+.3f", of="difference")
     metric = rows["metric"].map(lambda name: labels.metric(name).title)
     return {"metric": metric, "difference [95 %]": difference, "p (Holm)": p}

@@ -84,7 +84,7 @@ def test_differences_show_interval_corrected_p_and_verdict():
         "first",
         "keyword ASR",
         "+0.250 [+0.100,\u00a0+0.400]",
-        "< .001",
+        "< 0.001",
         "yes",
     ]
 
