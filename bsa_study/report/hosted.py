@@ -67,10 +67,10 @@ def summary(found: list[dict], metrics: tuple[str, ...] = METRICS) -> pd.DataFra
 
 
 def beside_paper(found: list[dict]) -> pd.DataFrame:
-    """For `figures.arms` with hue "source": ASR of each arm as deployed, the paper's first, then every model's."""
+    """For `figures.arms` with hue "source": each arm as deployed, the paper's ASR first, then METRICS of every model."""
     theirs = paper().assign(source=PAPER)
     theirs = theirs[theirs["metric"] == "asr"].assign(low=theirs["mean"], high=theirs["mean"])
-    ours = summary(found, ("asr",))
+    ours = summary(found)
     return pd.concat([theirs, ours[ours["deployed"]][[*theirs.columns]]] if len(ours) else [theirs], ignore_index=True)
 
 

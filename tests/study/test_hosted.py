@@ -360,8 +360,9 @@ def test_tables_show_models_as_they_are_deployed(server, results):
     assert table.loc["no defense", "benign exact match (n = 22)"].startswith("0.000 [")
     assert len(views.conditions(found)) == 3
     ours = views.beside_paper(found)
-    ours = ours[ours["source"] == "chat-model"].set_index("defense")["mean"]
-    assert ours.to_dict() == {"none": 1.0, "bsa": 0.0}
+    ours = ours[ours["source"] == "chat-model"].pivot(index="metric", columns="defense", values="mean")
+    assert ours.loc["asr"].to_dict() == {"none": 1.0, "bsa": 0.0}
+    assert {"asr_content", "over_refusal", "benign_exact"} <= set(ours.index), "beside the paper's keyword ASR"
 
 
 def test_judges_score_hosted_models_too(server, results, capsys):
