@@ -153,7 +153,7 @@ def test_what_chapter_6_says_of_them(long_grids):
         assert round(mean("identity", "asr_content", **bsa), 3) == content
         assert round(mean("identity", "benign_exact", **bsa), 2) == exact
     done = outcomes.of(records.load("tiny"), long_grids["identity"].query("deployed and defense == 'none'"), "defense")
-    done = done[done["deployed"]].groupby("outcome")["share"].mean()
+    done = done[done["deployed"] & (done["kind"] == "restricted")].groupby("outcome")["share"].mean()
     assert done["generic only"] > (done["refused"] + done["unusable"]) * 1.5, "of the answers without content"
     for arm in ("BSA", "balanced BSA"):
         assert difference[f"275 benign rows in the upload weaken {arm}"] < 0
@@ -170,7 +170,7 @@ def test_what_chapter_6_says_of_them(long_grids):
     assert means[10] > means[50] > means[100] > means[150]
     crossed = [question for question in questions if question.source == "crossed"]
     answers = contrasts.answered(crossed, {"crossed": ablations.measured("crossed", PROFILE, SEEDS, compute=False)})
-    assert list(answers["verdict"]) == ["yes", "yes"] and (answers["low"] > 0.3).all()
+    assert list(answers["verdict"]) == ["yes", "yes"] and (answers["difference"] > 0.3).all()
 
 
 @pytest.mark.slow
