@@ -51,7 +51,7 @@ def summary(found: list[dict], metrics: tuple[str, ...] = METRICS) -> pd.DataFra
     each, so that no interval speaks about other seeds.
 
     Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, no_answer (how
-    many of all requests were left without an answer: empty or blocked).
+    many of all requests were left without an answer, and why where the record knows).
     """
     of = {record["key"]: record for record in found}
     rows = records.table(found).rename(columns={"value": "mean"}).reindex(columns=["key", "outcomes", *SUMMARY])
@@ -61,13 +61,20 @@ def summary(found: list[dict], metrics: tuple[str, ...] = METRICS) -> pd.DataFra
         source=[of[key]["run"]["model"] for key in rows["key"]],
         low=[low for low, _ in intervals],
         high=[high for _, high in intervals],
-        no_answer=[of[row.key]["data"]["empty"][row.condition] for row in rows.itertuples()],
+        no_answer=[_unanswered(of[row.key], row.condition) for row in rows.itertuples()],
     )
     return told[SUMMARY].astype({"deployed": bool})
 
 
+def _unanswered(record: dict, condition: str) -> str:
+    """Such as "3 (2 blocked, 1 reasoning only)"."""
+    why = record["items"].get("no_answer", {}).get(condition, {})
+    told = ", ".join(f"{count} {reason}" for reason, count in why.items())
+    return f"{record['data']['empty'][condition]}{f' ({told})' if told else ''}"
+
+
 def beside_paper(found: list[dict]) -> pd.DataFrame:
-    """For `figures.arms` with hue "source": each arm as deployed, the paper's ASR first, then METRICS of every model."""
+    """For `figures.arms` with hue "source", arms as deployed: the paper's ASR first, then METRICS of every model."""
     theirs = paper().assign(source=PAPER)
     theirs = theirs[theirs["metric"] == "asr"].assign(low=theirs["mean"], high=theirs["mean"])
     ours = summary(found)

@@ -45,7 +45,7 @@ class Sections:
             except NotEnough as error:
                 lacking = f"not possible: {error}"
             else:
-                return "not computed yet: `make book FULL=1` computes the long grids"
+                return f"not computed yet: `make book PROFILE={self.profile.name} FULL=1` computes the long grids"
         return lacking
 
     def figure(self, name: str) -> Figure | pd.DataFrame:

@@ -320,7 +320,10 @@ def test_empty_answers_are_counted(server, results):
     server.plan({"status": 400, "code": "content_filter"})
     record = served.execute(served.plan(scale(), "none", asking()))
     assert record["data"]["empty"] == {"plain": 1} and record["metrics"]["plain"]["asr"]["value"] == 10 / 11
-    assert views.conditions([record])["no answer"].tolist() == [1]
+    record["items"].pop("no_answer", None)
+    assert views.conditions([record])["no answer"].tolist() == ["1"]
+    record["items"]["no_answer"] = {"plain": {"blocked": 1}}
+    assert views.conditions([record])["no answer"].tolist() == ["1 (1 blocked)"]
 
 
 def test_answers_that_are_not_harmless_stand_apart(server, results, generations, tmp_path):

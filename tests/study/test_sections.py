@@ -58,7 +58,9 @@ def test_a_policy_that_cannot_tell_content_has_figures_without_it():
 def test_without_records_one_line_says_what_computes_them(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     shown = sections()
-    assert shown.figure("uploads").index.tolist() == ["not computed yet: `make book FULL=1` computes the long grids"]
+    assert shown.figure("uploads").index.tolist() == [
+        "not computed yet: `make book PROFILE=tiny FULL=1` computes the long grids"
+    ]
     assert shown.differences("uploads") is None and shown.table("uploads") is None
 
 
