@@ -244,7 +244,5 @@ def paper_inside(claims: list[Claim], measured_at: dict[str, pd.DataFrame]) -> p
     for scale, table in measured_at.items():
         rows = table[(table["role"] == "claim") & (table["inside"] != "")]
         marks = {name: list(part["inside"]) for name, part in rows.groupby("id")}
-        columns[scale] = [
-            f"{of.count('yes')} of {len(of)}" if (of := marks.get(claim.id)) else "" for claim in claims
-        ]
+        columns[scale] = [f"{of.count('yes')} of {len(of)}" if (of := marks.get(claim.id)) else "" for claim in claims]
     return pd.DataFrame(columns, index=[claim.claim for claim in claims])
