@@ -196,7 +196,7 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
 
 def inside(row: dict) -> str:
     """Whether our interval holds the paper's difference: that of the metric which the paper reports."""
-    theirs = row["paper"]
+    theirs = row["paper"] if row["seeds"] >= contrasts.SEEDS else None
     ends = ("low", "high") if row["asked"] == row["metric"] else ("beside_low", "beside_high")
     low, high = (row[end] for end in ends)
     return "" if theirs is None or pd.isna(low) else "yes" if low <= theirs <= high else "no"

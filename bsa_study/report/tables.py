@@ -154,10 +154,12 @@ def verdicts(table: pd.DataFrame, claims: list, inside: pd.DataFrame | None = No
 
 
 def comparisons(table: pd.DataFrame) -> Styler:
-    """Every comparison of the claims at one scale, and each control once, ours beside the paper's, as a Styler."""
-    tested = table[table["decided"] != NOT_TESTED].drop_duplicates(["role", *CONTRAST])
+    """Every comparison of the claims at one scale, and the further controls, once each, ours beside the paper's, as a
+    Styler."""
+    tested = table[table["decided"] != NOT_TESTED]
     if tested.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
+    tested = tested.drop_duplicates([*CONTRAST, "expected"])
     shown = tested.assign(**in_words(tested), verdict=tested["decided"])
     shown["n x seeds"] = [f"{n:.0f} x {seeds:.0f}" for n, seeds in zip(tested["n"], tested["seeds"], strict=True)]
     shown["paper"] = tested["paper"].map(lambda value: "–" if pd.isna(value) else f"{value:+.3f}")
