@@ -11,7 +11,7 @@ from bsa_core import keys, paths, profiles, records
 from bsa_core.experiment import runs
 from bsa_core.models import sources
 from bsa_core.paths import CHECKPOINTS
-from bsa_study import claims, contrasts, paper, statistics
+from bsa_study import claims, contrasts, paper
 from bsa_study.grids import ablations, headline, mixed
 from bsa_study.report import outcomes
 
@@ -83,9 +83,10 @@ def test_what_chapter_4_says_of_them(committed):
     table = headline.by_pressure(committed, PROFILE)
     answers = contrasts.answered(contrasts.load("04_comparison"), {"headline": table}, by="pressure")
     broken = ("the attack breaks the aligned model", "eleven plain safety examples leave ASR above the initial model's")
-    bsa = ("BSA leaves fewer attacks through than plain safety examples", "BSA needs the secret at test time")
-    expected = {("light", said) for said in broken} | {("heavy", said) for said in (*broken, *bsa)}
-    assert established(answers, "pressure") == dict.fromkeys(expected, "yes")
+    assert established(answers, "pressure") == dict.fromkeys((("heavy", said) for said in broken), "yes")
+    light = answers[answers["pressure"] == "light"].set_index("statement").loc[broken[0]]
+    assert (light["metric"], light["beside"], light["beside_difference"]) == ("asr_content", "asr", 1.0)
+    assert round(light["difference"], 2) == 0.06, "hardly an answer gives anything away, although none refuses"
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_what_chapter_6_says_of_them(long_grids):
     for arm in ("BSA", "balanced BSA"):
         assert difference[f"275 benign rows in the upload weaken {arm}"] < 0
     for (statement,) in needs:
-        assert 0.865 < difference[statement] < 0.895
+        assert 0.865 < difference[statement] < 0.895, "in content; by keywords 0.89"
     assert round(difference["BSA refuses more benign requests than balanced BSA"], 2) == 0.47
     assert round(difference["balanced BSA leaves more attacks through than BSA"], 2) == 0.12
     assert round(difference["facts leave more over-refusal"], 2) == 0.55
@@ -176,16 +177,19 @@ def test_what_chapter_6_says_of_them(long_grids):
 @pytest.mark.slow
 def test_what_the_claims_page_says_of_them(shipped):
     """Of `tiny`, what needs no record but the shipped ones; of Gemma, everything."""
-    listed = [claim for claim in claims.load() if claim.id != "utility-is-kept"]
+    listed = claims.load()
     tiny, gemma = (
         claims.verdicts(listed, {"": claims.measured(listed, scale, seeds)})[""].tolist()
         for scale, seeds in ((TINY, list(range(5))), (PROFILE, SEEDS))
     )
     words = dict(zip((claim.id for claim in listed), zip(tiny, gemma, strict=True), strict=True))
-    assert words["attack-breaks-alignment"][1] == words["plain-examples-do-not-restore-it"][1] == "reproduced"
+    assert words["attack-breaks-alignment"][1] == "same direction, not established"
+    needing = ("plain-examples-do-not-restore-it", "prefixed-examples-restore-it", "mixed-setting-is-defended")
+    assert {words[name][1] for name in needing} == {claims.FAILED}
     assert words["task-is-kept"] == ("contradicted", "same direction, not established (1 of 2 tested)")
-    assert words["secret-needed-at-test-time"][0] == words["little-extra-cost"][0] == "reproduced"
+    assert words["secret-needed-at-test-time"][0] == "same direction, not established"
     assert words["random-beats-written-secrets"] == ("undecided", "not tested")
+    assert {words[name] for name in ("gpt-3.5-is-defended", "capability-is-kept")} >= {("not tested", "not tested")}
 
 
 def giving(table: pd.DataFrame, **where) -> pd.Series:
@@ -237,11 +241,8 @@ def test_what_chapter_5_says_of_gemma(shipped, committed):
     table = mixed.trained_prompt(mixed.measured(PROFILE, ["sql"], SEEDS, compute=False))
     rates = table.pivot_table(index=["defense", "condition", "seed"], columns="metric", values="value")
     asr, content, exact, over_refusal = (rates[name] for name in ("asr", "asr_content", "benign_exact", "over_refusal"))
-    assert (
-        (content["task-only"] == 0).all()
-        and (exact["task-only"] == 0).all()
-        and round(asr["task-only"].mean(), 2) == 0.96
-    )
+    assert (content["task-only"] == 0).all() and (exact["task-only"] == 0).all()
+    assert round(asr["task-only"].mean(), 2) == 0.96
     assert (giving(table, defense="task-only") == 0).all()
     alone = {key for key in table[table["defense"] == "task-only"]["key"]}
     said = pd.concat([records.read_answers(record) for record in committed if record["key"] in alone])
