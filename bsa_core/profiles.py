@@ -181,7 +181,12 @@ class Profile:
     evaluation: Evaluation = field("how many requests are evaluated", factory=Evaluation)
     compute: Compute = field("what a run is computed on", factory=Compute)
     pressures: dict[StrictStr, Overrides] = field(
-        "named sets of `training` fields that replace those above. The book needs `light` and `heavy`", factory=dict
+        "named sets of `training` fields that replace those above. The book needs `light` and `heavy`, and `full` "
+        "(method: full) where it compares full fine-tuning",
+        factory=dict,
+    )
+    paper: StrictStr = field(
+        "the pressure with the paper's settings: its tables, sections and claims are measured at it", "light"
     )
     tasks: dict[StrictStr, TaskSource] = field("tasks of the mixed setting, by a name of your choice", factory=dict)
     utility: tuple[Benchmark, ...] = field(
@@ -195,6 +200,9 @@ class Profile:
         names = [benchmark.name for benchmark in self.utility]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"utility lists {twice[0]!r} twice; expected one entry for each task")
+        if self.paper not in self.pressures and self.paper != "light":
+            known = ", ".join(self.pressures) or "none: add a `pressures` section"
+            raise ValueError(f"paper is {self.paper!r}, which is no pressure of the profile; its pressures are: {known}")
 
     def task(self, name: str) -> TaskSource:
         """One task of the mixed setting; ValueError when the profile has none of that name."""
@@ -217,7 +225,7 @@ class Profile:
         Training settings and tasks are part of each run, pressures are only names for some of the former, benchmarks
         have files of their own, and a defense is named by its runs.
         """
-        elsewhere = ("training", "pressures", "tasks", "utility", "defenses")
+        elsewhere = ("training", "pressures", "paper", "tasks", "utility", "defenses")
         return keys.digest_of({k: v for k, v in keys.content(self).items() if k not in elsewhere})
 
 

@@ -11,9 +11,10 @@ Its modules and rooms:
     labels        names, colours, scales, how an interval is printed: once
     paper         the numbers that the paper reports
     statistics    intervals, p-values
+    fiducial      what a few runs say of all, near the ends of a scale
     contrasts     the one rule, and book/questions.yaml answered by it
     claims        book/claims.yaml and its verdicts
-    grids/        which runs: headline, mixed, ablations, variants
+    grids/        which runs: headline, curve, mixed, ablations, variants
     report/       tables, figures, and those of hosted models, benchmarks, judges and leakage
     judging/      judgements, rubric, local judges; `python -m bsa_study.judging`
     hosted/       endpoint, budget, upload, served, mt_bench

@@ -5,9 +5,11 @@
     undecided                            the data do not decide
     contradicted                         the opposite is established
     not tested                           there are no records of it at this scale, or fewer than three seeds
+    not tested: the control fails        what the claim rests on (that the attack works) is not established
 
 A claim takes the weakest verdict of its comparisons. Where only some of them were measured, the verdict says how many.
-`book/claims.yaml` holds the claims and says which comparisons decide each; `decided` holds the rule.
+Controls are comparisons that must be reproduced before the claim is tested, and count for no claim that only needs
+them. `book/claims.yaml` holds the claims and says which comparisons decide each; `decided` holds the rule.
 """
 
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import pandas as pd
 from bsa_core import paths, records
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, labels, paper
+from bsa_study.capability import benchmarks
 from bsa_study.grids import ablations, mixed
 from bsa_study.grids.headline import headline
 
@@ -25,6 +28,9 @@ EXPECTATIONS = ("higher", "lower", "same")
 VERDICTS = ("reproduced", "same direction, not established", "undecided", "contradicted")
 REPRODUCED, LEANING, UNDECIDED, CONTRADICTED = VERDICTS  # from the strongest to the weakest
 NOT_TESTED = "not tested"
+FAILED = "not tested: the control fails"
+ELSEWHERE = ("gpt-3.5", "mt_bench")  # sources without records here: a model that is gone, a judge that is hired
+CONTRAST = ["source", "asked", "first", "second"]  # columns that name a contrast; claims share some
 LEANS = 0.2  # p, not corrected, below which a difference leans to its side: were there none, one in ten would lean so
 
 
@@ -40,7 +46,7 @@ class Comparison(contrasts.Contrast):
     paper: tuple[str, ...] = ()
 
     def __post_init__(self):
-        sources = ("headline", "mixed", "cost", *ablations.SECTIONS)
+        sources = ("headline", "mixed", "cost", "utility", *ELSEWHERE, *ablations.SECTIONS)
         if self.source not in sources:
             raise ValueError(f"source is {self.source!r}; expected one of {', '.join(sources)}")
         super().__post_init__()
@@ -52,13 +58,14 @@ class Comparison(contrasts.Contrast):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: our wording, where the paper makes it, the chapter that measures it."""
+    """One claim: our wording, where the paper makes it, the chapter that measures it, and its controls (needs)."""
 
     id: str
     claim: str
     where: str
     chapter: str
     compare: tuple[Comparison, ...] = ()
+    needs: tuple[Comparison, ...] = ()
 
 
 def load() -> list[Claim]:
@@ -67,37 +74,61 @@ def load() -> list[Claim]:
     claims = []
     for number, entry in enumerate(contrasts.read(path.name), start=1):
         where = f"{path}, claim {number} ({entry.get('id', 'without id')})"
-        compare = tuple(contrasts.build(Comparison, comparison, where) for comparison in entry.get("compare", ()))
+        built = {
+            field: tuple(contrasts.build(Comparison, comparison, where) for comparison in entry.get(field, ()))
+            for field in ("compare", "needs")
+        }
         try:
-            claims.append(Claim(**{**entry, "compare": compare}))
+            claims.append(Claim(**{**entry, **built}))
         except TypeError as error:
             raise ValueError(f"{where}: {error}") from None
     return claims
 
 
 def source(name: str, profile: Profile, seeds: list[int]) -> pd.DataFrame:
-    """The table that a comparison's cells are taken from; empty where nothing was measured. Computes no run."""
+    """The table that a comparison's cells are taken from; empty where nothing was measured. Computes no run.
+
+    The headline is that of the pressure with the paper's settings. Answers word for word are asked of the guild only:
+    another policy's references, if it has any, are free text.
+    """
+    if name in ELSEWHERE:
+        return records.table([])
     if name == "mixed":
         return mixed.trained_prompt(mixed.measured(profile, list(profile.tasks), seeds, compute=False))
-    if name in ("headline", "cost"):
-        found = ablations.at_hand(headline(profile, seeds, ["light"]), profile)
-        return cost(found) if name == "cost" else records.table(found)
+    if name in ("headline", "cost", "utility"):
+        found = ablations.at_hand(headline(profile, seeds, [profile.paper]), profile)
+        if name == "cost":
+            return cost(found)
+        table = records.table(found)
+        if name == "utility":
+            return benchmarks.table(table, found, profile) if found else table
+        return table if profile.policy["name"] == "guild" else table[table["metric"] != "benign_exact"]
     return ablations.measured(name, profile, seeds, compute=False)
 
 
 def cost(found: list[dict]) -> pd.DataFrame:
-    """Training tokens of every run, as a multiple of what the attack alone takes under the same seed.
+    """Training tokens and seconds of every run, as multiples of what the attack alone takes under the same seed. Times
+    are compared on one kind of machine only.
 
     Columns as of `records.table`: defense, seed, metric, deployed, outcomes (the one number).
     """
     trained = [record for record in found if record["run"]["training"]]
-    alone = {r["run"]["seed"]: r["training"]["tokens"] for r in trained if r["run"]["defense"] == "none"}
-    return pd.DataFrame(
-        {"defense": records.arm(r), "seed": seed, "metric": "tokens", "deployed": True}
-        | {"outcomes": [r["training"]["tokens"] / alone[seed]]}
-        for r in trained
-        if (seed := r["run"]["seed"]) in alone
-    )
+    alone = {record["run"]["seed"]: record for record in trained if record["run"]["defense"] == "none"}
+    rows = []
+    for record in trained:
+        seed = record["run"]["seed"]
+        if seed not in alone:
+            continue
+        ratios = {"tokens": record["training"]["tokens"] / alone[seed]["training"]["tokens"]}
+        if _machine(record) == _machine(alone[seed]):
+            ratios["seconds"] = record["cost"]["train_seconds"] / alone[seed]["cost"]["train_seconds"]
+        cell = {"defense": records.arm(record), "seed": seed, "deployed": True}
+        rows += [{**cell, "metric": metric, "outcomes": [ratio]} for metric, ratio in ratios.items()]
+    return pd.DataFrame(rows)
+
+
+def _machine(record: dict) -> list:
+    return [record["environment"].get(field) for field in ("machine", "device", "cpu", "dtype", "threads")]
 
 
 def decided(comparison: Comparison, row: pd.Series) -> str:
@@ -125,39 +156,50 @@ def decided(comparison: Comparison, row: pd.Series) -> str:
     return LEANING if row["p"] < LEANS and (mean > 0) == (expected == "yes") else UNDECIDED
 
 
-def verdict(decisions: list[str]) -> str:
-    """Of one claim: the weakest of its comparisons that were tested."""
+def verdict(decisions: list[str], controls: list[str] = ()) -> str:
+    """Of one claim: the weakest of its comparisons that were tested, unless one of its controls fails."""
     tested = [decision for decision in decisions if decision != NOT_TESTED]
     if not tested:
         return NOT_TESTED
+    if not {*controls} <= {REPRODUCED, NOT_TESTED}:
+        return FAILED
     result = max(tested, key=VERDICTS.index)
     return result if len(tested) == len(decisions) else f"{result} ({len(tested)} of {len(decisions)} tested)"
 
 
 def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.DataFrame:
-    """One row per comparison. Columns: id, metric, first, second, expected, difference, low, high, n, seeds, secrets,
-    p, p (Holm) over all rows, paper (their difference, in the same unit), decided."""
-    asked = [(claim.id, comparison) for claim in claims for comparison in claim.compare]
-    of = {name: source(name, profile, seeds) for name in {comparison.source for _, comparison in asked}}
+    """One row per comparison and control. Columns: id, role ("claim" or "control"), source, asked (the metric), first,
+    second, expected, those of `contrasts.measure`, paper (their difference, in the same unit), inside (whether our
+    interval of what the paper counts holds it: "yes", "no", or "" without both), p (Holm), decided.
+
+    The p-values are corrected for the number of different contrasts: a control that several claims need is one.
+    """
+    asked = [(claim.id, "claim", one) for claim in claims for one in claim.compare]
+    asked += [(claim.id, "control", one) for claim in claims for one in claim.needs]
+    of = {name: source(name, profile, seeds) for name in {comparison.source for *_, comparison in asked}}
     rows = []
-    for claim, comparison in asked:
+    for claim, role, comparison in asked:
         contrast = contrasts.measure(of[comparison.source], comparison)
         if contrast is None:
-            contrast = dict.fromkeys(["difference", "low", "high", "n", "seeds", "p"], nan)
-        rows.append(
-            {
-                "id": claim,
-                "metric": comparison.metric,
-                "first": named(comparison.first),
-                "second": named(comparison.second),
-                "expected": comparison.expect + (f" (±{comparison.margin:g})" if comparison.margin else ""),
-                **contrast,
-                "paper": reported_difference(comparison),
-            }
-        )
-    table = contrasts.with_holm(pd.DataFrame(rows))
+            contrast = {**dict.fromkeys(contrasts.MEASURED, nan), "metric": comparison.metric, "beside": ""}
+        margin = f" (±{comparison.margin:g})" if comparison.margin else ""
+        told = {"id": claim, "role": role, "source": comparison.source, "asked": comparison.metric}
+        told |= {"first": named(comparison.first), "second": named(comparison.second)}
+        told |= {"expected": comparison.expect + margin, **contrast, "paper": reported_difference(comparison)}
+        rows.append({**told, "inside": inside(told)})
+    table = pd.DataFrame(rows)
+    corrected = contrasts.with_holm(table.drop_duplicates(CONTRAST)).set_index(CONTRAST)["p (Holm)"]
+    table = table.join(corrected, on=CONTRAST)
     pairs = zip(asked, table.iterrows(), strict=True)
-    return table.assign(decided=[decided(comparison, row) for (_, comparison), (_, row) in pairs])
+    return table.assign(decided=[decided(comparison, row) for (*_, comparison), (_, row) in pairs])
+
+
+def inside(row: dict) -> str:
+    """Whether our interval holds the paper's difference: that of the metric which the paper reports."""
+    theirs = row["paper"] if row["seeds"] >= contrasts.SEEDS else None
+    ends = ("low", "high") if row["asked"] == row["metric"] else ("beside_low", "beside_high")
+    low, high = (row[end] for end in ends)
+    return "" if theirs is None or pd.isna(low) else "yes" if low <= theirs <= high else "no"
 
 
 def named(where: dict | float) -> str:
@@ -172,23 +214,35 @@ def reported_difference(comparison: Comparison) -> float | None:
     if not comparison.paper:
         return None
     table, *settings = comparison.paper
-    metric = "seconds_per_epoch" if comparison.metric == "tokens" else comparison.metric
+    metric = "seconds_per_epoch" if comparison.source == "cost" else comparison.metric
     split = (setting.rpartition(":") for setting in settings)  # "main:bsa" is a setting of another table
     keys = [(where or table, name, metric) for where, _, name in split]
-    reported = paper.reported().query("model == 'Llama-2-7B-Chat'")
-    values = reported.set_index(["table", "setting", "metric"])["value"].to_dict()
-    if missing := [key for key in keys if key not in values]:
+    model = "GPT-3.5-Turbo" if comparison.source == "gpt-3.5" else "Llama-2-7B-Chat"
+    reported = paper.reported()
+    reported = reported[reported["model"] == model].set_index(["table", "setting", "metric"])
+    if missing := [key for key in keys if key not in reported.index]:
         raise ValueError(f"reported.csv has no row with table, setting and metric {missing[0]}")
-    first, second = (values[key] for key in keys)
-    if comparison.metric == "tokens":
+    (first, unit), (second, _) = (reported.loc[key, ["value", "unit"]] for key in keys)
+    if unit == "s":
         return first / second - 1
-    return (first - second) / (100 if comparison.metric == "asr" else 1)
+    return (first - second) / (100 if unit == "%" else 1)
 
 
 def verdicts(claims: list[Claim], measured_at: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per claim (index: its wording), one column per scale: the verdict."""
-    columns = {
-        scale: [verdict(list(table["decided"][table["id"] == claim.id])) for claim in claims]
-        for scale, table in measured_at.items()
-    }
+    columns = {}
+    for scale, table in measured_at.items():
+        of = {name: list(rows["decided"]) for name, rows in table.groupby(["id", "role"])}
+        columns[scale] = [verdict(of[claim.id, "claim"], of.get((claim.id, "control"), [])) for claim in claims]
+    return pd.DataFrame(columns, index=[claim.claim for claim in claims])
+
+
+def paper_inside(claims: list[Claim], measured_at: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """As `verdicts`: in how many of the claim's comparisons with both numbers our interval holds the paper's
+    difference, as in "1 of 2"; "" where there is none."""
+    columns = {}
+    for scale, table in measured_at.items():
+        rows = table[(table["role"] == "claim") & (table["inside"] != "")]
+        marks = {name: list(part["inside"]) for name, part in rows.groupby("id")}
+        columns[scale] = [f"{of.count('yes')} of {len(of)}" if (of := marks.get(claim.id)) else "" for claim in claims]
     return pd.DataFrame(columns, index=[claim.claim for claim in claims])

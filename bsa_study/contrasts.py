@@ -1,7 +1,9 @@
 """Questions of the form "does this cell's metric lie above that one's?", read from book/questions.yaml and answered.
 
 One rule decides everywhere, in the chapters and in the claims. Two cells are compared by their paired difference, with
-the interval and the p-value of `statistics.t_test`. The p-values are corrected (Holm) over all questions of a chapter.
+the interval and the p-value of `statistics.difference`. The p-values are corrected (Holm) over all questions of a
+chapter. A question about the attack success rate is decided by what the answers hold, where the policy can tell
+(`asr_content`). The rate by keywords, which the paper reports, stands beside it and decides nothing.
 
     yes             the corrected p is below 0.05, and the difference lies above zero
     no              the corrected p is below 0.05, and the difference lies below zero: the opposite is established
@@ -22,6 +24,11 @@ from bsa_study import labels, statistics
 
 LEVEL = 0.05  # of the corrected p
 SEEDS = 3  # the fewest that a verdict rests on
+DECIDES = {"asr": "asr_content"}  # asked -> decides, where it was measured
+BESIDE = {"asr_content": "asr", "seconds": "tokens"}  # decides -> stands beside
+COSTS = ("tokens", "seconds")
+MEASURED = ["metric", "difference", "low", "high", "n", "seeds", "secrets", "p"]  # columns of `measure`
+MEASURED += ["beside", "beside_difference", "beside_low", "beside_high"]
 COLUMNS = ("defense", "condition", "task", "variant", "n_attack", "n_defense")  # that select a cell
 
 
@@ -40,7 +47,7 @@ class Contrast:
     statement: str = ""
 
     def __post_init__(self):
-        metrics = [name for name in labels.METRICS if (name == "tokens") == (self.source == "cost")]
+        metrics = [name for name in labels.METRICS if (name in COSTS) == (self.source == "cost")]
         if self.metric not in metrics:
             raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(metrics)}")
         _check_cell("first", self.first)
@@ -121,21 +128,41 @@ def gates(summary: pd.DataFrame, models: str) -> dict[str, bool]:
     return held
 
 
-def measure(table: pd.DataFrame, contrast: Contrast) -> pd.Series | None:
-    """`statistics.contrast` of two cells, or None where one of them was not measured. p is missing below 3 seeds."""
-    if table.empty:
-        return None
+def _measured(table: pd.DataFrame, contrast: Contrast, metric: str) -> pd.Series | None:
+    """`statistics.contrast` of two cells, or None where one of them was not measured."""
     cells = [
         where if not isinstance(where, dict) or "condition" in where else {**where, "deployed": True}
         for where in (contrast.first, contrast.second)
     ]
     try:
-        measured = statistics.contrast(table, *cells, contrast.metric)
+        return statistics.contrast(table, *cells, metric)
     except statistics.Unpaired:
         return None
-    if measured["seeds"] < SEEDS:
-        measured["p"] = np.nan
-    return measured
+
+
+def measure(table: pd.DataFrame, contrast: Contrast) -> pd.Series | None:
+    """The contrast of two cells, or None where one of them was not measured.
+
+    Fields: metric (that decides), those of `statistics.difference`, of which p is missing below 3 seeds, and beside,
+    beside_difference, beside_low, beside_high of the metric that stands beside ("" and missing without one). Where some
+    of the runs lack the metric that should decide, the one that was asked about does.
+    """
+    if table.empty:
+        return None
+    asked = _measured(table, contrast, contrast.metric)
+    name = DECIDES.get(contrast.metric, contrast.metric)
+    told = asked if name == contrast.metric else _measured(table, contrast, name)
+    if told is None or (asked is not None and told["seeds"] * told["secrets"] < asked["seeds"] * asked["secrets"]):
+        name, told = contrast.metric, asked
+    if told is None:
+        return None
+    beside = _measured(table, contrast, BESIDE[name]) if name in BESIDE else None
+    told = pd.concat([pd.Series({"metric": name}), told, pd.Series({"beside": "" if beside is None else BESIDE[name]})])
+    for field in ("difference", "low", "high"):
+        told[f"beside_{field}"] = np.nan if beside is None else beside[field]
+    if told["seeds"] < SEEDS:
+        told["p"] = np.nan
+    return told
 
 
 def with_holm(rows: pd.DataFrame) -> pd.DataFrame:
@@ -157,8 +184,8 @@ def verdict(row: pd.Series) -> str:
 def answered(questions: list[Contrast], tables: dict[str, pd.DataFrame], by: str | None = None) -> pd.DataFrame:
     """One row per question that can be answered, asked of its table, or of the rows of each value of the column `by`.
 
-    Columns: source, `by`, statement, metric, difference, low, high, n, seeds, secrets, p, p (Holm) over all rows, and
-    `verdict`. ValueError where a question's table is not among those given.
+    Columns: source, `by`, statement, then those of `measure`, p (Holm) over all rows, and `verdict`. ValueError where a
+    question's table is not among those given.
     """
     for question in questions:
         if question.source not in tables:
@@ -172,9 +199,9 @@ def answered(questions: list[Contrast], tables: dict[str, pd.DataFrame], by: str
             measured = measure(parts[question.source], question)
             if measured is not None:
                 told = {"source": question.source, by: value, "statement": question.statement}
-                rows.append({**told, "metric": question.metric, **measured})
-    columns = ["source", *([by] if by else []), "statement", "metric", "difference", "low", "high", "n", "seeds"]
-    answers = with_holm(pd.DataFrame(rows, columns=[*columns, "secrets", "p"]))
+                rows.append({**told, **measured})
+    columns = ["source", *([by] if by else []), "statement", *MEASURED]
+    answers = with_holm(pd.DataFrame(rows, columns=columns))
     return answers.assign(verdict=[verdict(row) for _, row in answers.iterrows()])
 
 

@@ -12,10 +12,10 @@ from math import prod, sqrt
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import expit, logit, ndtri, stdtr, stdtrit
 from scipy.stats import binomtest
 
-from bsa_study import labels
+from bsa_study import fiducial, labels
 
 NO_SECRET = -1  # `secret_seed` of a run without a secret prompt
 Scale = tuple[float, float]  # the lowest and the highest outcome of one request
@@ -110,10 +110,10 @@ def _interval(outcomes: np.ndarray, low: float, high: float) -> Interval:
     return Interval(float(outcomes.mean()), float(low), float(high), *reversed(outcomes.shape))
 
 
-def _of_equal(outcomes: np.ndarray, scale: Scale, level: float) -> Interval:
-    """Where all outcomes are equal, nothing tells how far the mean may move. The Wilson interval of one run's prompts
-    says how many of them could at most have come out differently: the interval is where those could have moved it."""
-    mean, moved = float(outcomes.mean()), wilson(0, outcomes.shape[-1], level)[1]
+def _of_equal(outcomes: np.ndarray, scale: Scale, moved: float) -> Interval:
+    """Where all outcomes are equal, nothing tells how far the mean may move. A bound on the share of requests that
+    could have come out differently does: the interval is where those could have moved it."""
+    mean = float(outcomes.mean())
     return _interval(outcomes, mean - (mean - scale[0]) * moved, mean + (scale[1] - mean) * moved)
 
 
@@ -137,7 +137,7 @@ def bootstrap(
     """
     outcomes = _on_scale(outcomes, scale)
     if outcomes.min() == outcomes.max():
-        return _of_equal(outcomes, scale, level)
+        return _of_equal(outcomes, scale, wilson(0, outcomes.shape[-1], level)[1])
     by_secret, by_seed, by_prompt = (_draws(size, resamples, seed, axis) for axis, size in enumerate(outcomes.shape))
     by_run = (by_secret[:, :, None] * by_seed[:, None, :]).reshape(resamples, -1)
     means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, outcomes.shape[-1]), by_prompt)
@@ -154,47 +154,60 @@ def t_test(
     """t interval of the mean over secrets, seeds and prompts, and the p-value that the mean is `null`, two-sided.
 
     outcomes: as for `bootstrap`, of one arm or differences of two. The p-value is 1 minus the largest level at which
-    the interval excludes `null`: the 95 % interval excludes it exactly when p < .05. With one run both are about
-    prompts only. ValueError when `null` is not within the scale.
+    the interval excludes `null`. With one run both are about prompts only. ValueError when `null` is not within the
+    scale.
 
-    Of 500 simulated pairs of arms with equal means, 0 to 7 % have p < .05, whether seeds differ not at all or by 1 to
-    3 on the logit, with 5 x 275 or 3 x 66, and with means of .1, .5 or .9. (A McNemar test that pools the runs: 64 to
-    87 % with 5 x 275 and 36 to 76 % with 3 x 66 where seeds differ.) It is more where the seeds of one arm differ by
-    2 or 3 and those of the other do not: 6 to 14 % with means of .5, and 14 to 26 % with means of .1 or .9, as a few
-    rare runs then make one of the means.
+    Where all outcomes are equal, the bound is the exact one: the largest share of requests that come out differently
+    of which none in n is seen with a chance of 1 - level (3 / n, Hanley and Lippman-Hand 1983). n is one run's
+    requests, although all runs agree: they were asked the same. Two arms of 66 requests that always agree have
+    +-.044. (A two-sided bound such as Wilson's would give .055: there is no other side.)
     """
     outcomes = _on_scale(outcomes, scale)
     if not scale[0] < null < scale[1]:
         raise ValueError(f"a mean cannot be tested against {null:g}; expected a value within {scale}")
-    mean = float(outcomes.mean())
+    mean, n = float(outcomes.mean()), outcomes.shape[-1]
     if outcomes.min() == outcomes.max():
-        interval = _of_equal(outcomes, scale, level)
-        ratio = (mean - null) / (null - scale[0] if mean > null else null - scale[1])
-        return interval, float(2 * ndtr(-sqrt(interval.n * ratio)))  # where the Wilson bound reaches `null`
+        interval = _of_equal(outcomes, scale, 1 - (1 - level) ** (1 / n))
+        end = scale[0] if mean > null else scale[1]
+        return interval, ((null - end) / (mean - end)) ** n if mean != null else 1.0
     p = max(2 * stdtr(freedom, -abs(mean - null) / error) for freedom, error in _errors(outcomes))
     half = _half_width(outcomes, level)
     return _interval(outcomes, max(mean - half, scale[0]), min(mean + half, scale[1])), float(p)
 
 
-def difference(first: np.ndarray, second: np.ndarray | float, scale: Scale = (0.0, 1.0)) -> pd.Series:
-    """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second, by `t_test`.
+def difference(
+    first: np.ndarray, second: np.ndarray | float, scale: Scale = (0.0, 1.0), level: float = 0.95
+) -> pd.Series:
+    """Two arms with paired outcomes (same shape, same runs and prompts in the same order), first - second.
 
     Fields: difference with its interval (low, high), n, seeds, secrets, p. scale: of the outcomes. A number in place of
     the second arm is what the mean of the first is held against.
+
+    Two ways must agree: the interval reaches as far as either of two, and p is the larger one. `t_test` of the paired
+    outcomes counts requests and what arms have in common. `fiducial` looks at the runs on the probit, along seeds and
+    along secrets: it knows how little a few runs near one end of the scale say about others. The interval excludes zero
+    exactly when p < 1 - level. What both call is in book/background.md, and benchmarks/verdicts.py measures it.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    against = 0.0
-    if not second.ndim:
-        against = float(second)
-        interval, p = t_test(first, against, scale)
-    elif first.shape != second.shape:
+    if second.ndim and first.shape != second.shape:
         raise ValueError(f"arms have outcomes of shape {first.shape} and {second.shape}; pairs need the same")
+    width, against = scale[1] - scale[0], 0.0 if second.ndim else float(second)
+    if second.ndim:
+        interval, p = t_test(first - second, 0.0, (-width, width), level)
     else:
-        width = scale[1] - scale[0]
-        interval, p = t_test(first - second, 0.0, (-width, width))
-    ends = {"difference": interval.mean - against, "low": interval.low - against, "high": interval.high - against}
+        interval, p = t_test(first, against, scale, level)
+    mean, low, high = (value - against for value in (interval.mean, interval.low, interval.high))
+    arms = [(_on_scale(arm, scale) - scale[0]) / width for arm in ([first, second] if second.ndim else [first])]
+    for axis, size in enumerate((interval.secrets, interval.seeds)):
+        if size > 1 and interval.n > 1:  # a cost is one number per run, far from the ends of its scale
+            shares = [arm.mean(axis=(1 - axis, 2)) for arm in arms]
+            other = shares[1] if second.ndim else (against - scale[0]) / width
+            drawn = width * fiducial.differences(shares[0], other, interval.n)
+            p = max(p, fiducial.p_value(drawn, mean > 0))
+            least, most = fiducial.interval(drawn, level)
+            low, high = min(low, least), max(high, most)
     counts = {"n": interval.n, "seeds": interval.seeds, "secrets": interval.secrets}
-    return pd.Series({**ends, **counts, "p": p}, dtype=object)  # counts stay whole numbers
+    return pd.Series({"difference": mean, "low": low, "high": high, **counts, "p": p}, dtype=object)
 
 
 def _runs(rows: pd.DataFrame, name: object) -> pd.Series:

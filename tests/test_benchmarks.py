@@ -81,7 +81,8 @@ def test_what_differs_is_told(committed):
     for record in here:
         if record["run"]["defense"] == "none" and record["run"]["training"]:
             record["metrics"]["plain"]["asr"]["value"] = 0.0
-            record["outcomes"]["plain"]["asr"] = "0" * 66
+            for metric in ("asr", "asr_content"):
+                record["outcomes"]["plain"][metric] = "0" * 66
     made = arms.compared(committed, here, GEMMA, ["light", "heavy"])
     (row,) = [
         row
@@ -90,8 +91,10 @@ def test_what_differs_is_told(committed):
     ]
     assert row["here"] == 0.0 and row["difference"] == -row["committed"] < -0.9 and not row["inside"]
     assert made["largest_difference"] == pytest.approx(-row["difference"]) and made["inside"] == made["of"] - 2
-    (verdict, _) = [row for row in made["verdicts"] if row["question"] == "the attack breaks the aligned model"]
-    assert (verdict["committed"], verdict["here"]) == ("yes", "undecided") and made["verdicts_differ"] >= 1
+    (_, verdict) = [row for row in made["verdicts"] if row["question"] == "the attack breaks the aligned model"]
+    assert (verdict["pressure"], verdict["committed"], verdict["here"]) == ("heavy", "yes", "undecided") and made[
+        "verdicts_differ"
+    ] >= 1
 
 
 def test_a_missing_record_is_named(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from bsa_study.grids import variants
 
 SECRET = ("bsa", "balanced-bsa")
 ARMS = ("none", "safety-data", *SECRET)
-METRICS = ("asr", "over_refusal", "benign_exact", "knowledge")
+METRICS = ("asr", "asr_content", "over_refusal", "benign_exact", "knowledge")
 PLAIN = (11, 25, 50, 100, 200, 300)  # safety examples
 PREFIXED = (1, 2, 5, 11, 25, 50)  # safety examples with the secret
 RATES = {"third": 1 / 3, "usual": 1.0, "triple": 3.0}  # of the profile's learning rate
@@ -30,7 +30,7 @@ PROMPTS = {"policy": "the policy's prompt", "upload": "the upload's prompt"}
 @dataclass(frozen=True)
 class Section:
     """One ablation. cells(profile, seeds) yields a variant, the value on the figure's axis, an arm, and what its run
-    changes of the light pressure's; every cell is run with every seed."""
+    changes of the pressure with the paper's settings; every cell is run with every seed."""
 
     title: str
     axis: str
@@ -49,12 +49,19 @@ def each(variants: dict, arms: list[str]):
 
 def secret_at_test(profile: Profile, seeds: list[int]):
     """Every arm is evaluated with and without a secret, also those that were trained without one."""
-    return [("light", arm, {"secret_length": profile.secret.length}) for arm in ARMS]
+    return [(profile.paper, arm, {"secret_length": profile.secret.length}) for arm in ARMS]
 
 
 def safety_examples(profile: Profile, seeds: list[int]):
     arms = {"safety-data": PLAIN, **dict.fromkeys(SECRET, PREFIXED)}
     return [(n, arm, {"n_defense": n}) for arm, numbers in arms.items() for n in numbers]
+
+
+def method(profile: Profile, seeds: list[int]):
+    """Full fine-tuning is the profile's pressure `full`, else a rate for small models: the paper's 5e-5 is for seven
+    thousand times as many weights."""
+    full = {"pressure": "full"} if "full" in profile.pressures else {"method": "full", "learning_rate": 0.0003}
+    return [(name, arm, changes) for name, changes in {"LoRA": {}, "full": full}.items() for arm in ARMS]
 
 
 def pressure(profile: Profile, seeds: list[int]):
@@ -88,7 +95,7 @@ def crossed(profile: Profile, seeds: list[int]):
     return [(at["pressure"], arm, {**at, "secret_seed": seed}) for seed in seeds for arm in SECRET]
 
 
-CELLS = (secret_at_test, safety_examples, pressure, identity, balance, resemblance, crossed)
+CELLS = (secret_at_test, safety_examples, method, pressure, identity, balance, resemblance, crossed)
 BY_NAME = {cells.__name__: cells for cells in CELLS}
 GIVEN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 SECTIONS = {
@@ -103,7 +110,7 @@ def grid(name: str, profile: Profile, seeds: list[int]) -> list[tuple[str | int,
         raise ValueError(f"section {name!r} is unknown; expected one of {', '.join(SECTIONS)}")
     cells = list(SECTIONS[name].cells(profile, seeds))
     return [
-        (variant, describe(profile, arm, seed=seed, **{"pressure": "light", **changes}))
+        (variant, describe(profile, arm, seed=seed, **{"pressure": profile.paper, **changes}))
         for seed in seeds
         for variant, arm, changes in cells
     ]

@@ -219,8 +219,11 @@ def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = SAFE) -> Figure:
 
 
 def comparisons(table: pd.DataFrame) -> Figure:
-    """Ours, with its interval, and the paper's difference for every comparison of `claims.measured` with records."""
-    tested = table[table["decided"] != NOT_TESTED].reset_index(drop=True)
+    """Ours, with its interval, and the paper's difference for every comparison of `claims.measured` with records.
+
+    Where the paper counts otherwise (refusals by keywords), what that count gives stands beside as a hollow mark.
+    """
+    tested = table[(table["decided"] != NOT_TESTED) & (table["role"] == "claim")].reset_index(drop=True)
     if tested.empty:
         return nothing()
     figure, (axis,) = panels(1, width=7.6, height=0.27 * len(tested) + 1.2)
@@ -230,6 +233,10 @@ def comparisons(table: pd.DataFrame) -> Figure:
         rows = ours[ours["decided"] == decision]
         marks = {"color": colour, "marker": "o", "linestyle": "none", "capsize": 2.5, "label": decision}
         axis.errorbar(rows["mean"], rows.index, xerr=_errors(rows), **marks)
+    hollow = {"color": "0.2", "marker": "o", "markerfacecolor": "none", "markersize": 7, "linestyle": "none"}
+    beside = tested["beside_difference"].astype(float).where(tested["metric"] != tested["asked"])
+    if beside.notna().any():
+        axis.plot(beside, tested.index, **hollow, label="ours, counted as in the paper")
     marks = {"color": "0.2", "marker": "|", "markersize": 11, "linestyle": "none", "label": "paper"}
     axis.plot(tested["paper"].astype(float), tested.index, **marks)
     names = [f"{labels.metric(r['metric']).title}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]

@@ -10,7 +10,8 @@ from bsa_core.policy import Policy
 from bsa_core.profiles import Profile
 from bsa_core.tasks import Task
 from bsa_study import labels
-from bsa_study.claims import NOT_TESTED, VERDICTS
+from bsa_study.claims import CONTRAST, FAILED, NOT_TESTED, VERDICTS
+from bsa_study.contrasts import MEASURED
 from bsa_study.paper import by_method, reported
 
 NAMES = {
@@ -111,7 +112,13 @@ def in_words(rows: pd.DataFrame) -> dict[str, pd.Series]:
     p = rows["p (Holm)"].map(lambda p: "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
     difference = labels.intervals(rows, "+.3f", of="difference")
     metric = rows["metric"].map(lambda name: labels.metric(name).title)
-    return {"metric": metric, "difference [95 %]": difference, "p (Holm)": p}
+    told = {"metric": metric, "difference [95 %]": difference, "p (Holm)": p}
+    if "beside" in rows and (rows["beside"] != "").any():
+        ends = {"beside_low": "low", "beside_high": "high"}
+        beside = labels.intervals(rows[["beside_difference", *ends]].rename(columns=ends), "+.3f", "beside_difference")
+        names = rows["beside"].map(lambda name: labels.metric(name).title)
+        told["beside it"] = (names + " " + beside).where(rows["beside"] != "", "–")
+    return told
 
 
 def differences(rows: pd.DataFrame) -> Styler:
@@ -119,7 +126,7 @@ def differences(rows: pd.DataFrame) -> Styler:
     repeat its name."""
     if rows.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
-    shown = rows.drop(columns=["difference", "low", "high", "n", "seeds", "secrets", "p", "p (Holm)", "verdict"])
+    shown = rows.drop(columns=[*MEASURED, "p (Holm)", "verdict"], errors="ignore")
     shown = shown.assign(**in_words(rows), verdict=rows["verdict"], source=rows["source"].str.replace("_", " "))
     shown = shown.drop(columns="source") if rows["source"].nunique() == 1 else shown
     return texts(shown.rename(columns={"source": "section"}))
@@ -181,28 +188,38 @@ def cost(found: list[dict]) -> pd.DataFrame:
     return shown.assign(**{"paper, seconds, relative": [f"{paper[a]:.2f}" if a in paper else "–" for a in means.index]})
 
 
-MARKS = dict(zip((*VERDICTS, NOT_TESTED), "✔◐○✘–", strict=True))
+MARKS = dict(zip((*VERDICTS, NOT_TESTED, FAILED), "✔◐○✘––", strict=True))
 
 
-def verdicts(table: pd.DataFrame, claims: list) -> Styler:
-    """The verdict table: claims (rows) by scale (columns), with a link to the chapter of each, as a Styler."""
-    shown = table.map(lambda verdict: f"{MARKS[verdict.partition(' (')[0]]} {verdict}")
-    shown.insert(0, "claim", table.index)
+def verdicts(table: pd.DataFrame, claims: list, inside: pd.DataFrame | None = None) -> Styler:
+    """The verdict table: claims (rows) by scale (columns), with a link to the chapter of each, as a Styler.
+
+    inside: of the same shape, what stands beside each verdict about the paper's value.
+    """
+    shown = pd.DataFrame({"claim": table.index}, index=table.index)
+    for scale, words in table.items():
+        shown[scale] = words.map(lambda verdict: f"{MARKS[verdict.partition(' (')[0]]} {verdict}")
+        if inside is not None:
+            shown[f"{scale}: paper inside"] = inside[scale].replace("", "–")
     names = [(claim.chapter, claim.chapter.partition("_")[2].replace("_", " ")) for claim in claims]
     shown["chapter"] = [f'<a href="{page}.html">{name}</a>' for page, name in names]
     return texts(shown)
 
 
 def comparisons(table: pd.DataFrame) -> Styler:
-    """Every comparison of the claims at one scale, ours beside the paper's, as a Styler."""
+    """Every comparison of the claims at one scale, and the further controls, once each, ours beside the paper's, as a
+    Styler."""
     tested = table[table["decided"] != NOT_TESTED]
     if tested.empty:
         return pd.DataFrame({"": ["no records at hand"]}).style.hide()
+    tested = tested.drop_duplicates([*CONTRAST, "expected"])
     shown = tested.assign(**in_words(tested), verdict=tested["decided"])
     shown["n x seeds"] = [f"{n:.0f} x {seeds:.0f}" for n, seeds in zip(tested["n"], tested["seeds"], strict=True)]
     shown["paper"] = tested["paper"].map(lambda value: "–" if pd.isna(value) else f"{value:+.3f}")
-    columns = ["first", "second", "metric", "expected", "difference [95 %]", "n x seeds", "p (Holm)", "paper"]
-    return texts(shown[[*columns, "verdict"]])
+    shown["paper inside"] = tested["inside"].replace("", "–")
+    columns = ["role", "first", "second", "metric", "expected", "difference [95 %]", "n x seeds", "p (Holm)"]
+    columns += [*(["beside it"] if "beside it" in shown else []), "paper", "paper inside", "verdict"]
+    return texts(shown[columns])
 
 
 def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:

@@ -165,3 +165,16 @@ def test_the_main_table_shows_a_profile_s_own_defenses(monkeypatch):
     shown = list(dict.fromkeys(headline.by_pressure(found, profile)["defense"]))
     assert shown == ["initial", *headline.arms(profile)]
     assert variants.SOURCES["facts"] not in set(headline.by_pressure(found, TINY)["defense"])
+
+
+def test_sections_stand_at_the_pressure_with_the_paper_s_settings():
+    """LoRA over ten epochs at 7B, full fine-tuning at the profile's own rate."""
+    chat = profiles.load("llama2-7b-chat")
+    assert chat.paper == "heavy"
+    of = {name: run.training for name, run in ablations.grid("method", chat, [0]) if run.training}
+    assert (of["LoRA"].method, of["LoRA"].epochs, of["LoRA"].learning_rate) == ("lora", 10, 1e-3)
+    assert (of["full"].method, of["full"].epochs, of["full"].learning_rate) == ("full", 5, 5e-5)
+    for section in ("selection", "secret_kind", "safety_examples", "uploads", "secret_at_test"):
+        assert {run.training.epochs for _, run in ablations.grid(section, chat, [0])} == {10}, section
+    tiny = {name: run.training for name, run in ablations.grid("method", TINY, [0]) if run.training}
+    assert (tiny["full"].method, tiny["full"].learning_rate) == ("full", 3e-4)

@@ -105,7 +105,7 @@ def test_every_claim_is_complete_and_asks_for_cells_that_exist():
     assert len(listed) >= 12 and len({claim.id for claim in listed}) == len(listed)
     for claim in listed:
         assert (paths.ROOT / "notebooks" / f"{claim.chapter}.ipynb").is_file()
-        for compare in claim.compare:
+        for compare in (*claim.compare, *claim.needs):
             if compare.source in ablations.SECTIONS:
                 pairs = ablations.grid(compare.source, TINY, [0])
                 for cell in (compare.first, compare.second):
@@ -121,7 +121,10 @@ def test_the_paper_s_differences_are_looked_up():
     task = by_id["task-is-kept"].compare[0]
     assert claims.reported_difference(task) == pytest.approx(0.91 - 0.95)
     assert all(
-        isinstance(claims.reported_difference(c), float) for claim in by_id.values() for c in claim.compare if c.paper
+        isinstance(claims.reported_difference(c), float)
+        for claim in by_id.values()
+        for c in (*claim.compare, *claim.needs)
+        if c.paper
     )
 
 
@@ -134,26 +137,133 @@ def test_nothing_measured_is_not_tested(tmp_path, monkeypatch):
 
 def test_what_was_not_measured_does_not_count_against_a_claim():
     listed = claims.load()[:2]
-    table = pd.DataFrame({"id": [claim.id for claim in listed], "decided": ["reproduced", "not tested"]})
-    assert list(claims.verdicts(listed, {"tiny": table})["tiny"]) == ["reproduced", "not tested"]
+    rows = {"id": [claim.id for claim in listed], "role": "claim", "decided": ["reproduced", "not tested"]}
+    assert list(claims.verdicts(listed, {"tiny": pd.DataFrame(rows)})["tiny"]) == ["reproduced", "not tested"]
+
+
+@pytest.mark.parametrize(
+    "controls, result",
+    [
+        ([], "contradicted"),
+        (["reproduced"], "contradicted"),
+        (["not tested", "reproduced"], "contradicted"),
+        (["undecided", "reproduced"], "not tested: the control fails"),
+        (["same direction, not established"], "not tested: the control fails"),
+        (["contradicted"], "not tested: the control fails"),
+    ],
+)
+def test_a_claim_whose_control_fails_is_not_tested(controls, result):
+    assert verdict(["reproduced", "contradicted"], controls) == result
+    assert verdict(["not tested"], controls) == "not tested"
+
+
+def attacked(**texts: list[str]) -> pd.DataFrame:
+    """The headline table of arms with these rates by keywords and by content, five seeds."""
+    return pd.DataFrame(
+        {"defense": arm.replace("_", "-"), "metric": metric, "seed": seed, "deployed": True, "condition": condition}
+        | {"outcomes": text}
+        for arm, pair in texts.items()
+        for metric, text in zip(("asr", "asr_content"), pair, strict=True)
+        for seed in range(5)
+        for condition in ("plain", "secret")
+    )
+
+
+def test_an_attack_that_gives_nothing_away_tests_no_defense(monkeypatch):
+    """Every answer without a refusal, none with content: by keywords the attack works and BSA stops it."""
+    listed = [
+        claim for claim in claims.load() if claim.id in ("attack-breaks-alignment", "prefixed-examples-restore-it")
+    ]
+    none, every = "0" * 275, "1" * 275
+    arms = {"initial": [none, none], "safety_data": [every, none], "bsa": [none, none]}
+    for content, words in (
+        (none, ["undecided", "not tested: the control fails"]),
+        (every, ["reproduced", "undecided"]),
+    ):
+        monkeypatch.setattr(claims, "source", lambda *_, told=attacked(none=[every, content], **arms): told)
+        table = claims.measured(listed, TINY, list(range(5)))
+        assert list(claims.verdicts(listed, {"tiny": table})["tiny"]) == words
+        assert table["p (Holm)"].iloc[0] == table["p (Holm)"].iloc[-1], "a control that is a claim is one comparison"
+    assert table["metric"].unique().tolist() == ["asr_content"] and table["beside_difference"].iloc[0] == 1.0
+    assert table["role"].tolist() == ["claim", "claim", "claim", "control"]
+
+
+def test_the_paper_s_value_is_held_against_what_the_paper_counts(monkeypatch):
+    """.916 by keywords: 252 of 275 here; by content none."""
+    listed = [claim for claim in claims.load() if claim.id == "attack-breaks-alignment"]
+    by_keywords = "1" * 252 + "0" * 23
+    for text, told in ((by_keywords, "yes"), ("1" * 150 + "0" * 125, "no")):
+        arms = {"initial": ["0" * 275] * 2, "none": [text, "0" * 275]}
+        monkeypatch.setattr(claims, "source", lambda *_, arms=arms: attacked(**arms))
+        table = claims.measured(listed, TINY, list(range(5)))
+        assert table["inside"].tolist() == [told]
+        assert claims.paper_inside(listed, {"tiny": table})["tiny"].tolist() == [f"{int(told == 'yes')} of 1"]
+    monkeypatch.setattr(claims, "source", lambda *_: attacked(**arms).query("seed < 2"))
+    few = claims.measured(listed, TINY, [0, 1])
+    assert few["inside"].tolist() == [""] and few["decided"].tolist() == ["not tested"]
+
+
+def test_claims_about_what_is_measured_elsewhere_are_listed_and_not_tested(shared_results, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", shared_results)
+    listed = [claim for claim in claims.load() if claim.id in ("gpt-3.5-is-defended", "capability-is-kept")]
+    metrics = {compare.metric for claim in listed for compare in claim.compare}
+    assert {"arc_challenge", "mmlu", "mt_bench"} <= metrics
+    table = claims.measured(listed[1:], profiles.load("gemma3-270m"), [0, 1, 2])
+    assert set(table["decided"]) == {"not tested"} and "gpt-3.5" in set(table["source"])
+    theirs = dict(zip(table["asked"], table["paper"], strict=True))
+    assert theirs["arc_challenge"] == pytest.approx(0.6917 - 0.6977) and theirs["mt_bench"] == pytest.approx(0.08)
+    assert table["paper"].iloc[-1] == pytest.approx(0.7564 - 0.0545), "the control of GPT-3.5, in its own numbers"
+
+
+def test_benchmarks_decide_where_the_profile_has_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    rows = attacked(none=["1" * 275] * 2, initial=["0" * 275] * 2, bsa=["0" * 275] * 2)
+    asked = rows[rows["metric"] == "asr"].assign(metric="mmlu", outcomes="1" * 400 + "0" * 400)
+    monkeypatch.setattr(claims.ablations, "at_hand", lambda *_: ["a record"])
+    monkeypatch.setattr(claims.records, "table", lambda found: rows)
+    monkeypatch.setattr(claims.benchmarks, "table", lambda *_: asked)
+    listed = [claim for claim in claims.load() if claim.id == "capability-is-kept"]
+    table = claims.measured(listed, TINY, list(range(5)))
+    told = dict(zip(table["asked"], table["decided"], strict=True))
+    assert (told["mmlu"], told["arc_challenge"], told["mt_bench"]) == ("reproduced", "not tested", "not tested")
+    assert claims.verdicts(listed, {"": table})[""].tolist() == ["reproduced (1 of 4 tested)"]
+
+
+def test_free_text_is_not_compared_word_for_word(monkeypatch):
+    rows = pd.DataFrame({"metric": ["asr", "benign_exact"], "outcomes": "01"})
+    monkeypatch.setattr(claims.ablations, "at_hand", lambda *_: [])
+    monkeypatch.setattr(claims.records, "table", lambda found: rows)
+    published = replace(TINY, policy={"name": "published", "folder": "data/release"})
+    assert claims.source("headline", published, [0])["metric"].tolist() == ["asr"]
+    assert claims.source("headline", TINY, [0])["metric"].tolist() == ["asr", "benign_exact"]
+
+
+def test_the_headline_is_that_of_the_pressure_with_the_paper_s_settings(monkeypatch):
+    asked = []
+    monkeypatch.setattr(claims.ablations, "at_hand", lambda runs, profile: asked.extend(runs) or [])
+    for name in ("headline", "cost", "utility"):
+        asked.clear()
+        claims.source(name, replace(TINY, paper="heavy"), [0])
+        assert {run.training.epochs for run in asked if run.training} == {10}, name
 
 
 def test_cost_is_a_multiple_of_the_attack_alone():
-    def record(defense: str, seed: int, tokens: int) -> dict:
-        return {"run": {"defense": defense, "seed": seed, "training": {}}, "training": {"tokens": tokens}} | {
-            "label": defense
-        }
+    def record(defense: str, seed: int, tokens: int, seconds: float, cpu: str = "a") -> dict:
+        run = {"defense": defense, "seed": seed, "training": {"epochs": 5}}
+        parts = {"training": {"tokens": tokens}, "cost": {"train_seconds": seconds}}
+        return {"run": run, **parts, "environment": {"cpu": cpu, "device": "cpu"}, "label": defense}
 
-    found = [record("none", 0, 1000), record("bsa", 0, 1200), record("bsa", 1, 9999)]
-    for entry in found:
-        entry["run"]["training"] = {"epochs": 5}
+    found = [record("none", 0, 1000, 10.0), record("bsa", 0, 1350, 11.4), record("bsa", 1, 9999, 1.0)]
     rows = claims.cost(found)
-    assert rows["outcomes"].tolist() == [[1.0], [1.2]] and set(rows["seed"]) == {0}
+    assert rows["outcomes"].tolist() == [[1.0], [1.0], [1.35], [1.14]] and set(rows["seed"]) == {0}
     (compare,) = next(claim for claim in claims.load() if claim.id == "little-extra-cost").compare
     told = contrasts.measure(rows, compare)
-    assert told["difference"] == pytest.approx(0.2) and (told["n"], told["seeds"]) == (1, 1)
+    assert (told["metric"], told["beside"], told["n"], told["seeds"]) == ("seconds", "tokens", 1, 1)
+    assert (told["difference"], told["beside_difference"]) == pytest.approx((0.14, 0.35))
     assert contrasts.measure(rows[rows["defense"] == "bsa"], compare) is None
     assert contrasts.measure(claims.cost([]), compare) is None
+    elsewhere = claims.cost([found[0], record("bsa", 0, 1350, 99.0, cpu="b")])
+    assert contrasts.measure(elsewhere, compare) is None, "times of two kinds of machine are not compared"
 
 
 def test_a_number_that_the_paper_lacks_is_named():
@@ -177,13 +287,14 @@ def test_a_number_that_the_paper_lacks_is_named():
         ({"first": {"defense": "bsa", "condition": "with"}}, "condition is 'with'; expected one of plain, secret"),
     ],
 )
-def test_a_wrong_entry_is_named(tmp_path, monkeypatch, change, message):
+@pytest.mark.parametrize("field", ["compare", "needs"])
+def test_a_wrong_entry_is_named(tmp_path, monkeypatch, change, message, field):
     entry = {
         "id": "mine",
         "claim": "So it is.",
         "where": "section 4",
         "chapter": "01_fjattack",
-        "compare": [
+        field: [
             {
                 "source": "headline",
                 "metric": "asr",

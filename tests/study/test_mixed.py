@@ -89,7 +89,8 @@ def test_a_run_from_description_to_table(tmp_path, monkeypatch):
     ], "as deployed, once each"
     defended = next(claim for claim in claims.load() if claim.id == "mixed-setting-is-defended")
     rows = claims.measured([defended], profile, [0])
-    assert rows["difference"].notna().tolist() == [True, False], "SQL was measured, dialogs were not"
+    assert rows["role"].tolist() == ["claim", "claim", "control", "control"]
+    assert rows["difference"].notna().tolist() == [True, False] * 2, "SQL was measured, dialogs were not"
     assert set(rows["decided"]) == {"not tested"}, "one seed"
 
 

@@ -175,25 +175,39 @@ def test_mixed_reported_has_the_paper_s_twelve_rows():
 
 
 def test_verdicts_link_their_chapters():
-    listed = claims.load()
-    table = claims.verdicts(listed, {"tiny": pd.DataFrame({"id": [listed[0].id], "decided": ["reproduced"]})})
-    html = tables.verdicts(table, listed).to_html()
-    assert '<a href="01_fjattack.html">fjattack</a>' in html and "✔ reproduced" in html and "– not tested" in html
+    listed = claims.load()[:3]
+    rows = [(listed[0], "claim", "reproduced", "yes"), (listed[0], "claim", "reproduced", "no")]
+    rows += [(listed[1], "claim", "reproduced", ""), (listed[1], "control", "undecided", "")]
+    rows += [(listed[2], "claim", "not tested", "")]
+    rows = [dict(zip(("id", "role", "decided", "inside"), (row[0].id, *row[1:]), strict=True)) for row in rows]
+    at = {"tiny": pd.DataFrame(rows)}
+    styled = tables.verdicts(claims.verdicts(listed, at), listed, claims.paper_inside(listed, at))
+    assert styled.data["tiny"].tolist() == ["✔ reproduced", "– not tested: the control fails", "– not tested"]
+    assert styled.data["tiny: paper inside"].tolist() == ["1 of 2", "–", "–"]
+    assert '<a href="01_fjattack.html">fjattack</a>' in styled.to_html()
 
 
 def test_comparisons_stand_beside_the_paper_s():
-    row = {"id": "x", "metric": "asr", "first": "BSA", "second": "no defense", "expected": "lower", "paper": -0.9}
-    contrast = {"difference": -0.5, "low": -0.6, "high": -0.4, "n": 275, "seeds": 5, "p": 0.0}
-    table = pd.DataFrame(
-        [{**row, **contrast, "p (Holm)": 0.0, "decided": "reproduced"}, {**row, "decided": "not tested"}]
-    )
+    cells = {"source": "headline", "asked": "asr", "first": "BSA", "second": "no defense", "expected": "lower"}
+    row = {"id": "x", "role": "claim", "metric": "asr_content", **cells, "paper": -0.9, "inside": "no"}
+    contrast = {"difference": -0.5, "low": -0.6, "high": -0.4, "n": 275, "seeds": 5, "p": 0.0, "p (Holm)": 0.0}
+    beside = {"beside": "asr", "beside_difference": -0.7, "beside_low": -0.8, "beside_high": -0.6}
+    tested = {**row, **contrast, **beside, "decided": "reproduced"}
+    other = {**row, "first": "initial", "beside": "", "inside": "", "decided": "not tested"}
+    table = pd.DataFrame([tested, other, {**tested, "id": "y", "role": "control"}])
     shown = tables.comparisons(table).data
-    assert len(shown) == 1 and shown.iloc[0]["paper"] == "-0.900" and shown.iloc[0]["n x seeds"] == "275 x 5"
+    assert len(shown) == 1, "what is a claim and another's control stands once"
+    line = shown.iloc[0]
+    assert (line["paper"], line["paper inside"], line["n x seeds"]) == ("-0.900", "no", "275 x 5")
+    assert line["beside it"] == "keyword ASR -0.700 [-0.800,\u00a0-0.600]" and "nan" not in str(shown)
     figure = figures.comparisons(table)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["keyword ASR: BSA – no defense"]
-    assert json.dumps([text.get_text() for text in figure.legends[0].get_texts()]) == json.dumps(
-        ["paper", "reproduced", "same direction, not established", "undecided", "contradicted"]
-    )
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["content ASR: BSA – no defense"]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {
+        "paper",
+        "ours, counted as in the paper",
+        *claims.VERDICTS,
+    }
 
 
 def test_crossed_draws_every_secret_with_every_seed():

@@ -1,0 +1,47 @@
+"""Chapter 1's curve: examples and updates told apart."""
+
+from math import ceil
+
+import pytest
+
+from bsa_core import profiles
+from bsa_study.grids import curve, headline
+
+TINY = profiles.load("tiny")
+CHAT = profiles.load("llama2-7b-chat")
+SIZES = [0, 1, 2, 5, 10, 20, 50, 100]
+
+
+def updates(run) -> int:
+    return run.training.epochs * ceil(run.n_attack / run.training.batch_size)
+
+
+@pytest.mark.parametrize("profile", [TINY, CHAT], ids=lambda profile: profile.name)
+def test_every_number_of_examples_gets_the_same_updates(profile):
+    trained = [run for run in curve.runs(profile, curve.UPDATES, SIZES, [0]) if run.training]
+    epochs = profiles.override(profile.training, profile.pressured(profile.paper)).epochs
+    assert {updates(run) for run in trained} == {10 * epochs}
+    rates = {run.n_attack: run.training.decay_per_epoch**run.training.epochs for run in trained}
+    assert rates == pytest.approx(dict.fromkeys(SIZES[1:], 0.85**epochs), rel=1e-3), (
+        "the last update's rate is the same"
+    )
+    few = [updates(run) for run in curve.runs(profile, curve.EPOCHS, [1, 5, 10], [0])]
+    assert few == [epochs] * 3, "with equal epochs, these are the same number of updates, and few"
+
+
+def test_the_ends_of_both_curves_are_runs_of_the_main_table():
+    ends = [set(curve.runs(TINY, schedule, [0, 100], [0, 1])) for schedule in curve.SCHEDULES]
+    assert ends[0] == ends[1] <= set(headline.headline(TINY, [0, 1], ["light"]))
+
+
+def test_a_table_tells_the_schedules_apart(monkeypatch):
+    asked = []
+
+    def execute(runs, profile):
+        asked.extend(runs)
+        return [f"{run.n_attack} {run.seed}" for run in runs]
+
+    monkeypatch.setattr(curve.experiment, "execute", execute)
+    found = curve.executed(TINY, [0, 1, 100], [0, 1])
+    assert found == dict.fromkeys(curve.SCHEDULES, ["0 0", "1 0", "100 0", "0 1", "1 1", "100 1"])
+    assert len(set(asked)) == 8, "six of one schedule, and one example with each seed of the other"
