@@ -202,7 +202,9 @@ class Profile:
             raise ValueError(f"utility lists {twice[0]!r} twice; expected one entry for each task")
         if self.paper not in self.pressures and self.paper != "light":
             known = ", ".join(self.pressures) or "none: add a `pressures` section"
-            raise ValueError(f"paper is {self.paper!r}, which is no pressure of the profile; its pressures are: {known}")
+            raise ValueError(
+                f"paper is {self.paper!r}, which is no pressure of the profile; its pressures are: {known}"
+            )
 
     def task(self, name: str) -> TaskSource:
         """One task of the mixed setting; ValueError when the profile has none of that name."""

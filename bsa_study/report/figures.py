@@ -180,8 +180,8 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
         if shown != "asr":
             thin = {"color": arm.colour, "linewidth": 0.8, "linestyle": ":"}
             axis.vlines(refusal["mean"], asr["mean"], keyword["mean"], **thin)
-            open_marker = {"facecolors": "white", "edgecolors": arm.colour, "marker": arm.marker, "zorder": 3}
-            axis.scatter(refusal["mean"], keyword["mean"], **open_marker)
+            open_marker = {"facecolors": "white", "edgecolors": arm.colour, "marker": arm.marker, "zorder": 1, "s": 80}
+            axis.scatter(refusal["mean"], keyword["mean"], **open_marker)  # larger: it is seen around a filled one
         how = {"label": arm.title, "linestyle": "none", "alpha": 0.85, **_drawn(arm), "capsize": 2}
         axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), **how)
         # two arms write on different sides of their points, above the intervals and not across them
