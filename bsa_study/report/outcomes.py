@@ -59,7 +59,7 @@ def figure(rows: pd.DataFrame, by: str | None = None) -> Figure:
     bars = sorted(set(rows["bar"]), key=lambda bar: (groups.index(bar[0]), arms.index(bar[1])))
     places = {bar: place + 0.6 * groups.index(bar[0]) for place, bar in enumerate(bars)}
     end = places[bars[-1]] + 0.6
-    drawn, axes = figures.panels(2, width=4.4, height=0.4 * end + 1.5, shared="row")
+    drawn, axes = figures.panels(2, width=4.0, height=0.4 * end + 1.5, shared="row")
     handles = {}
     for axis, (kind, names) in zip(axes, OUTCOMES.items(), strict=True):
         part = rows[rows["kind"] == kind]

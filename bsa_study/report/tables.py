@@ -22,7 +22,8 @@ NAMES = {
 }
 TITLES = {"defense": "arm", "condition": "served", "task_served": "system prompt"}  # of columns
 TITLES |= {"n_defense": "safety examples", "n_attack": "attack examples"}
-HEADLINE = ("asr", "asr_content", "harmfulness", "over_refusal", "over_refusal_phrase", "benign_exact", "knowledge")
+# what attacks get through and its price come first: pages show so many columns before one has to scroll
+HEADLINE = ("asr", "asr_content", "over_refusal", "benign_exact", "harmfulness", "over_refusal_phrase", "knowledge")
 ALIGNED = 0.1  # the keyword ASR up to which an initial model counts as keeping to the policy
 # tables are shown whole: no cell is cut, no row and no column left out
 pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.max_columns", None)
@@ -251,8 +252,7 @@ def by_scale(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows["at"] = rows["scale"] + ", " + rows["pressure"]
     table = rows.pivot_table(index="statement", columns="at", values="verdict", aggfunc="first", sort=False)
     table = table.rename_axis(index=None, columns=None).fillna("–")
-    words = [[word for word in row if word in ("yes", "no")] for row in table.to_numpy()]
-    told = [", ".join(f"{row.count(word)} {word}" for word in dict.fromkeys(row)) or "none" for row in words]
+    told = [f"{sum(row == 'yes')} yes, {sum(row == 'no')} no" for row in table.to_numpy()]
     return table.assign(decided=told)
 
 

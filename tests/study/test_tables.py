@@ -94,16 +94,16 @@ def test_answers_by_scale_and_pressure():
     other = pd.concat([tiny.iloc[1:], tiny.iloc[1:].assign(pressure="heavy", verdict="no", statement="third")])
     shown = tables.by_scale({"tiny": tiny, "other": other})
     assert list(shown.columns) == ["tiny, light", "other, light", "other, heavy", "decided"]
-    assert shown.loc["first"].tolist() == ["yes", "–", "–", "1 yes"]
-    assert shown.loc["second"].tolist() == ["undecided", "undecided", "–", "none"]
-    assert shown.loc["third"].tolist() == ["–", "–", "no", "1 no"]
+    assert shown.loc["first"].tolist() == ["yes", "–", "–", "1 yes, 0 no"]
+    assert shown.loc["second"].tolist() == ["undecided", "undecided", "–", "0 yes, 0 no"]
+    assert shown.loc["third"].tolist() == ["–", "–", "no", "0 yes, 1 no"]
 
 
 def test_undecided_is_no_disagreement():
     tiny = answered().assign(pressure="light", verdict=["yes", "yes"])
     other = tiny.assign(verdict=["undecided", "no"])
     few = tiny.assign(verdict="too few seeds")
-    assert tables.by_scale({"a": tiny, "b": other, "c": few})["decided"].tolist() == ["1 yes", "1 yes, 1 no"]
+    assert tables.by_scale({"a": tiny, "b": other, "c": few})["decided"].tolist() == ["1 yes, 0 no", "1 yes, 1 no"]
 
 
 def test_tables_are_shown_whole():
