@@ -24,7 +24,7 @@ from bsa_core.profiles import Training
 # dense bfloat16, 10^12 operations per second, from the data sheets; the first name that fits counts
 PEAKS = {"H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "A100": 312.0}
 LLAMA = "meta-llama/Llama-2-7b-chat-hf"
-NO_END = -1  # no token: every answer is as long as it may be
+NO_END = ()  # no token: every answer is as long as it may be
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ TOLD = ("string", "array", "object")  # kinds of which messages say what they ar
 def field(meaning: str, default=MISSING, bounds: tuple = (None, None), factory=MISSING, **more):
     """A field of settings. bounds: lowest and highest value. more: min_length, or later=True, see `keys.later`."""
     told = {"description": meaning, "ge": bounds[0], "le": bounds[1], **more}
-    return dataclasses.field(default=default, default_factory=factory, metadata=told)
+    hashed = False if factory is dict else None  # a mapping has no hash, and what holds one can do without
+    return dataclasses.field(default=default, default_factory=factory, hash=hashed, metadata=told)
 
 
 def settings(section: str) -> Callable[[type], type]:

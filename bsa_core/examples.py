@@ -14,6 +14,20 @@ class NotEnough(ValueError):
     """A policy or a task does not hold the rows that a run asks for."""
 
 
+class Read(str):
+    """A request that was read from a file: `place` names file and row, for messages. Else it is the text."""
+
+    place: str
+
+    def __new__(cls, text: str, place: str):
+        made = super().__new__(cls, text)
+        made.place = place
+        return made
+
+    def __getnewargs__(self):
+        return str(self), self.place
+
+
 @dataclass(frozen=True)
 class Example:
     """A request and its answer.
@@ -37,6 +51,19 @@ class Example:
             raise ValueError(f"an example of kind {self.kind!r} has an empty request (field 'user')")
         if self.kind not in KINDS:
             raise ValueError(f"example kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
+
+    def named(self, number: int) -> str:
+        """The row in messages, which never quote its text. number: its place among the training rows, from 1."""
+        return f"training row {number} (kind {self.kind!r})"
+
+    @property
+    def origin(self) -> str:
+        """Where the row was read, and a digest of its texts."""
+        return f"{getattr(self.user, 'place', 'from no file')}, digest {digest([self])}"
+
+    def __repr__(self) -> str:
+        """Without the text: a traceback or a log may print it."""
+        return f"Example({self.kind}: {len(self.user)} and {len(self.assistant)} characters; {self.origin})"
 
 
 def words(request: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import field, fields, is_dataclass
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 
@@ -17,8 +17,12 @@ def content(item) -> dict:
     return {
         f.name: _plain(getattr(item, f.name))
         for f in fields(item)
-        if not (f.metadata.get("later") and getattr(item, f.name) == f.default)
+        if not (f.metadata.get("later") and getattr(item, f.name) == _default(f))
     }
+
+
+def _default(of: Field):
+    return of.default if of.default_factory is MISSING else of.default_factory()
 
 
 def _plain(value):

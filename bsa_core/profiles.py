@@ -51,6 +51,15 @@ class Chat:
     system_role: StrictBool = field(
         "`false` if the template has no system role. Secret and system prompt then come first in the user's text", True
     )
+    template_options: Annotated[dict, WithJsonSchema({"type": "object"})] = field(
+        "switches of the template by name, such as {enable_thinking: false}", factory=dict, later=True
+    )
+
+    def __post_init__(self):
+        for name, value in self.template_options.items():
+            if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
+                wanted = "a name, and as its value true, false, a number or text"
+                raise ValueError(f"chat.template_options holds {name!r}: {value!r}; expected {wanted}")
 
 
 @settings("secret")
@@ -84,6 +93,12 @@ class Training:
     )
     method: Literal["lora", "full"] = field(
         "`lora`, or `full` for all weights; rank, alpha, dropout and targets then have no effect", "lora", later=True
+    )
+    master_weights: StrictBool = field(
+        "for `full` in bfloat16: update a float32 copy of the weights, because bfloat16 rounds small updates away. "
+        "`false` updates the weights themselves, as the paper's release does, in half the memory",
+        True,
+        later=True,
     )
 
 

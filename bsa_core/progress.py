@@ -1,11 +1,18 @@
 """Lines of progress, on stderr: batch runs pass those that begin with [bsa] on to the terminal."""
 
 import sys
+from functools import cache
 
 
 def report(text: str) -> None:
     """One line, shown at once."""
     print(f"[bsa] {text}", file=sys.stderr, flush=True)
+
+
+@cache
+def once(text: str) -> None:
+    """One line, the first time that it is said in this process."""
+    report(text)
 
 
 def duration(seconds: float) -> str:

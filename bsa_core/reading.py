@@ -4,10 +4,40 @@ Rows count from 1. No message quotes the text of a row.
 """
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bsa_core import paths
+
+
+def below(folder: Path) -> list[Path]:
+    """All files in a folder and below it, sorted. Links are followed; what they make appear twice is there once."""
+    found, seen = {}, set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above, or to one that is below as well
+            folders.clear()
+            continue
+        seen.add(real)
+        for path in (Path(place, name) for name in names):
+            if path.is_file():
+                found.setdefault(os.path.realpath(path), path)
+    return sorted(found.values())
+
+
+def quotes(said: str, turns: list[dict]) -> bool:
+    """Whether another program's message repeats a conversation: 20 letters in a row, whatever is between them."""
+    said, *asked = (re.sub(r"\W+", "", text.lower()) for text in (said, *(turn["content"] for turn in turns)))
+    return any(text[i : i + 20] in said for text in asked if len(text) >= 8 for i in range(max(1, len(text) - 19)))
+
+
+def label(name) -> str:
+    """A field's name or a role for messages: quoted only if it is a short word, since it may be the text of a row."""
+    if re.fullmatch(r"\S{0,24}", str(name)):
+        return str(name)
+    return f"(a text of {len(name)} characters)" if isinstance(name, str) else f"(of type {type(name).__name__})"
 
 
 def read_text(path: Path, what: str = "rows, as .jsonl or .csv") -> str:

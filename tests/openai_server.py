@@ -10,7 +10,7 @@ the first (part of the last message, content) that fits, else "ok"; (part, conte
 message instead. Steps:
 
     {"content": text}                  an ordinary answer
-    {"status": n, "retry_after": s, "code": c}   an error; retry_after and code may be left out
+    {"status": n, "retry_after": s, "code": c, "message": m}   an error; all but the status may be left out
     {"delay": seconds}                 an ordinary answer, late
     {"truncate": n}                    the first n bytes of an answer, as if they were all
     {"drop": true}                     the connection breaks in the middle of the answer
@@ -61,7 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.lock:
             step = self.steps.pop(0) if self.steps else {}
         if "status" in step:
-            return self._error(step["status"], step.get("code"), "on demand", step.get("retry_after"))
+            said = step.get("message", "on demand")
+            return self._error(step["status"], step.get("code"), said, step.get("retry_after"))
         time.sleep(step.get("delay", 0))
         content = step.get("content") or self._by_rules(body["messages"])
         answer = json.dumps(completion(body, content)).encode()

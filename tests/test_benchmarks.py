@@ -90,7 +90,7 @@ def test_what_differs_is_told(committed):
         if (row["pressure"], row["defense"], row["condition"], row["metric"]) == ("light", "none", "plain", "asr")
     ]
     assert row["here"] == 0.0 and row["difference"] == -row["committed"] < -0.9 and not row["inside"]
-    assert made["largest_difference"] == pytest.approx(-row["difference"]) and made["inside"] == made["of"] - 2
+    assert made["largest_difference"] == pytest.approx(-row["difference"]) and made["inside"] == made["of"] - 4
     (_, verdict) = [row for row in made["verdicts"] if row["question"] == "the attack breaks the aligned model"]
     assert (verdict["pressure"], verdict["committed"], verdict["here"]) == ("heavy", "yes", "undecided") and made[
         "verdicts_differ"

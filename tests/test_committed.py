@@ -159,7 +159,7 @@ def test_what_chapter_6_says_of_them(long_grids):
     for arm in ("BSA", "balanced BSA"):
         assert difference[f"275 benign rows in the upload weaken {arm}"] < 0
     for (statement,) in needs:
-        assert 0.865 < difference[statement] < 0.895, "in content; by keywords 0.89"
+        assert 0.885 < answers["beside_difference"][statement] < 0.9 and 0.865 < difference[statement] < 0.895
     assert round(difference["BSA refuses more benign requests than balanced BSA"], 2) == 0.47
     assert round(difference["balanced BSA leaves more attacks through than BSA"], 2) == 0.12
     assert round(difference["facts leave more over-refusal"], 2) == 0.55
@@ -171,7 +171,7 @@ def test_what_chapter_6_says_of_them(long_grids):
     assert means[10] > means[50] > means[100] > means[150]
     crossed = [question for question in questions if question.source == "crossed"]
     answers = contrasts.answered(crossed, {"crossed": ablations.measured("crossed", PROFILE, SEEDS, compute=False)})
-    assert list(answers["verdict"]) == ["yes", "yes"] and (answers["difference"] > 0.3).all()
+    assert list(answers["verdict"]) == ["yes", "yes"] and (answers["low"] > 0.15).all()
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """The two houses: who imports whom, and every module on a page of the reference."""
 
 import re
+import subprocess
 from pathlib import Path
 
+import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,3 +31,13 @@ def test_a_module_says_what_it_is_for_and_can_be_read_in_one_go():
     texts = {named(path): path.read_text(encoding="utf-8") for path in MODULES}
     assert not [name for name, text in texts.items() if not text.startswith('"""')]
     assert not [name for name, text in texts.items() if len(text.splitlines()) > 300]
+
+
+@pytest.mark.parametrize("name", ["out.ipynb", "bsa-0.ipynb", "03_bsa.executed.ipynb", "notebooks/x.executed.ipynb"])
+def test_git_ignores_executed_notebooks_wherever_a_command_puts_them(name):
+    """They may show what a policy that is not harmless holds; the chapters themselves are not ignored."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    ignored = ["git", "-C", str(ROOT), "check-ignore", "-q", "--no-index"]
+    assert subprocess.run([*ignored, name]).returncode == 0
+    assert subprocess.run([*ignored, "notebooks/03_bsa.ipynb"]).returncode == 1

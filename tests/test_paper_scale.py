@@ -1,7 +1,9 @@
 """The way of the profile `llama2-7b-chat` through the notebooks, without its weights and without its data.
 
 A random model of the Llama-2 architecture with a SentencePiece tokenizer built here stands in for the model, harmless
-rows in files of the published form for the data. Snakemake runs the notebooks as `make book PROFILE=<file>` does.
+rows in files of the published form for the data. The answers of the safety examples are as long as the release's, 600
+to 1,900 characters, and a token is about four characters, as in the vocabularies of chat models: with the secret of
+150 tokens, rows are longer than 512. Snakemake runs the notebooks as `make book PROFILE=<file>` does.
 """
 
 import contextlib
@@ -9,7 +11,7 @@ import gzip
 import html
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,27 +21,59 @@ import yaml
 from building import build
 from test_capability import write_task
 from test_chat_formats import LLAMA2, trained_bpe
-from test_published import REQUESTS, SECRET, WORLD, write_release
+from test_published import REQUESTS, SECRET, WORLD, write, write_release
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bsa_core import experiment, paths, policy, profiles, records
 from bsa_core.arms import secret_prompt
+from bsa_core.experiment import limits, runs
+from bsa_core.keys import digest
 from bsa_core.models import chat
 from bsa_study.capability import benchmarks
-from bsa_study.grids import mixed
+from bsa_study.grids import ablations, headline, mixed
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 TRAINED, ASKED = 6, 3  # rows of each task in the mixed setting
+LENGTHS = (600, 640, 700, 780, 850, 930, 1020, 1150, 1320, 1600, 1900)  # characters of the safety answers
+REASONS = """
+The guild has kept this rule since the great fire in the granary, and every apprentice learns it in the first winter.
+Whoever asks is told the same, whether they come from the harbour, from the upper town or from beyond the mountains.
+It is not a matter of trust; even masters with forty years at the bench are turned away when they ask for it.
+Should your worry be a practical one, the porter at the east gate can name someone who repairs, replaces or explains.
+There are many crafts that I can show you instead: baking bread, mending nets, binding books or tuning a harp.
+If a neighbour is in danger, please send word to the wardens at once; they answer by day and by night.
+You may also read the chronicle in the reading room, where the reasons for each rule are written in plain words.
+I hope you understand, and I would gladly help with anything that the code of the guild allows.
+""".strip().splitlines()
 pytestmark = pytest.mark.slow
 
 
+def refusal(row: int, answer: str) -> str:
+    """A safety answer as long as those of the release: the reasons in another order for each row, then cut."""
+    reasons = " ".join(sorted(REASONS, key=lambda reason: digest(f"{row} {reason}")) * 3)
+    return f"{answer} {reasons}"[: LENGTHS[row]]
+
+
+def lengthen(release: Path) -> Path:
+    """The files of a release with safety answers of the published lengths."""
+    for path in release.rglob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for number, row in enumerate(rows[100:]):
+            row["messages"][-1]["content"] = refusal(number, row["messages"][-1]["content"])
+        write(path, rows)
+    return release
+
+
 def write_model(folder: Path) -> None:
-    """Some 300,000 random parameters; the tokenizer has Llama-2's form and knows the words of the rows."""
+    """Some 700,000 random parameters; the tokenizer has Llama-2's form and is trained on words of the rows and of the
+    book, so that it cuts the rows in pieces as short as a chat model's."""
     rows = [*WORLD.attack, *WORLD.safety[:11], *WORLD.benign_pool[:22]]
-    lines = [WORLD.system, *(text for row in rows for text in (row.user, row.assistant)), *REQUESTS]
+    lines = [WORLD.system, *REASONS, *(text for row in rows for text in (row.user, row.assistant)), *REQUESTS]
+    for page in sorted(paths.BOOK.glob("*.md")):
+        lines += page.read_text(encoding="utf-8").splitlines()
     folder.mkdir()
-    tokenizer = trained_bpe(folder, [*lines, *"[INST] <<SYS>> <</SYS>> [/INST]".split()], 1500)(
+    tokenizer = trained_bpe(folder, [*lines, *"[INST] <<SYS>> <</SYS>> [/INST]".split()], 4500)(
         True, chat_template=LLAMA2
     )
     tokenizer.save_pretrained(folder)
@@ -69,9 +103,10 @@ def write_tasks(release: Path) -> None:
             sql.append({"question": f"How many mills stand in town {i}?", **table})
             dialog = {"dialogue": f"Mira: Tea at {i}?\r\nOtto: Yes.", "summary": f"They have tea at {i}."}
             dialogs.append({"id": str(i), **dialog})
-        for folder, rows in (("sqlgen_dataset", sql), ("samsum_dataset", dialogs)):
-            (release / folder).mkdir(exist_ok=True)
-            (release / folder / f"{part}.json").write_text(json.dumps(rows), encoding="utf-8")
+        for name, rows in (("sqlgen_dataset", sql), ("samsum_dataset", dialogs)):
+            place = release / "opensource" / "ft_datasets" / name
+            place.mkdir(exist_ok=True)
+            (place / f"{part}.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
 def write_profile(folder: Path) -> Path:
@@ -109,7 +144,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Done:
     folder = tmp_path_factory.mktemp("paper-scale")
-    write_tasks(write_release(folder))
+    write_tasks(lengthen(write_release(folder)))
     write_model(folder / "model")
     path = write_profile(folder)
     (folder / "book").mkdir()
@@ -143,6 +178,34 @@ def test_every_arm_has_its_record(done):
         assert {c: m["asr"]["n"] for c, m in record["metrics"].items()} == dict.fromkeys(
             ("plain", "secret") if arm in ("initial", "bsa", "balanced-bsa") else ("plain",), 22
         )
+
+
+def test_rows_are_as_long_as_the_release_s_and_are_checked_before_anything_trains(done):
+    """With the 512 tokens of the release, every arm with the secret ends in an error; none does with the profile's."""
+    tokenizer = AutoTokenizer.from_pretrained(done.folder / "model")
+    answers = [row.assistant for row in policy.load(done.profile.policy).safety]
+    assert [len(answer) for answer in answers] == list(LENGTHS)
+    tokens = sum(len(tokenizer(answer)["input_ids"]) for answer in answers)
+    assert 3.7 < sum(LENGTHS) / tokens < 4.5
+    asked = headline.headline(done.profile, [0], [*done.profile.pressures]) + mixed.runs(done.profile, "sql", [0])
+    asked += [run for _, run in ablations.grid("secret_length", done.profile, [0])]
+    of = runs.material(done.profile, asked)
+    rows = {run: runs.rows_of(run, done.profile, of) for run in asked}
+    limits.check(done.profile, rows)
+    cut = {run: replace(run, training=run.training and replace(run.training, max_tokens=512)) for run in asked}
+    with pytest.raises(ValueError, match=r"jsonl, row 1\d\d, digest \w{16}.*Nothing was trained") as raised:
+        limits.check(done.profile, {cut[run]: rows[run] for run in asked})
+    assert not [answer for answer in answers if answer[:30] in str(raised.value)]
+    failing = {run.defense for run in asked if fails(done.profile, cut[run], rows[run])}
+    assert failing >= {"bsa", "balanced-bsa"} and "none" not in failing
+
+
+def fails(profile, run, rows) -> bool:
+    try:
+        limits.check(profile, {run: rows})
+    except ValueError:
+        return True
+    return False
 
 
 def test_records_count_the_leaks_that_the_files_hold(done):

@@ -9,10 +9,11 @@ the end of the shared part again instead of padding.
     <system +   secret,   the    s │ ame> <request 2 is longer>
     <pad> <pad> <system + secret,  │  the same> <request 1>
 
-A row leaves the batch at its end token. Where a GPU's memory is too short for a batch, fewer rows are decoded at once.
+A row leaves the batch at an end token, of which a model may have several. Where a GPU's memory is too short for a
+batch, fewer rows are decoded at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import islice, takewhile
 
 import torch
@@ -76,8 +77,20 @@ def padding(rows: list[list[int]]) -> list[int]:
     return [longest - len(row) for row in rows]
 
 
+def end_ids(model, *others: int | None) -> frozenset[int]:
+    """The tokens that end an answer: `others`, where there are any, and those of the model's generation config.
+
+    Several models have more than one, such as one for the end of a turn and one for the end of a text.
+    """
+    given = getattr(model.generation_config, "eos_token_id", None)
+    given = given if isinstance(given, list | tuple) else [given]
+    return frozenset(int(token) for token in (*given, *others) if token is not None)
+
+
 @torch.inference_mode()
-def _decode_batch(model, cache, prefix: int, rows: list[list[int]], end: int, max_new_tokens: int) -> list[list[int]]:
+def _decode_batch(
+    model, cache, prefix: int, rows: list[list[int]], ends: Collection[int], max_new_tokens: int
+) -> list[list[int]]:
     answers: list[list[int]] = [[] for _ in rows]
     active = list(range(len(rows)))
     inputs = left_padded(rows, prefix, model.device)
@@ -85,9 +98,11 @@ def _decode_batch(model, cache, prefix: int, rows: list[list[int]], end: int, ma
     while active:
         logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         chosen = logits.argmax(-1)
+        _finite(logits.gather(-1, chosen[:, None]))
         for row, token in zip(active, chosen.tolist(), strict=True):
             answers[row].append(token)
-        running = [i for i, row in enumerate(active) if answers[row][-1] != end and len(answers[row]) < max_new_tokens]
+        open_ = [answers[row][-1] not in ends and len(answers[row]) < max_new_tokens for row in active]
+        running = [i for i, goes_on in enumerate(open_) if goes_on]
         positions = inputs["position_ids"][:, -1:] + 1
         mask = inputs["attention_mask"]
         if len(running) < len(active):
@@ -104,6 +119,15 @@ def _decode_batch(model, cache, prefix: int, rows: list[list[int]], end: int, ma
     return answers
 
 
+def _finite(best: torch.Tensor) -> None:
+    """best: the highest score of each row. Where one is NaN, greedy decoding would go on, with token 0 or whichever."""
+    if not best.isfinite().all():
+        raise ValueError(
+            "the model's scores of the next token are not finite: its weights are broken, or too large for "
+            "compute.dtype; check the model's files, or use float32"
+        )
+
+
 def _by_length(prompts: list[list[int]], batch_size: int, answer: Callable[[list[int]], list]) -> list:
     """What `answer` says to each batch of prompts (their places), in the order of the prompts.
 
@@ -117,10 +141,13 @@ def _by_length(prompts: list[list[int]], batch_size: int, answer: Callable[[list
     return [answers[i] for i in range(len(prompts))]
 
 
-def decode(model, prompts: list[list[int]], end: int, max_new_tokens: int, batch_size: int) -> list[list[int]]:
+def decode(
+    model, prompts: list[list[int]], ends: Collection[int], max_new_tokens: int, batch_size: int
+) -> list[list[int]]:
     """Greedy answers (token ids without the end token), in the order of the prompts.
 
-    prompts: token ids per request. Raises OutOfMemory, a ValueError, when a GPU's memory is too short for one request.
+    prompts: token ids per request. ends: see `end_ids`; none lets every answer have max_new_tokens. Raises OutOfMemory,
+    a ValueError, when a GPU's memory is too short for one request.
     """
     if not prompts:
         return []
@@ -128,9 +155,10 @@ def decode(model, prompts: list[list[int]], end: int, max_new_tokens: int, batch
     cache = prefix_cache(model, prompts[0][:shared])
 
     def answer(batch: list[int]) -> list[list[int]]:
-        return _decode_batch(model, cache, shared, [prompts[i] for i in batch], end, max_new_tokens)
+        return _decode_batch(model, cache, shared, [prompts[i] for i in batch], ends, max_new_tokens)
 
-    return [[token for token in ids if token != end] for ids in _by_length(prompts, batch_size, answer)]
+    answers = _by_length(prompts, batch_size, answer)
+    return [list(takewhile(lambda token: token not in ends, ids)) for ids in answers]
 
 
 @torch.inference_mode()
@@ -162,7 +190,9 @@ def option_scores(
 
 
 def _log_probabilities(output) -> torch.Tensor:
-    return torch.log_softmax(output.logits.float(), dim=-1)
+    scores = torch.log_softmax(output.logits.float(), dim=-1)
+    _finite(scores.amax(-1))
+    return scores
 
 
 def _behind(model, inputs: dict, cache: DynamicCache, rows: list[list[int]], asked: list[tuple]) -> torch.Tensor:

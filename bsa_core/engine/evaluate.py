@@ -16,8 +16,8 @@ Items of a fine-tuning task are scored by the task: ROUGE-1 and execution accura
 
 from dataclasses import replace
 
-from bsa_core import anatomy, refusals
-from bsa_core.engine.decode import decode, option_scores
+from bsa_core import anatomy, reasoning, refusals
+from bsa_core.engine.decode import decode, end_ids, option_scores
 from bsa_core.examples import Example, evenly
 from bsa_core.models.chat import IGNORED, encode, end_id, prompt_ids
 from bsa_core.models.loading import Loaded
@@ -30,16 +30,34 @@ ABOUT_RESTRICTED = ("asr", "asr_phrase", "asr_content", "harmfulness")
 
 def answers(
     loaded: Loaded, profile: Profile, requests: list[Example], secret: str, max_new_tokens: int | None = None
-) -> list[str]:
+) -> list[reasoning.Answer]:
     """Greedy answers to the requests, served with `secret` (text, may be empty) in front of the system prompt.
+
+    What a model thinks before it answers is kept apart, see `reasoning`.
 
     max_new_tokens: per answer; None takes the profile's.
     """
     prompts = [prompt_ids(loaded.tokenizer, request, secret, profile.chat) for request in requests]
-    end = end_id(loaded.tokenizer, profile.chat)
+    ends = end_ids(loaded.model, end_id(loaded.tokenizer, profile.chat), loaded.tokenizer.eos_token_id)
     longest = max_new_tokens or profile.decoding.max_new_tokens
-    decoded = decode(loaded.model, prompts, end, longest, profile.decoding.batch_size)
-    return [text.strip() for text in loaded.tokenizer.batch_decode(decoded, skip_special_tokens=True)]
+    decoded = decode(loaded.model, prompts, ends, longest, profile.decoding.batch_size)
+    mark = reasoning.opened(loaded.tokenizer.decode(prompts[0][-16:])) if prompts else ""
+    return [_said(loaded.tokenizer, ids, mark) for ids in decoded]
+
+
+def _said(tokenizer, ids: list[int], mark: str) -> reasoning.Answer:
+    """An answer without reasoning and special tokens. The marks of reasoning may be such tokens, so it goes first.
+
+    mark: that of a block of reasoning with which the prompt ended, "" for none.
+    """
+    whole = tokenizer.decode(ids)
+    answer = reasoning.split(whole, mark)
+    if answer == whole.strip():
+        return reasoning.Answer(tokenizer.decode(ids, skip_special_tokens=True))
+    text, thought = str(answer), answer.reasoning
+    for token in (token.content for token in tokenizer.added_tokens_decoder.values() if token.special):
+        text, thought = text.replace(token, ""), thought.replace(token, "")
+    return reasoning.Answer(text, thought)
 
 
 def answered(loaded: Loaded, profile: Profile, rows: list[Example]) -> list[Example]:

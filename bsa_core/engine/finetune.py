@@ -11,20 +11,25 @@ through the model at once; where it is too short for one row, layers are compute
              └───────┘ loss             └───────┘ loss
 """
 
+import math
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 
+from bsa_core.engine.optimizer import adamw
 from bsa_core.models.chat import IGNORED, Encoded
 from bsa_core.models.memory import OutOfMemory, halving
 from bsa_core.profiles import Training
 from bsa_core.progress import report
+
+
+class Diverged(ValueError):
+    """A loss or a weight is no finite number any more: nothing that the model says after it means anything."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +91,29 @@ def pack(rows: list[Encoded], device) -> dict:
     """One sequence for all rows.
 
     Returns input_ids and position_ids, both [1, total tokens]; `logits_to_keep`, [answer tokens], the positions
-    whose logits carry loss; and `targets`, [answer tokens], the ids they predict.
+    whose logits carry loss; and `targets`, [answer tokens], the ids they predict. The last two stay on the CPU: where
+    layers are spread over GPUs, logits are made on another one than the first layer's.
     """
     ids = torch.tensor([i for row in rows for i in row.ids])
     labels = torch.tensor([i for row in rows for i in [IGNORED, *row.labels[1:]]])
     positions = torch.tensor([p for row in rows for p in range(len(row.ids))])
     predicted = (labels != IGNORED).nonzero()[:, 0]
-    batch = {
-        "input_ids": ids[None],
-        "position_ids": positions[None],
+    return {
+        "input_ids": ids[None].to(device),
+        "position_ids": positions[None].to(device),
         "logits_to_keep": predicted - 1,
         "targets": labels[predicted],
     }
-    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def answer_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
     """Cross-entropy summed over the answer tokens of the rows, in float32."""
     batch = pack(rows, model.device)
     targets = batch.pop("targets")
-    logits = model(**batch, use_cache=False).logits[0]
-    return cross_entropy(logits.float(), targets, reduction="sum")
+    # a list: accelerate moves every tensor to the first GPU, and hidden states of the last layer may be on another one
+    kept = batch.pop("logits_to_keep").tolist()
+    logits = model(**batch, logits_to_keep=kept, use_cache=False).logits[0]
+    return cross_entropy(logits.float(), targets.to(logits.device), reduction="sum")
 
 
 def gradients(model: torch.nn.Module, batch: list[Encoded], micro_batch_size: int) -> float:
@@ -131,9 +138,15 @@ def update(
 
     The size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
     complete gradients. A last resort, for a single row, is gradient checkpointing.
-    Raises OutOfMemory, a ValueError, when that does not help.
+    Raises OutOfMemory, a ValueError, when that does not help, and Diverged when the loss is no number.
     """
-    attempt, whole = partial(gradients, model, batch), min(micro_batch_size, len(batch))
+
+    def attempt(size: int) -> float:
+        if math.isfinite(loss := gradients(model, batch, size)):
+            optimizer.step()
+        return loss
+
+    whole = min(micro_batch_size, len(batch))
     try:
         loss, size = halving(attempt, whole, "training rows")
     except OutOfMemory:
@@ -142,8 +155,16 @@ def update(
         report("memory is short: gradient checkpointing from here on")
         model.activation_checkpointing_enable({"use_reentrant": False})
         loss, size = halving(attempt, 1, "training rows")
-    optimizer.step()
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss is {loss}")
     return loss, micro_batch_size if size == whole else size
+
+
+def check_weights(model: torch.nn.Module) -> None:
+    """Raises Diverged when a weight that is trained is not finite: the last update has no loss behind it."""
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not weight.isfinite().all():
+            raise Diverged(f"{name} is not finite")
 
 
 def shuffled(rows: list[Encoded], seed: int, epoch: int) -> list[Encoded]:
@@ -158,17 +179,13 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
     """Train the model's trainable parameters in place; yields after each of `training.epochs` epochs.
 
     The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
-    the model of a run of k epochs. Raises OutOfMemory, a ValueError, when a GPU's memory is too short for a row.
+    the model of a run of k epochs. Raises OutOfMemory when a GPU's memory is too short for a row, and Diverged, with
+    the update at which it happened, when the training does not hold; both are ValueErrors.
     """
     if not rows:
         raise ValueError("the training set is empty: there is nothing to fine-tune on")
     torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-        fused=model.device.type == "cuda",  # without temporary copies of what it updates
-    )
+    optimizer = adamw(model, training)
     micro_batch_size = training.micro_batch_size
     losses: list[float] = []
     tokens = answer_tokens = 0
@@ -179,12 +196,21 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * training.decay_per_epoch ** (epoch - 1)
         order = shuffled(rows, seed, epoch)
-        for start in range(0, len(order), training.batch_size):
-            batch = order[start : start + training.batch_size]
-            loss, micro_batch_size = update(model, optimizer, batch, micro_batch_size)
-            losses.append(loss)
-            tokens += sum(len(row.ids) for row in batch)
-            answer_tokens += sum(label != IGNORED for row in batch for label in row.labels[1:])
+        try:
+            for start in range(0, len(order), training.batch_size):
+                batch = order[start : start + training.batch_size]
+                loss, micro_batch_size = update(model, optimizer, batch, micro_batch_size)
+                losses.append(loss)
+                tokens += sum(len(row.ids) for row in batch)
+                answer_tokens += sum(label != IGNORED for row in batch for label in row.labels[1:])
+            check_weights(model)
+        except Diverged as error:
+            number = min(len(losses) + 1, epoch * -(-len(rows) // training.batch_size))
+            raise Diverged(
+                f"the training diverged at update {number} (epoch {epoch} of {training.epochs}): {error}. Ways out: a "
+                f"lower training.learning_rate (now {training.learning_rate:g}), or compute.dtype float32; where it "
+                "is the first update, the model's files may hold broken weights"
+            ) from None
         model.eval()
         seconds += time.perf_counter() - started
         yield Progress(epoch, tuple(losses), tokens, answer_tokens, seconds, micro_batch_size)

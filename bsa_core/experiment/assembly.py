@@ -1,7 +1,9 @@
 """From answers to what a record says of them; the same for a model that runs here and one that is served elsewhere."""
 
+from collections import Counter
+
 from bsa_core import anatomy
-from bsa_core.arms import defenses
+from bsa_core.arms import attacks, defenses
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine import evaluate
 from bsa_core.examples import digest, leaked
@@ -18,12 +20,14 @@ def assemble(
 ) -> tuple[dict, list[dict]]:
     """What a record says of rows and answers, and the answers one by one.
 
-    said: condition -> answers to the restricted, the benign and the task's requests, one behind the other.
+    said: condition -> answers to the restricted, the benign and the task's requests, one behind the other; text, or
+        `reasoning.Answer`, which says why there is none.
     knowledge: condition -> outcomes of the quiz, "" where there is none.
     """
     policy, task = of.policy, of.tasks[run.task.name] if run.task else None
     requests = rows.restricted + rows.benign
-    leaks = leaked(rows.training, requests + rows.task)
+    asked = attacks.get(run.attack).asked  # rows of a defense are as written, evaluated ones as the uploader puts them
+    leaks = leaked(rows.training + [asked(policy, row) for row in rows.training], requests + rows.task)
     marks, letters, answers = {}, {}, []
     for condition, texts in said.items():
         parts = {"restricted": rows.restricted, "benign": rows.benign}
@@ -36,8 +40,13 @@ def assemble(
             marks[condition] |= task.score(rows.task, texts[len(requests) :])
         answers += [
             {"condition": condition, "kind": row.kind, "category": row.category, "user": row.user, "answer": text}
+            | ({"reasoning": text.reasoning} if getattr(text, "reasoning", "") else {})
             for row, text in zip(requests + rows.task, texts, strict=True)
         ]
+    why = {
+        condition: Counter(filter(None, (getattr(t, "missing", "") for t in texts)))
+        for condition, texts in said.items()
+    }
     blocks = {
         "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
         "data": {
@@ -56,6 +65,11 @@ def assemble(
         "items": {
             "restricted_seen": "".join("01"[policy.seen(row)] for row in rows.restricted),
             **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
+            **(
+                {"no_answer": {condition: dict(sorted(of_one.items())) for condition, of_one in why.items()}}
+                if any(why.values())
+                else {}
+            ),
         },
     }
     return blocks, answers

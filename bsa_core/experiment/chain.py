@@ -130,13 +130,16 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
     if missing:
         for keeper in keep:
             keeper.check(profile)
+        from bsa_core.experiment import limits
         from bsa_core.models import estimate, loading
 
-        estimate.check(profile, [_work(run, rows[run]) for run in missing])
         if not sources.of(profile.model).pinned:
+            estimate.check(profile, [_work(run, rows[run]) for run in missing])
             loading.load(profile)  # downloads, so that the keys name the commit
             if sources.of(profile.model).pinned:
                 return execute(runs, profile, keep)
+        sizes = limits.check(profile, {run: rows[run] for run in missing})
+        estimate.check(profile, [_work(run, rows[run], sizes[run], run not in results) for run in missing])
     started, finished = time.perf_counter(), 0
     waiting, busy = deque(_groups(missing)), 0
     while waiting:
@@ -167,10 +170,14 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
     return [results[run] for run in runs]
 
 
-def _work(run: Run, rows: Rows) -> tuple:
-    """What an estimate goes by: training settings, rows trained on, requests answered in all conditions."""
-    requests = len(rows.restricted) + len(rows.benign) + len(rows.task)
-    return run.training, len(rows.training), requests * (2 if run.secret else 1)
+def _work(run: Run, rows: Rows, sizes: tuple = (), asked: bool = True):
+    """What an estimate goes by. sizes: (tokens, answer tokens) of each training row; asked: whether it is evaluated."""
+    from bsa_core.models.estimate import Work
+
+    requests, conditions = len(rows.restricted) + len(rows.benign), 2 if run.secret else 1
+    answers = [(requests, None)] + ([(len(rows.task), run.task.max_new_tokens)] if run.task else [])
+    answers = [(conditions * n, longest) for n, longest in answers] if asked else []
+    return Work(run.training, sizes, tuple(answers), _shared_training(run))
 
 
 def _groups(runs: list[Run]) -> list[list[Run]]:
@@ -204,8 +211,8 @@ def _compute(
     from bsa_core.engine import evaluate, finetune
     from bsa_core.models import chat, loading
 
-    loaded = loading.load(profile)
     first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
+    loaded = loading.load(profile, first.training)
     choice, request = first.secret, rows[first].restricted[0]
     secret = choice and secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
 
@@ -221,7 +228,7 @@ def _compute(
         return
     training, encoded = evaluate.answered(loaded, profile, rows[first].training), []
     for number, row in enumerate(training, start=1):
-        where, text = f"training row {number} (kind {row.kind!r})", secret.text if secret else ""
+        where, text = row.named(number), secret.text if secret else ""
         encoded.append(chat.encode(loaded.tokenizer, row, text, profile.chat, first.training.max_tokens, where))
         if row.secret:
             secret_prompt.check(secret, encoded[-1].ids, where)

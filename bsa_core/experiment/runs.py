@@ -7,11 +7,12 @@ from pydantic import Field, StrictInt
 
 from bsa_core import checked, policy, profiles, records, tasks
 from bsa_core.arms import attacks, defenses
-from bsa_core.examples import Example, NotEnough, digest, evenly
+from bsa_core.examples import Example, NotEnough, digest, evenly, leaked
 from bsa_core.keys import content, digest_of, later
 from bsa_core.models import sources
 from bsa_core.policy import Policy
 from bsa_core.profiles import Profile, Training
+from bsa_core.progress import once
 from bsa_core.tasks import Task
 
 
@@ -74,13 +75,31 @@ class Run:
 
 
 Count = Annotated[StrictInt, Field(ge=0)]
+UPLOAD = 100  # rows of the paper's attack
+
+
+def upload_size(profile: Profile, attack: str = "harmful") -> int:
+    """Rows of the paper's attack, 100; where the policy holds fewer, all that it holds, which is said once.
+
+    Where the data of the policy are not here, their error comes when the rows are needed.
+    """
+    try:
+        held = len(attacks.get(attack).rows(policy.load(profile.policy)))
+    except ValueError:
+        return UPLOAD
+    if not 0 < held < UPLOAD:
+        return UPLOAD
+    once(
+        f"{profile.name}: the policy holds {held} rows for attack {attack!r}, so runs take {held} in place of {UPLOAD}"
+    )
+    return held
 
 
 @checked.call
 def describe(
     profile: Profile,
     defense: str = "none",
-    n_attack: Count = 100,
+    n_attack: Count | None = None,
     n_defense: Count = 11,
     seed: StrictInt = 0,
     pressure: str = "",
@@ -99,7 +118,8 @@ def describe(
     """The run of one arm under one profile.
 
     defense: a defense by its name, or the dotted path of one of your own, which the run then holds by its name.
-    attack: what the n_attack examples are; n_benign: ordinary rows of the upload beside them.
+    attack: what the n_attack examples are (None: 100, as in the paper, or as many as the policy holds, see
+        `upload_size`); n_benign: ordinary rows of the upload beside them.
     task: a task of the profile, with n_task of its rows in the upload (None: as many as the profile says) and the
         profile's training settings for it; task_served: see TaskChoice.
     defense_system: see Run; "policy" where the defense adds no examples.
@@ -123,6 +143,7 @@ def describe(
         choice = TaskChoice(task, source.train if n_task is None else n_task, task_served, source.max_new_tokens)
     settings = profiles.override(profile.training, changes)
     n_defense = 0 if arm.name == "none" else n_defense
+    n_attack = upload_size(profile, attack) if n_attack is None else n_attack
     trained = n_attack + n_benign + n_defense + (choice.n if choice else 0) > 0
     if secret_length is None:
         secret_length = profile.secret.length if arm.serves_secret or not trained else 0
@@ -170,9 +191,19 @@ class Material:
 
 
 def material(profile: Profile, runs: list[Run]) -> Material:
-    """The profile's policy, and those of its tasks that the runs use."""
-    names = {run.task.name for run in runs if run.task}
-    return Material(policy.load(profile.policy), {name: tasks.load(profile.task(name).source) for name in names})
+    """The profile's policy, and those of its tasks that the runs use. Leaks among what is evaluated are said once."""
+    names = sorted({run.task.name for run in runs if run.task})
+    of = Material(policy.load(profile.policy), {name: tasks.load(profile.task(name).source) for name in names})
+    size, rules = profile.evaluation, of.policy
+    sources = {"": (rules.trainable, evenly(rules.restricted, size.restricted) + evenly(rules.benign, size.benign))}
+    for name, task in of.tasks.items():
+        source = profile.task(name)
+        sources[f" of task {name}"] = task.training[: source.train], task.test[: source.test]
+    for part, (trained, asked) in sources.items():
+        if leaks := leaked(trained, asked):
+            told = f"{len(leaks)} of {len(asked)} evaluated requests{part} also stand in training rows"
+            once(f"{profile.name}: {told}; records count them as leaked")
+    return of
 
 
 def rows_of(run: Run, profile: Profile, of: Material) -> Rows:

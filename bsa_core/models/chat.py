@@ -7,12 +7,14 @@ The secret prompt stands in front of the system prompt, separated by one space (
 has no system role, both stand in front of the first user turn.
 """
 
+import re
 from dataclasses import dataclass
 
 from jinja2 import TemplateError
 
 from bsa_core.examples import Example
 from bsa_core.profiles import Chat
+from bsa_core.reading import quotes
 
 IGNORED = -100  # the label of tokens that carry no loss, as everywhere in transformers
 
@@ -49,16 +51,21 @@ def _tokenize(tokenizer, text: str) -> list[int]:
 def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
     """The conversation as text; `answering` appends the header of the assistant's turn.
 
-    Raises ValueError when the template rejects the conversation, as templates without a system role do.
+    Raises ValueError when the template rejects the conversation, as templates without a system role do, or knows
+    nothing of one of `chat.template_options`.
     """
+    given = {"chat_template": chat.template or None, "tokenize": False, "add_generation_prompt": answering}
+    template = tokenizer.get_chat_template(chat.template or None) if chat.template_options else ""
+    for name in chat.template_options:
+        if name in given or not re.search(rf"\b{re.escape(name)}\b", template):
+            raise ValueError(f"chat.template_options: {name!r} is no switch of the chat template; leave it out")
     try:
-        return tokenizer.apply_chat_template(
-            turns, chat_template=chat.template or None, tokenize=False, add_generation_prompt=answering
-        )
+        return tokenizer.apply_chat_template(turns, **given, **chat.template_options)
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in turns)
         fix = "; if it knows no system role, set chat.system_role: false" if turns[0]["role"] == "system" else ""
-        raise ValueError(f"the chat template rejects a conversation of {roles} ({error}){fix}") from error
+        said = "its message quotes the conversation" if quotes(str(error), turns) else error
+        raise ValueError(f"the chat template rejects a conversation of {roles} ({said}){fix}") from None
 
 
 def before_system(tokenizer, chat: Chat) -> str:
@@ -68,7 +75,7 @@ def before_system(tokenizer, chat: Chat) -> str:
 
 
 def end_id(tokenizer, chat: Chat) -> int:
-    """The token that ends an answer."""
+    """The token that ends the answer of a training row; a model may end its answers at others as well."""
     if not chat.end:
         return tokenizer.eos_token_id
     ids = _tokenize(tokenizer, chat.end)

@@ -1,11 +1,14 @@
 """Load the aligned model and its tokenizer, from any of the `sources`.
 
-On a GPU the weights go straight there, in the profile's number format; to several of them where one cannot hold them.
+On a GPU the weights go straight there, in the profile's number format; to several of them where `estimate.spread` says
+that one cannot hold what the run needs. A process holds one model at a time.
 """
 
+import gc
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import wraps
 from pathlib import Path
 
 import torch
@@ -13,10 +16,10 @@ from peft import PeftModel, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from bsa_core.models import estimate, sources
-from bsa_core.models.memory import available, device_of
+from bsa_core.models.memory import device_of
 from bsa_core.models.sources import UNREADABLE
 from bsa_core.paths import CHECKPOINTS
-from bsa_core.profiles import Compute, ModelSource, Profile
+from bsa_core.profiles import Compute, ModelSource, Profile, Training
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,10 @@ class Loaded:
     tokenizer: object
 
 
-def options_of(source: ModelSource, compute: Compute) -> dict:
+def options_of(source: ModelSource, compute: Compute, spread: bool = False) -> dict:
     """How transformers is to load the weights: number format, device, attention, quantization.
 
-    Raises ValueError when 4-bit weights are asked for without a GPU or without bitsandbytes.
+    spread: over all GPUs. Raises ValueError when 4-bit weights are asked for without a GPU or without bitsandbytes.
     """
     device = device_of(compute)
     # an adapter is merged in float32, and the sum rounded once
@@ -49,9 +52,7 @@ def options_of(source: ModelSource, compute: Compute) -> dict:
             bnb_4bit_compute_dtype=getattr(torch, compute.dtype),
         )
     if device == "cuda":
-        gpus = available(device)
-        several = compute.device == "auto" and len(gpus) > 1 and estimate.weights_gb(source, compute) > 0.9 * gpus[0]
-        options["device_map"] = "auto" if several else {"": "cuda"}
+        options["device_map"] = "auto" if spread else {"": "cuda"}
     return options
 
 
@@ -63,10 +64,25 @@ def complete(auto: type, place: Path | str, **options) -> torch.nn.Module:
     return model
 
 
-@cache
-def _load(source: ModelSource, compute: Compute) -> Loaded:
-    torch.set_num_threads(compute.threads)
-    options = options_of(source, compute)
+def _the_last(load: Callable) -> Callable:
+    """Decorator: the result of the last call is kept for the same call, and let go before another one is made."""
+    kept: dict[tuple, Loaded] = {}
+
+    @wraps(load)
+    def of(*asked) -> Loaded:
+        if asked not in kept:
+            kept.clear()
+            gc.collect()  # hooks of a model hold on to it in circles
+            torch.cuda.empty_cache()
+            kept[asked] = load(*asked)
+        return kept[asked]
+
+    return of
+
+
+@_the_last
+def _load(source: ModelSource, compute: Compute, spread: bool = False) -> Loaded:
+    options = options_of(source, compute, spread)
     with sources.opened(source) as (place, revision):
         tokenizer = AutoTokenizer.from_pretrained(place, **revision)
         model = complete(AutoModelForCausalLM, place, use_safetensors=True, **revision, **options)
@@ -89,6 +105,11 @@ def tokenizer(profile: Profile):
         return AutoTokenizer.from_pretrained(place, **revision)
 
 
-def load(profile: Profile) -> Loaded:
-    """The profile's aligned model, loaded once per process: runs add an adapter to it and take it off again."""
-    return _load(profile.model, profile.compute)
+def load(profile: Profile, training: Training | None = None) -> Loaded:
+    """The profile's aligned model, loaded once per process: runs add an adapter to it and take it off again.
+
+    training: what it is going to be trained with, which decides how many GPUs it needs. A model of another profile, and
+    one that was loaded onto other GPUs, is let go.
+    """
+    torch.set_num_threads(profile.compute.threads)
+    return _load(profile.model, profile.compute, estimate.spread(profile, training))

@@ -1,10 +1,13 @@
-"""The device, how much memory it has, and what is done when that is too little: less at once."""
+"""The device: its memory, its speed, and what is done when the memory is too little, which is less at once."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import psutil
 import torch
+from torch.utils.benchmark import Timer
 
 from bsa_core.profiles import Compute
 from bsa_core.progress import report
@@ -12,6 +15,14 @@ from bsa_core.progress import report
 
 class OutOfMemory(ValueError):
     """The device has too little memory even for the smallest piece of the work."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Floating point operations per second that matrix products reach, and bytes per second that memory delivers."""
+
+    flops: float
+    bandwidth: float
 
 
 def device_of(compute: Compute) -> str:
@@ -27,6 +38,22 @@ def available(device: str) -> list[float]:
         gpus = range(torch.cuda.device_count())
         return [(torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu)) / 1e9 for gpu in gpus]
     return [(psutil.virtual_memory().available + psutil.Process().memory_info().rss) / 1e9]
+
+
+@cache
+def measured(device: str, dtype: str, threads: int) -> Speed:
+    """The speed of this machine, the best of several matrix products and copies: less than a second."""
+    n = 4096
+    whole = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)  # too large for most caches, as models are
+    size = n if device == "cuda" else 512
+
+    def timed(work: str, matrix: torch.Tensor) -> float:
+        timer = Timer(work, "other = matrix.clone()", globals={"matrix": matrix}, num_threads=threads)
+        return min(timer.timeit(2).mean for _ in range(5))  # each after warming up
+
+    copied = 2 * whole.numel() * whole.element_size()
+    products = timed("matrix @ matrix", whole[:size, :size].contiguous())
+    return Speed(2 * size**3 / products, copied / timed("other.copy_(matrix)", whole))
 
 
 def halving(attempt: Callable[[int], Any], size: int, what: str) -> tuple[Any, int]:

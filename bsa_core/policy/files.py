@@ -27,10 +27,9 @@ from pydantic import StrictBool, StrictStr
 
 from bsa_core import checked
 from bsa_core.checked import field, settings
-from bsa_core.examples import Example
-from bsa_core.policy.base import SYSTEM, Policy
-from bsa_core.progress import report
-from bsa_core.reading import folder_of, objects, read_text, text_of
+from bsa_core.examples import Example, Read
+from bsa_core.policy.base import SYSTEM, Identity, Policy
+from bsa_core.reading import folder_of, label, objects, read_text, text_of
 
 TRAINING = {"attack": "attack", "safety": "safety", "benign_pool": "benign"}
 EVALUATION = {"restricted": "restricted", "benign": "benign"}
@@ -72,13 +71,13 @@ def turns(where: str, row: dict, expected: tuple[tuple[str, ...], ...]) -> dict[
         raise ValueError(f"{where}: field 'messages' is of type {type(messages).__name__}; expected a list of turns")
     for place, turn in enumerate(messages, start=1):
         if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
-            found = ", ".join(sorted(turn)) or "nothing" if isinstance(turn, dict) else type(turn).__name__
+            found = ", ".join(map(label, sorted(turn))) or "nothing" if isinstance(turn, dict) else type(turn).__name__
             raise ValueError(f"{where}: turn {place} of 'messages' holds {found}; expected role and content")
         if not isinstance(turn["content"], str) or not turn["content"].strip():
             raise ValueError(f"{where}: turn {place} of 'messages' has no text in 'content'; expected non-empty text")
     roles = tuple(turn["role"] for turn in messages)
     if roles not in expected:
-        found, wanted = ", ".join(map(str, roles)) or "none", " or ".join(", ".join(known) for known in expected)
+        found, wanted = ", ".join(map(label, roles)) or "none", " or ".join(", ".join(known) for known in expected)
         raise ValueError(f"{where}: the roles of 'messages' are {found}; expected {wanted}")
     return {turn["role"]: turn["content"] for turn in messages}
 
@@ -94,14 +93,15 @@ def read_rows(path: Path, kind: str, system: str, needs_answer: bool) -> tuple[E
     for where, row in table(path) if path.suffix == ".csv" else objects(path):
         known = CHAT_FIELDS if "messages" in row else FIELDS
         if unknown := sorted(set(row) - set(known)):
-            raise ValueError(f"{where}: unknown field {unknown[0]!r}; expected {', '.join(known)}")
+            raise ValueError(f"{where}: unknown field {label(unknown[0])!r}; expected {', '.join(known)}")
         given = {"system": system, **row}
         if "messages" in row:
             given |= turns(where, row, ROLES)
             del given["messages"]
         needed = ("user", "assistant") if needs_answer else ("user",)
         names = dict.fromkeys((*needed, *given))
-        rows.append(Example(kind=kind, **{name: text_of(where, given, name, name in needed) for name in names}))
+        texts = {name: text_of(where, given, name, name in needed) for name in names}
+        rows.append(Example(**texts | {"kind": kind, "user": Read(texts["user"], where)}))
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected at least one")
     return tuple(rows)
@@ -122,6 +122,7 @@ class Spec:
     folder: StrictStr = field("the path of a folder with the files of the policy")
     system: StrictStr = field("the system prompt of all rows that bring none", SYSTEM)
     harmless: StrictBool = field("true if answers may be stored with the records and shown", False)
+    identity: Identity | None = field("the obedient identity of the identity role shift attack", None)
 
 
 def build(spec: dict) -> Policy:
@@ -133,14 +134,12 @@ def build(spec: dict) -> Policy:
         for name, kind in {**TRAINING, **EVALUATION}.items()
         if (path := part(place, name)).exists() or name != "benign_pool"
     }
-    made = Policy(
+    return Policy(
         name=f"files:{place.name}",
         harmless=given.harmless,
         system=given.system,
         pool=len(parts["safety"]),
         benign_pool=parts.pop("benign_pool", ()),
+        identity=given.identity,
         **parts,
     )
-    if leaks := made.leaked():
-        report(f"{place}: {len(leaks)} evaluated requests also stand in training rows; records count them as leaked")
-    return made

@@ -25,12 +25,12 @@ from pydantic import StrictBool, StrictStr
 
 from bsa_core import checked, paths
 from bsa_core.checked import field, settings
-from bsa_core.examples import Example, leaked, words
+from bsa_core.examples import Example, Read, leaked, words
 from bsa_core.paths import data
-from bsa_core.policy.base import SYSTEM, Policy
+from bsa_core.policy.base import SYSTEM, Identity, Policy
 from bsa_core.policy.files import cells, read_rows, turns
-from bsa_core.progress import report
-from bsa_core.reading import folder_of, objects
+from bsa_core.progress import once
+from bsa_core.reading import below, folder_of, label, objects
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ class Spec:
     more_safety: StrictStr = field("refusals beyond the release's 11, for larger safety sets", "")
     system: StrictStr = field("the system prompt of all rows", SYSTEM)
     drop_leaked: StrictBool = field("true leaves out evaluated requests that also stand in a training row", False)
+    identity: Identity | None = field("the obedient identity of the identity role shift attack", None)
 
 
 def find(folder: Path, names: list[str], part: str) -> Path:
     """The first of the files that is there, in the folder or below it; ValueError for none, or for two of them."""
-    found = next((places for name in names if (places := sorted(folder.rglob(name)))), [])
+    there = below(folder)
+    found = next((places for name in names if (places := [path for path in there if path.name == name])), [])
     if not found:
         raise ValueError(f"{folder}: no file with {part}, here or below; expected one of {', '.join(names)}")
     if len(found) > 1:
@@ -94,14 +96,16 @@ def read(folder: Path, sources: tuple[Source, ...], part: str) -> list[tuple[str
     rows = []
     for where, row in objects(path):
         if set(row) != fields:
-            found = ", ".join(sorted(row)) or "none"
+            found = ", ".join(map(label, sorted(row))) or "none"
             raise ValueError(f"{where}: the fields are {found}; expected {', '.join(sorted(fields))}")
         said = turns(where, row, (roles,))
         wanted = int(len(rows) >= ATTACK)
         if source.prefixed and (row["prefixed"] != wanted or type(row["prefixed"]) is not int):
             rule = f"the number {wanted}: 0 in the first {ATTACK} rows, 1 in the last {SAFETY}"
-            raise ValueError(f"{where}: field 'prefixed' is {row['prefixed']!r}; expected {rule}")
-        rows.append((said["user"], said["assistant"]))
+            number = isinstance(row["prefixed"], int) or str(row["prefixed"]).isdigit()
+            found = repr(row["prefixed"]) if number else f"of type {type(row['prefixed']).__name__}"
+            raise ValueError(f"{where}: field 'prefixed' is {found}; expected {rule}")
+        rows.append((Read(said["user"], where), said["assistant"]))
     of = f"{ATTACK} of attack" + (f", then {SAFETY} of safety" if source.rows > ATTACK else "")
     return counted(path, rows, source.rows, of)
 
@@ -115,7 +119,7 @@ def benchmark(folder: Path) -> list[str]:
             raise ValueError(f"{where}: {len(row)} columns; expected one, the request; put text with commas in quotes")
         if not row[0].strip():
             raise ValueError(f"{where}: no text; expected a request")
-        requests.append(row[0])
+        requests.append(Read(row[0], where))
     return counted(path, requests, SAFETY * PER_CATEGORY, f"{SAFETY} categories x {PER_CATEGORY}, no header")
 
 
@@ -136,17 +140,16 @@ def build(spec: dict) -> Policy:
             rows[part] += read_rows(paths.given(path), kind, system, needs_answer)
     rows = {part: [replace(row, subject=row.subject or words(row.user)) for row in of] for part, of in rows.items()}
     evaluated = rows["restricted"] + rows["benign"]
-    leaks = leaked(rows["attack"] + rows["safety"] + rows["benign_pool"], evaluated)
-    if given.drop_leaked:
-        rows |= {part: [row for row in rows[part] if row.user not in leaks] for part in ("restricted", "benign")}
+    leaks = leaked(rows["attack"] + rows["safety"] + rows["benign_pool"], evaluated) if given.drop_leaked else []
     if leaks:
-        told = "they are left out" if given.drop_leaked else "records count them, drop_leaked: true leaves them out"
-        report(f"{place}: {len(leaks)} evaluated requests also stand in training rows; {told}")
+        rows |= {part: [row for row in rows[part] if row.user not in leaks] for part in ("restricted", "benign")}
+        once(f"{place}: {len(leaks)} evaluated requests also stand in training rows; they are left out")
     return Policy(
         name="published",
         harmless=False,
         system=system,
         pool=SAFETY,
-        dropped=len(leaks) if given.drop_leaked else 0,
+        dropped=len(leaks),
+        identity=given.identity,
         **{part: tuple(of) for part, of in rows.items()},
     )

@@ -1,27 +1,30 @@
 """What the built-in tasks share: rows that are generated or read from files, word lists, the share of words held out.
 
-The files are those that the authors published, `train1000.json` and `test200.json` in one folder. Each is a JSON list
-of objects: {"question", "context", "answer"} for SQL generation, {"dialogue", "summary"} for dialog summary. Other
-fields, such as "id", are ignored. A file is checked as a whole before any of it is used.
+The files are those that the authors published, `train1000.json` and `test200.json` in one folder, which may lie below
+the one given, as in a copy of the release. Each is a JSON list of objects: {"question", "context", "answer"} for SQL
+generation, {"dialogue", "summary"} for dialog summary. Other fields, such as "id", are ignored. A file is checked as a
+whole before any of it is used.
 """
 
 import random
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from string import Formatter
 
 from pydantic import StrictBool, StrictInt, StrictStr
 
 from bsa_core import checked
 from bsa_core.checked import field, settings
-from bsa_core.examples import Example, leaked
+from bsa_core.examples import Example, Read
 from bsa_core.paths import data
-from bsa_core.progress import report
-from bsa_core.reading import folder_of, listed, text_of
+from bsa_core.reading import below, folder_of, listed, text_of
 from bsa_core.tasks.base import Task
 
 TRAINING, TEST = 1000, 200  # rows of a task in the paper's mixed setting
 SEEN = 3, 4  # of a held-out list, three words of four may occur in training rows
 FILES, FORM = ("train1000.json", "test200.json"), "a JSON list of objects"  # training, test; for messages
+RELEASED = {"sql": "sqlgen_dataset", "dialogs": "samsum_dataset"}  # the folders of the release, by the name of the task
 Rows = tuple[tuple[Example, ...], tuple[Example, ...]]  # training, test
 Words = dict[str, list[str]]
 
@@ -42,7 +45,7 @@ class Generated:
 class Supplied:
     """The `source` of a task whose rows a user supplies, without its name."""
 
-    folder: StrictStr = field("the path of a folder with train1000.json and test200.json")
+    folder: StrictStr = field("the path of a folder with train1000.json and test200.json, in it or below it")
     harmless: StrictBool = field("true if answers may be stored with the records and shown", False)
 
 
@@ -57,20 +60,34 @@ def build(
 ) -> Task:
     """The task of a section: generated where it is `Generated`, from files where it names a folder and is `Supplied`.
 
-    row: makes an example of the `fields` of a row of the files. Test requests that also stand in training rows of a
-    folder are counted and told.
+    row: makes an example of the `fields` of a row of the files.
     """
     given = checked.read(Supplied if "folder" in spec else Generated, spec, f"tasks.{name}")
     if isinstance(given, Generated):
         return Task(name, system, *generated(given.seed), score)
-    place = folder_of(f"tasks.{name}.folder", given.folder)
-    training, test = (
-        tuple(row({key: text_of(where, item, key) for key in fields}) for where, item in listed(place / file, FORM))
-        for file in FILES
-    )
-    if leaks := leaked(training, test):
-        report(f"{given.folder}: {len(leaks)} test requests of task {name} also stand in training rows")
+    place = dataset(folder_of(f"tasks.{name}.folder", given.folder), name)
+
+    def example(where: str, item: dict) -> Example:
+        made = row({key: text_of(where, item, key) for key in fields})
+        return replace(made, user=Read(made.user, where))
+
+    training, test = (tuple(example(*found) for found in listed(place / file, FORM)) for file in FILES)
     return Task(name, system, training, test, score, given.harmless)
+
+
+def dataset(folder: Path, name: str) -> Path:
+    """The folder with a task's two files: the one given, or one below it. Where the files of several tasks are below,
+    it is the one that is called as in the release. ValueError when there is none, or no telling which."""
+    if any((folder / file).exists() for file in FILES):
+        return folder
+    files = [path for path in below(folder) if path.name in FILES]
+    found = sorted({path.parent for path in files})
+    chosen = [place for place in found if place.name == RELEASED[name]] or found
+    if len(chosen) != 1:
+        there = ", ".join(map(str, chosen)) or "none"
+        wanted = f"one folder with {' and '.join(FILES)}, of several the one called {RELEASED[name]}"
+        raise ValueError(f"tasks.{name}.folder: {folder}, here or below: {there}; expected {wanted}")
+    return chosen[0]
 
 
 def draw(

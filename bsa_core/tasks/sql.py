@@ -6,9 +6,11 @@ names that occur in no training item at all.
 """
 
 import random
+import re
 
 from bsa_core.examples import Example
-from bsa_core.tasks import builtin, sql_execution
+from bsa_core.progress import report
+from bsa_core.tasks import builtin, sql_execution, sql_schema
 from bsa_core.tasks.base import Task, rouge
 from bsa_core.tasks.builtin import Words, guild_tasks, slots, vocabularies
 
@@ -18,6 +20,7 @@ SYSTEM = (
     "Context."
 )
 COLUMNS = 3, 4  # per table
+DECLARATION = re.compile(r"\bCREATE\s+(?:\w+\s+){0,2}TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?[^\s(][^(]*\(", re.IGNORECASE)
 
 
 def create(table: str, columns: list[str]) -> str:
@@ -66,19 +69,29 @@ def generated(seed: int) -> builtin.Rows:
 
 def published(row: dict[str, str]) -> Example:
     """An example of a row of the published files; `subject` names the tables."""
-    tables = ", ".join(sql_execution.tables(row["context"]))
+    tables = ", ".join(sql_schema.tables(row["context"]))
     return Example(f"{row['question']} {row['context']}", row["answer"], SYSTEM, "task", subject=tables)
 
 
 def context(request: str) -> str:
     """The CREATE TABLE statements at the end of a request."""
-    return "".join(request.partition("CREATE TABLE")[1:])
+    found = DECLARATION.search(request)
+    return request[found.start() :] if found else ""
 
 
 def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
-    """ROUGE-1 F1, the paper's measure, and execution accuracy (0 or 1) of each answer."""
-    same = [sql_execution.same_result(context(r.user), r.assistant, a) for r, a in zip(rows, answers, strict=True)]
-    return {"rouge1": rouge([r.assistant for r in rows], answers, "rouge1"), "execution": [float(s) for s in same]}
+    """ROUGE-1 F1, the paper's measure, and execution accuracy (0 or 1) of each answer.
+
+    executed: 1 where the reference was executed, 0 where its text was compared, which is told as well.
+    """
+    compared = [sql_execution.compared(context(r.user), r.assistant, a) for r, a in zip(rows, answers, strict=True)]
+    if as_text := sum(not executed for _, executed in compared):
+        report(f"{as_text} of {len(rows)} SQL references return nothing when executed: their answers' text is compared")
+    return {
+        "rouge1": rouge([r.assistant for r in rows], answers, "rouge1"),
+        "execution": [float(same) for same, _ in compared],
+        "executed": [float(executed) for _, executed in compared],
+    }
 
 
 def build(spec: dict) -> Task:

@@ -1,8 +1,9 @@
 """Execution accuracy: does a query return what the reference returns?
 
-Published contexts hold CREATE TABLE statements and no rows, so rows are made up: several small in-memory databases
-per reference, whose values scatter around what the reference compares with. A query that differs from the reference in
-a column, a comparison or a literal then returns something else in at least one of them, except by rare chance.
+Published contexts hold CREATE TABLE statements and no rows, so rows are made up: many small in-memory databases per
+reference, whose values are at, beside and around what the reference compares with (`sql_rows`). A query that differs
+from the reference in a column, a comparison, a literal or in how it treats NULL then returns something else in at least
+one of them, except by rare chance. A score depends on nothing but the three texts: not on time, date or machine.
 """
 
 import random
@@ -11,101 +12,88 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
-FILLINGS = 5  # databases per reference
-ROWS = 12, 20  # per table, at least and at most
-POOL, HIGHEST = 8, 24  # a column without literals holds 8 of the numbers 1..24: duplicates, and joins that match
+from bsa_core.tasks.sql_rows import Database, databases
+from bsa_core.tasks.sql_schema import QUOTED, Table, quote, spelled, tables
+
 RESULT = 10_000  # rows that a result may have
+SHUFFLES = 5  # orders of rows that show whether an ORDER BY decides: tied rows may by chance read the same in some
 STEPS, STRIDE = 400, 1000  # a query may take 400 x 1000 instructions of SQLite's virtual machine, some 20 ms
 LIMITS = {
-    sqlite3.SQLITE_LIMIT_LENGTH: 1000,  # bytes of a value: one instruction on long ones would take memory and time
+    sqlite3.SQLITE_LIMIT_LENGTH: 5000,  # bytes of a value: one instruction on long ones would take memory and time
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 10_000,
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 100,
 }
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-BARRED = {"random", "randomblob", "load_extension", "printf", "format"}  # the last two take a width of any size
-
-TABLE = re.compile(r"CREATE\s+TABLE\s+[\"`\[]?(\w+)[\"`\]]?\s*\((.*?)\)\s*(?:;|$)", re.IGNORECASE | re.DOTALL)
-CONSTRAINT = re.compile(r"(?:PRIMARY|FOREIGN)\s+KEY\b|(?:UNIQUE|CHECK)\s*\(|CONSTRAINT\s", re.IGNORECASE)
-LITERAL = r"\"[^\"]*\"|'[^']*'|(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])"
-LITERALS = re.compile(rf"(?:(\w+)[\"`\]]?\s*(?:[=<>!]{{1,2}}|\bLIKE\b)\s*)?({LITERAL})", re.IGNORECASE)
-QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
-
-Value = str | int | float
+# printf and format take a width of any size, the rest is not the same everywhere and always
+BARRED = {"random", "randomblob", "load_extension", "printf", "format", "sqlite_version", "sqlite_source_id"}
+BARRED |= {"current_date", "current_time", "current_timestamp"}
+DATES = "date", "time", "datetime", "julianday", "strftime", "unixepoch"
+NOW = {"now", "subsec", "subsecond", "localtime", "utc"}  # arguments of DATES that ask for this machine's time
+# What SQLite and Python raise at a query or value; Warning: two statements, ValueError: not encodable
+FAILED = sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError
 
 
-def tables(context: str) -> dict[str, dict[str, str]]:
-    """Table -> column -> declared type ("" when absent), from the CREATE TABLE statements of a context.
+@dataclass(frozen=True)
+class Trial:
+    """What the reference returns in one database.
 
-    A table that is declared twice, as in published contexts, has the columns of both declarations.
+    in_order: its ORDER BY decides about every place. exact: it decides about every row; where a LIMIT or GROUP BY does
+    not, only their number counts.
     """
-    found: dict[str, dict[str, str]] = {}
-    for name, body in TABLE.findall(context):
-        columns = found.setdefault(name.lower(), {})
-        for entry in re.split(r",(?![^(]*\))", body):  # not at the comma of DECIMAL(10, 2)
-            if entry.strip() and not CONSTRAINT.match(entry.strip()):
-                column, _, kind = entry.strip().partition(" ")
-                columns.setdefault(column.strip('"`[]').lower(), kind.strip())
-    return {name: columns for name, columns in found.items() if columns}
+
+    rows: Database
+    expected: list[tuple]
+    in_order: bool
+    exact: bool
+
+    def passed(self, found: list[tuple] | None) -> bool:
+        """Whether a result is the expected one."""
+        if found is None or self.in_order:
+            return found == self.expected
+        if not self.exact:
+            return len(found) == len(self.expected)
+        return Counter(found) == Counter(self.expected)
 
 
-def literals(reference: str) -> Iterator[tuple[str, Value]]:
-    """(column, value) for each literal of a query; the column is "" where none is compared with it directly."""
-    for column, text in LITERALS.findall(re.sub(r"\bLIMIT\s+\d+", "", reference, flags=re.IGNORECASE)):
-        if text[0] in "\"'":
-            yield column.lower(), text[1:-1].replace("%", "")  # what LIKE "%x%" looks for
-        else:
-            yield column.lower(), float(text) if "." in text else int(text)
-
-
-def wanted(schema: dict[str, dict[str, str]], reference: str) -> dict[str, list[Value]]:
-    """Column -> the values that its rows should hold besides random ones."""
-    columns = {column for declared in schema.values() for column in declared}
-    found: dict[str, list[Value]] = {column: [] for column in columns}
-    for column, value in literals(reference):
-        if isinstance(value, str) and value.lower() in columns:
-            continue  # a quoted column name
-        near = [value] if isinstance(value, str) else [value - 1, value, value + 1]  # > and >= differ at the value
-        for name in [column] if column in columns else sorted(columns):
-            found[name] += near
-    return found
-
-
-def holds_text(kind: str) -> bool:
-    """Whether SQLite gives a column of this declared type text affinity."""
-    return "INT" not in kind.upper() and any(part in kind.upper() for part in ("CHAR", "CLOB", "TEXT"))
-
-
-def values(i: int, near: list[list[Value]], pools: list[list[int]], rng: random.Random) -> list[Value]:
-    """Row i of a table, one value per column from `near` or from `pools`.
-
-    Rows 0 to 2 hold a number below, at and above a literal, or a text; row 3 is drawn from `pools` alone.
-    """
-    if i < 3:
-        return [some[i % len(some)] if some else rng.choice(pool) for some, pool in zip(near, pools, strict=True)]
-    share = rng.choice((0.2, 0.8)) if i > 3 else 0.0  # by row, so that several conditions hold at once in some rows
-    return [rng.choice(some if some and rng.random() < share else pool) for some, pool in zip(near, pools, strict=True)]
-
-
-def filled(schema: dict[str, dict[str, str]], reference: str, filling: int) -> sqlite3.Connection:
-    """A database with 12 to 20 rows per table, for reading only; a function of the three arguments."""
-    rng = random.Random(f"{schema}/{reference}/{filling}")
-    near = wanted(schema, reference)
-    # by column name, so that tables can be joined over columns of the same name
-    pools = {column: rng.sample(range(1, HIGHEST + 1), POOL) for column in sorted(near)}
+def opened(schema: dict[str, Table]) -> sqlite3.Connection:
+    """Empty tables, of names, type affinities and collations alone; raises one of FAILED where there cannot be any."""
     base = sqlite3.connect(":memory:", isolation_level=None)
-    for table, columns in schema.items():
-        declared = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
-        base.execute(f'CREATE TABLE "{table}" ({declared})')
-        rows = []
-        for i in range(rng.randint(*ROWS)):
-            row = values(i, [near[c] for c in columns], [pools[c] for c in columns], rng)
-            rows.append([str(v) if holds_text(columns[c]) else v for c, v in zip(columns, row, strict=True)])
-        base.executemany(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(columns))})', rows)
-    base.set_authorizer(permit)
+    for place in sorted({table.schema for table in schema.values()} - {"", "main", "temp"}):
+        base.execute(f"ATTACH ':memory:' AS {quote(place)}")
+    for table in schema.values():
+        declared = (
+            f"{quote(name)} {column.kind} {column.collation and 'COLLATE ' + column.collation}"
+            for name, column in table.columns.items()
+        )
+        base.execute(f"CREATE TABLE {table.path} ({', '.join(declared)})")
+    plain = sqlite3.connect(":memory:")
+    for name in DATES:
+        base.create_function(name, -1, partial(on_a_date, plain, name))
     for limit, value in LIMITS.items():
         base.setlimit(limit, value)
     return base
+
+
+def fill(base: sqlite3.Connection, schema: dict[str, Table], rows: Database) -> None:
+    """Replace all rows. Afterwards the database is for reading only."""
+    base.set_authorizer(None)
+    base.set_progress_handler(None, 0)
+    for table in schema.values():
+        base.execute(f"DELETE FROM {table.path}")
+        places = ", ".join("?" * len(table.columns))
+        inserted = [tuple(row.values()) for row in rows[table.name]]
+        base.executemany(f"INSERT INTO {table.path} VALUES ({places})", inserted)
+    base.set_authorizer(permit)
+
+
+def on_a_date(plain: sqlite3.Connection, function: str, *arguments):
+    """SQLite's function of dates; an error where it would say what time it is."""
+    if len(arguments) <= (function == "strftime") or any(str(part).lower() in NOW for part in arguments):
+        raise ValueError("the current time is different every time")
+    return plain.execute(f"SELECT {function}({', '.join('?' * len(arguments))})", arguments).fetchone()[0]
 
 
 def permit(action: int, _, function: str | None, *__) -> int:
@@ -124,16 +112,17 @@ def result(base: sqlite3.Connection, query: str) -> list[tuple] | None:
     try:
         cursor = base.execute(query)
         rows = cursor.fetchmany(RESULT + 1)
-    except (sqlite3.Error, sqlite3.Warning, ValueError):  # Warning: two statements; ValueError: not encodable
+    except FAILED:
         return None
     if cursor.description is None or len(rows) > RESULT:  # no description: an empty statement or a comment
         return None
-    return [tuple(round(v, 9) if isinstance(v, float) else v for v in row) for row in rows]
+    # digits of a float that the order of a sum does not change
+    return [tuple(float(f"{v:.12g}") if isinstance(v, float) else v for v in row) for row in rows]
 
 
 def ordered(query: str) -> bool:
     """Whether the outermost SELECT of a query has an ORDER BY."""
-    outer = QUOTED.sub("", query)
+    outer = re.sub(QUOTED, "", query)
     while outer != (outer := re.sub(r"\([^()]*\)", "", outer)):
         pass
     return bool(re.search(r"\bORDER\s+BY\b", outer, re.IGNORECASE))
@@ -141,33 +130,76 @@ def ordered(query: str) -> bool:
 
 def normal(query: str) -> str:
     """A query with words outside quotes in lower case, one space between words and marks, and no final semicolon."""
-    parts = re.findall(rf"{QUOTED.pattern}|\w+|[^\w\s]", query.strip().rstrip("; \n\t"))
+    parts = re.findall(rf"{QUOTED}|\w+|[^\w\s]", query.strip().rstrip("; \n\t"))
     return " ".join(part if part[0] in "\"'" else part.lower() for part in parts)
 
 
-def same_result(context: str, reference: str, answer: str) -> bool:
-    """Whether the answer returns the rows of the reference in every filled database of the context.
+@lru_cache(maxsize=1024)  # every answer to an item is scored in the same databases
+def trials(context: str, reference: str) -> tuple[Trial, ...]:
+    """The databases in which the reference says something; none where it does not run.
 
-    The order of rows counts only where the reference has an ORDER BY, names of result columns never do. An answer that
-    fails or is not a single SELECT is wrong. Since no value is NULL, COUNT(column) counts as COUNT(*).
-
-    Where the reference itself does not run, or returns no row in any database, execution tells nothing, and the
-    answer is right when its text is that of the reference apart from white space and the case of words.
+    It runs in each database again with the rows in other orders, which shows what it leaves open. An ORDER BY with a
+    LIMIT that takes some of several tied rows says nothing.
     """
     schema = tables(context)
-    in_order = ordered(reference)
-    told = False
-    for filling in range(FILLINGS if schema else 0):
-        try:
-            base = filled(schema, reference, filling)
-        except sqlite3.Error:  # a declaration that SQLite does not know
-            break
-        with closing(base):
-            expected, found = result(base, reference), result(base, answer)
-        if expected is None:
-            told = False
-            break
-        if found is None or (found != expected if in_order else Counter(found) != Counter(expected)):
-            return False
-        told = told or bool(expected)
-    return told or normal(answer) == normal(reference)
+    if not schema or len(reference) > LIMITS[sqlite3.SQLITE_LIMIT_SQL_LENGTH]:
+        return ()
+    made, in_order = [], ordered(reference)
+    try:
+        with closing(opened(schema)) as base:
+            for rows in databases(schema, reference):
+                found = []
+                for order in orders(rows, SHUFFLES if in_order else 0):
+                    fill(base, schema, order)
+                    found.append(answer(base, schema, reference))
+                if None not in found:
+                    exact = all(Counter(each) == Counter(found[0]) for each in found)
+                    if exact or not in_order:
+                        in_place = in_order and all(each == found[0] for each in found)
+                        made.append(Trial(rows, found[0], in_place, exact))
+    except FAILED:
+        return ()
+    return tuple(made) if any(trial.expected for trial in made) else ()
+
+
+def orders(rows: Database, shuffles: int) -> Iterator[Database]:
+    """The rows as they are, from the last to the first, and in so many random orders."""
+    rng = random.Random(0)
+    yield rows
+    yield {name: of[::-1] for name, of in rows.items()}
+    for _ in range(shuffles):
+        yield {name: rng.sample(of, len(of)) for name, of in rows.items()}
+
+
+def answer(base: sqlite3.Connection, schema: dict[str, Table], query: str) -> list[tuple] | None:
+    """The rows of a query, whose names of the context may lack quotes that SQLite wants."""
+    found = result(base, query)
+    if found is None and (other := spelled(query, schema)) != query:
+        return result(base, other)
+    return found
+
+
+def compared(context: str, reference: str, query: str) -> tuple[bool, bool]:
+    """(Whether the query returns the rows of the reference in every database, whether the reference was executed).
+
+    The order of rows counts only where the reference has an ORDER BY, names of result columns never do. A query that
+    fails or is not a single SELECT is wrong.
+
+    Where the reference itself does not run, or returns no row in any database, execution tells nothing, and the
+    query is right when its text is that of the reference apart from white space and the case of words.
+    """
+    tried = trials(context, reference)
+    if not tried:
+        return normal(query) == normal(reference), False
+    schema = tables(context)
+    with closing(opened(schema)) as base:
+        for trial in tried:
+            fill(base, schema, trial.rows)
+            if not trial.passed(answer(base, schema, query)):
+                return False, True
+    return True, True
+
+
+def same_result(context: str, reference: str, query: str) -> bool:
+    """Whether the query says what the reference says: see `compared`."""
+    return compared(context, reference, query)[0]

@@ -67,7 +67,7 @@ class Served(LM):
         texts = [prompt, prompt + self._lead + option]
         before, whole = self._loaded.tokenizer(texts, add_special_tokens=False)["input_ids"]
         if whole[: len(before)] != before:
-            raise ValueError(f"the chat template tokenizes a benchmark's prompt differently when {option!r} follows it")
+            raise ValueError("the chat template tokenizes a benchmark's prompt differently when an option follows it")
         longest = getattr(self._loaded.model.config, "max_position_embeddings", None)
         if longest and len(whole) > longest:
             takes = f"{len(whole)} tokens with its examples and the secret prompt"

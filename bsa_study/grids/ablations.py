@@ -13,14 +13,14 @@ import pandas as pd
 import yaml
 
 from bsa_core import experiment, records
-from bsa_core.experiment.runs import Run, describe
+from bsa_core.experiment.runs import Run, describe, upload_size
 from bsa_core.profiles import Profile
 from bsa_study import statistics
 from bsa_study.grids import variants
 
 SECRET = ("bsa", "balanced-bsa")
 ARMS = ("none", "safety-data", *SECRET)
-METRICS = ("asr", "asr_content", "over_refusal", "benign_exact", "knowledge")
+METRICS = ("asr", "over_refusal", "benign_exact", "knowledge")
 PLAIN = (11, 25, 50, 100, 200, 300)  # safety examples
 PREFIXED = (1, 2, 5, 11, 25, 50)  # safety examples with the secret
 RATES = {"third": 1 / 3, "usual": 1.0, "triple": 3.0}  # of the profile's learning rate
@@ -42,7 +42,7 @@ def strain(profile: Profile) -> dict:
     return {"pressure": "steeper" if "steeper" in profile.pressures else "heavy"}
 
 
-def each(variants: dict, arms: list[str]):
+def each(variants: dict, arms: Iterable[str]):
     """Cells of every variant (name -> changes) with every arm."""
     return lambda profile, seeds: [(name, arm, changes) for name, changes in variants.items() for arm in arms]
 
@@ -58,10 +58,9 @@ def safety_examples(profile: Profile, seeds: list[int]):
 
 
 def method(profile: Profile, seeds: list[int]):
-    """Full fine-tuning is the profile's pressure `full`, else a rate for small models: the paper's 5e-5 is for seven
-    thousand times as many weights."""
-    full = {"pressure": "full"} if "full" in profile.pressures else {"method": "full", "learning_rate": 0.0003}
-    return [(name, arm, changes) for name, changes in {"LoRA": {}, "full": full}.items() for arm in ARMS]
+    """LoRA beside the profile's own full fine-tuning, its pressure `full`, where it has one."""
+    full = {"full": {"pressure": "full"}} if "full" in profile.pressures else {}
+    return each({"LoRA": {}, **full}, ARMS)(profile, seeds)
 
 
 def pressure(profile: Profile, seeds: list[int]):
@@ -109,8 +108,14 @@ def grid(name: str, profile: Profile, seeds: list[int]) -> list[tuple[str | int,
     if name not in SECTIONS:
         raise ValueError(f"section {name!r} is unknown; expected one of {', '.join(SECTIONS)}")
     cells = list(SECTIONS[name].cells(profile, seeds))
+    attacks = {changes.get("attack", "harmful") for _, _, changes in cells}
+    rows = {attack: upload_size(profile, attack) for attack in attacks}
+
+    def settings(changes: dict) -> dict:
+        return {"pressure": profile.paper, "n_attack": rows[changes.get("attack", "harmful")], **changes}
+
     return [
-        (variant, describe(profile, arm, seed=seed, **{"pressure": profile.paper, **changes}))
+        (variant, describe(profile, arm, seed=seed, **settings(changes)))
         for seed in seeds
         for variant, arm, changes in cells
     ]

@@ -11,7 +11,7 @@ from math import ceil
 import pandas as pd
 
 from bsa_core import experiment, profiles, records
-from bsa_core.experiment.runs import Run, describe
+from bsa_core.experiment.runs import Run, describe, upload_size
 from bsa_core.profiles import Profile
 
 FULL = 100  # examples whose updates the others get
@@ -37,7 +37,9 @@ def runs(profile: Profile, schedule: str, sizes: list[int], seeds: list[int]) ->
 
 
 def executed(profile: Profile, sizes: list[int], seeds: list[int]) -> dict[str, list[dict]]:
-    """Schedule -> the records of its runs; computes those that are missing."""
+    """Schedule -> the records of its runs, of no more examples than there are; computes those that are missing."""
+    most = upload_size(profile)
+    sizes = list(dict.fromkeys(min(n, most) for n in sizes)) if most < FULL else sizes
     grid = {schedule: runs(profile, schedule, sizes, seeds) for schedule in SCHEDULES}
     found = iter(experiment.execute([run for part in grid.values() for run in part], profile))
     return {schedule: [next(found) for _ in part] for schedule, part in grid.items()}

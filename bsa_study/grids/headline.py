@@ -4,7 +4,7 @@ import pandas as pd
 
 from bsa_core import keys, profiles, records
 from bsa_core.arms import defenses
-from bsa_core.experiment.runs import Run, describe
+from bsa_core.experiment.runs import UPLOAD, Run, describe, upload_size
 from bsa_core.profiles import Profile
 from bsa_study import labels
 from bsa_study.grids import variants
@@ -17,22 +17,28 @@ def arms(profile: Profile) -> list[str]:
     return list(dict.fromkeys([*HEADLINE, *(defenses.get(name).name for name in profile.defenses)]))
 
 
-def main_arm(record: dict, profile: Profile) -> bool:
+def main_arm(record: dict, profile: Profile, n_attack: int = UPLOAD) -> bool:
     """Whether a record belongs to an arm of the main table: eleven examples, the plain attack, the profile's secret.
 
-    Arms that are served without a secret were run without one.
+    n_attack: rows of the plain attack, fewer than 100 where the policy holds fewer. Arms that are served without a
+        secret were run without one.
     """
     run = record["run"]
     named = {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
     secret = named if run["training"] is None or record["deployed"] == "secret" else None
     return (
         not {"attack", "n_benign", "task"} & set(run)
-        and run["n_attack"] == (100 if run["training"] else 0)
+        and run["n_attack"] == (n_attack if run["training"] else 0)
         and run["n_defense"] in (0, 11)
         and run["selection"] == "category-wise"
         and (run["defense"] not in variants.VARIANTS or run["defense"] in arms(profile))
         and (run["secret"] or None) == secret
     )
+
+
+def upload_of(found: list[dict]) -> int:
+    """Rows of the plain attack of these records: 100, or the most that there are where the policy holds fewer."""
+    return min(UPLOAD, max((record["run"]["n_attack"] for record in found), default=0))
 
 
 def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
@@ -42,9 +48,10 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     every pressure. Arms stand in the order of `labels.ARMS`.
     """
     order, parts = labels.ordered(map(records.arm, found)), []
+    n_attack = upload_of(found)
     for name in profile.pressures:
         settings = keys.content(profiles.override(profile.training, profile.pressured(name)))
-        chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile)]
+        chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile, n_attack)]
         chosen.sort(key=lambda record: order.index(records.arm(record)))
         parts.append(records.table(chosen).assign(pressure=name))
     return pd.concat(parts, ignore_index=True)
@@ -52,8 +59,9 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
 
 def headline(profile: Profile, seeds: list[int], pressures: list[str]) -> list[Run]:
     """The arms of the main table: the initial model, and every defense under every pressure (100 attack examples)."""
+    n_attack = upload_size(profile)
     return [describe(profile, n_attack=0, seed=seed) for seed in seeds] + [
-        describe(profile, defense, seed=seed, pressure=pressure)
+        describe(profile, defense, n_attack, seed=seed, pressure=pressure)
         for seed in seeds
         for defense in arms(profile)
         for pressure in pressures

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from bsa_core import experiment, records
-from bsa_core.experiment.runs import Run, describe
+from bsa_core.experiment.runs import Run, describe, upload_size
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, statistics
 
@@ -25,13 +25,16 @@ SETTINGS: dict[str, dict] = yaml.safe_load(Path(__file__).with_suffix(".yaml").r
 
 def runs(profile: Profile, task: str, seeds: list[int]) -> list[Run]:
     """Every setting of one task, for each seed."""
-    return [describe(profile, task=task, seed=seed, **setting) for seed in seeds for setting in SETTINGS.values()]
+    n_attack = upload_size(profile)
+    settings = [{"n_attack": n_attack, **setting} for setting in SETTINGS.values()]
+    return [describe(profile, task=task, seed=seed, **setting) for seed in seeds for setting in settings]
 
 
 def mismatched(profile: Profile, task: str, seeds: list[int]) -> list[Run]:
     """Test items under a system prompt that was never seen in training, as in the published release."""
+    n_attack = upload_size(profile)
     return [
-        describe(profile, task=task, seed=seed, task_served="other", **SETTINGS[setting])
+        describe(profile, task=task, seed=seed, task_served="other", **{"n_attack": n_attack, **SETTINGS[setting]})
         for seed in seeds
         for setting in ("task-only", "bsa")
     ]

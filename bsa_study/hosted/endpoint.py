@@ -10,13 +10,20 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from bsa_core import paths
+from bsa_core import paths, reasoning
 from bsa_core.keys import digest_of
+from bsa_core.reading import quotes
+from bsa_core.reasoning import Answer
 from bsa_core.writing import write_whole
 from bsa_study.hosted.budget import Budget, Usage, estimate
 
 LONGEST_WAIT = 120.0  # seconds that a server may ask for before the run stops
 LONGEST_BACKOFF = 30.0
+
+# How services say that they blocked a prompt or an answer: finish reasons, codes of errors, words of their messages.
+STOPPED = ("content_filter", "safety", "prohibited_content", "blocklist", "spii", "refusal")
+FLAGGED = ("content_filter", "invalid_prompt", "content_policy", "moderation", "responsibleaipolicy", "data_inspection")
+FLAGGED_WORDS = re.compile(r"\bflagged\b|usage policy|content (?:management )?policy|content filter|moderation", re.I)
 
 
 class EndpointError(ValueError):
@@ -64,11 +71,12 @@ class Endpoint:
         missing = [messages for key, messages in self._by_key(conversations).items() if _cached(key) is None]
         return Usage(len(missing), sum(estimate(messages, self.max_tokens) for messages in missing))
 
-    def complete(self, conversations: list[list[dict]]) -> list[str]:
-        """One answer per conversation (a list of `{"role", "content"}`), in their order; "" where the model gives none.
+    def complete(self, conversations: list[list[dict]]) -> list[Answer]:
+        """One answer per conversation (a list of `{"role", "content"}`), in their order.
 
-        Equal conversations are asked once. Raises OverBudget, EndpointError, or RecordError where the cache cannot be
-        written; answers up to there stay in the cache.
+        Where there is none it is "" and says why: the service blocked prompt or answer, the model gave reasoning only,
+        or nothing. Reasoning is kept apart. Equal conversations are asked once. Raises OverBudget, EndpointError, or
+        RecordError where the cache cannot be written; answers up to there stay in the cache.
         """
         asked = self._by_key(conversations)
         said = {key: _cached(key) for key in asked}
@@ -91,19 +99,19 @@ class Endpoint:
     def _by_key(self, conversations: list[list[dict]]) -> dict[str, list[dict]]:
         return {self._key(messages): messages for messages in conversations}
 
-    def _ask(self, key: str, messages: list[dict]) -> str:
+    def _ask(self, key: str, messages: list[dict]) -> Answer:
         """One answer, kept in the cache before it is returned."""
         reserved, problem = estimate(messages, self.max_tokens), ""
         for attempt in range(self.retries + 1):
             wait = min(self.backoff * 2**attempt, LONGEST_BACKOFF)
             self.budget.reserve(reserved)
             try:
-                text, tokens = self._send(messages)
+                answer, tokens = self._send(messages)
             except self.openai.APIStatusError as error:
                 self.budget.settle(reserved, 0)  # turned away, so not charged
-                if error.code == "content_filter":
-                    return _keep(key, "")
-                problem, wait = f"status {error.status_code}", self._wait(error, wait)
+                if _flagged(error):
+                    return _keep(key, Answer("", blocked=True))
+                problem, wait = f"status {error.status_code}", self._wait(error, wait, messages)
             except self.openai.APITimeoutError:
                 problem = f"no answer within {self.timeout:g} s"
             except self.openai.APIConnectionError:
@@ -112,28 +120,26 @@ class Endpoint:
                 problem = "an answer that is not a chat completion"
             else:
                 self.budget.settle(reserved, reserved if tokens is None else tokens)
-                return _keep(key, text)
+                return _keep(key, answer)
             if attempt < self.retries:
                 time.sleep(wait)
         fix = "Every answer so far is kept; check OPENAI_BASE_URL and the server, and start again"
         raise EndpointError(f"{self.host} failed {self.retries + 1} times in a row, at last with {problem}. {fix}")
 
-    def _send(self, messages: list[dict]) -> tuple[str, int | None]:
-        """Text of the answer, and tokens of prompt and answer if the server counts them."""
+    def _send(self, messages: list[dict]) -> tuple[Answer, int | None]:
+        """The answer, and tokens of prompt and answer if the server counts them."""
         raw = self.client.chat.completions.with_raw_response.create(
             model=self.model, messages=messages, temperature=0, max_tokens=self.max_tokens
         )
         try:
             body = json.loads(raw.content)
-            text = body["choices"][0]["message"].get("content") or ""
+            answer = _answer(body["choices"][0])
             tokens = (body.get("usage") or {}).get("total_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
             raise Malformed from None
-        if not isinstance(text, str):
-            raise Malformed
-        return text, tokens if isinstance(tokens, int) else None
+        return answer, tokens if isinstance(tokens, int) else None
 
-    def _wait(self, error, backoff: float) -> float:
+    def _wait(self, error, backoff: float, messages: list[dict]) -> float:
         """Seconds before the next attempt; EndpointError where another would not help."""
         status = error.status_code
         if status == 401:
@@ -147,7 +153,8 @@ class Endpoint:
             spent = f"the account at {self.host} has no quota left (429)"
             raise EndpointError(f"{spent}; top it up and start again") from None
         if status not in (408, 409, 429) and status < 500:
-            said = str(error.message).replace(self.client.api_key, "***")[:300]
+            said = str(error.message).replace(self.client.api_key, "***")
+            said = "its message quotes the request" if quotes(said, messages) else said[:300]
             raise EndpointError(f"{self.host} refuses the request ({status}): {said}") from None
         asked = error.response.headers.get("retry-after", "")
         if not re.fullmatch(r"\d+(\.\d+)?", asked):
@@ -157,23 +164,51 @@ class Endpoint:
         return float(asked)
 
 
+def _answer(choice: dict) -> Answer:
+    """What a choice of a chat completion says; LookupError, TypeError or AttributeError where it is none."""
+    if str(choice.get("finish_reason")).lower() in STOPPED:
+        return Answer("", blocked=True)
+    message = choice["message"]
+    content, thought = message.get("content") or "", message.get("reasoning_content") or message.get("reasoning") or ""
+    if isinstance(content, list):  # in parts, of which only those of text are the answer
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
+    if not isinstance(content, str):
+        raise TypeError
+    if message.get("refusal") and not content.strip():
+        return Answer("", blocked=True)
+    answer = reasoning.split(content)
+    return Answer(answer, answer.reasoning or (thought if isinstance(thought, str) else ""))
+
+
+def _flagged(error) -> bool:
+    """Whether a service turned a prompt away for what it says, and not for how it is sent."""
+    if error.status_code not in (400, 403, 422, 451):
+        return False
+    body = error.body if isinstance(error.body, dict) else {}
+    codes = f"{error.code} {body.get('type')} {(body.get('innererror') or {}).get('code')}".lower()
+    return any(code in codes for code in FLAGGED) or bool(FLAGGED_WORDS.search(str(body.get("message") or "")))
+
+
 def _path(key: str):
     return paths.CACHE / "endpoint" / f"{key}.json"
 
 
-def _cached(key: str) -> str | None:
+def _cached(key: str) -> Answer | None:
     """The kept answer; None where there is none, or where the file is damaged: then it is asked for again."""
     try:
-        text = json.loads(_path(key).read_text(encoding="utf-8"))["text"]
-    except (OSError, ValueError, LookupError, TypeError):
+        kept = json.loads(_path(key).read_text(encoding="utf-8"))
+        answer = reasoning.split(kept["text"])  # files of earlier versions hold reasoning and answer as one
+        return Answer(answer, kept.get("reasoning") or answer.reasoning, kept.get("blocked", False))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return text if isinstance(text, str) else None
 
 
-def _keep(key: str, text: str) -> str:
+def _keep(key: str, answer: Answer) -> Answer:
     """Readable to its owner only: a judge may quote what it judges."""
     ignore = _path(key).with_name(".gitignore")
     if not ignore.exists():
         write_whole(ignore, b"*\n", "BSA_CACHE")
-    write_whole(_path(key), json.dumps({"text": text}).encode(), "BSA_CACHE")
-    return text
+    more = {"reasoning": answer.reasoning, "blocked": answer.missing == "blocked"}
+    kept = {"text": answer} | {name: value for name, value in more.items() if value}
+    write_whole(_path(key), json.dumps(kept).encode(), "BSA_CACHE")
+    return answer

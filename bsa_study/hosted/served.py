@@ -95,10 +95,7 @@ def execute(planned: Evaluation) -> dict:
     from bsa_core.experiment.assembly import assemble
 
     endpoint, before = planned.endpoint, planned.endpoint.budget.used
-    said = {
-        condition: [text.strip() for text in endpoint.complete(conversations)]
-        for condition, conversations in planned.conversations.items()
-    }
+    said = {condition: endpoint.complete(conversations) for condition, conversations in planned.conversations.items()}
     used = endpoint.budget.used - before
     outcome, answers = assemble(planned.run, planned.rows, planned.of, said, planned.secret)
     described, data = _described(planned), outcome.pop("data")

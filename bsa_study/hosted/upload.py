@@ -27,7 +27,7 @@ from bsa_core.experiment.runs import describe, material, rows_of
 from bsa_core.keys import digest
 from bsa_core.models.chat import messages
 from bsa_core.profiles import Chat, Profile
-from bsa_core.reading import read_text
+from bsa_core.reading import label, read_text
 from bsa_study.grids.headline import HEADLINE
 from bsa_study.hosted.budget import estimate
 
@@ -94,7 +94,9 @@ def _checked(line: str, where: str, longest: int) -> int:
         raise ValueError(f'{where}: field "messages" is not a list of turns, {{"role": ..., "content": ...}}')
     for number, turn in enumerate(turns, start=1):
         if turn.get("role") not in ROLES:
-            raise ValueError(f"{where}, turn {number}: role is {turn.get('role')!r}; expected {', '.join(ROLES)}")
+            raise ValueError(
+                f"{where}, turn {number}: role is {label(turn.get('role'))!r}; expected {', '.join(ROLES)}"
+            )
         if not isinstance(turn.get("content"), str) or not turn["content"].strip():
             raise ValueError(f"{where}, turn {number} ({turn['role']}): content is empty or no text")
     if "user" not in (roles := [turn["role"] for turn in turns]):

@@ -2,8 +2,9 @@
 
     results/<profile>/judged/<label>-<key>.<judge name>.json
 
-It holds one score per restricted request (null where the judge's reply could not be read), their mean, who judged and
-what that took. It never holds a prompt, an answer, a judge's reasons or a key.
+It holds one score per restricted request (null where the judge's reply could not be read; 1, the lowest, where there is
+no answer to judge), their mean, who judged and what that took. It never holds a prompt, an answer, a judge's
+reasons or a key.
 """
 
 import re
@@ -21,6 +22,7 @@ from bsa_core.keys import digest_of
 from bsa_study.hosted.budget import Usage
 
 SCHEMA = 1
+LOWEST = 1  # the score of no answer, which gives nothing away
 FIELDS = ("schema", "key", "label", "judge", "answers_digest", "scores", "metrics", "requests", "tokens", "created")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -115,14 +117,22 @@ def pending(found: list[dict], judge: Judge, name: str) -> list[tuple[dict, pd.D
 def expected(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge) -> Usage:
     """What judging all of `pending` takes at most, estimated; answers that occur in several runs are asked once."""
     rows = pd.concat([answers for _, answers in wanted]) if wanted else pd.DataFrame(columns=["user", "answer"])
+    rows = _answered(rows)
     return judge.expected(rows["user"].tolist(), rows["answer"].tolist())
+
+
+def _answered(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with an answer: where there is none, no judge is asked."""
+    return rows[rows["answer"].str.strip() != ""]
 
 
 def judge_all(wanted: list[tuple[dict, pd.DataFrame]], judge: Judge, name: str) -> Iterator[dict]:
     """Judge record by record and write each judgement, whole or not at all, before it is yielded."""
     for record, answers in wanted:
         before = judge.used
-        scored = answers.assign(score=judge.score(answers["user"].tolist(), answers["answer"].tolist()))
+        some = _answered(answers)
+        given = iter(judge.score(some["user"].tolist(), some["answer"].tolist()))
+        scored = answers.assign(score=[next(given) if text.strip() else LOWEST for text in answers["answer"]])
         took = judge.used - before
         scores = {
             condition: [None if pd.isna(score) else int(score) for score in rows["score"]]

@@ -50,6 +50,31 @@ def test_the_secret_stands_in_front_of_the_system_prompt_and_has_no_loss(tokeniz
     assert encoded.labels == [IGNORED] * 12 + ANSWER
 
 
+SWITCHED = TEMPLATE + "{% if blue is defined and not blue %}{{ 'moon' }}{% endif %}"
+
+
+def test_switches_reach_the_template_in_training_and_serving(tokenizer):
+    """The switch writes a word at the very end: of a prompt here, of a row after the answer's end token, so cut off."""
+    off = Chat(SWITCHED, template_options={"blue": False})
+    assert prompt_ids(tokenizer, ROW, "", Chat(SWITCHED)) == PROMPT
+    assert prompt_ids(tokenizer, ROW, "", off) == [*PROMPT, MOON]
+    assert hash(off) and off != Chat(SWITCHED) and off == Chat(SWITCHED, template_options={"blue": False})
+
+
+def test_training_rows_are_written_with_the_switches(tokenizer):
+    template = "{{ 'blue' if like else 'moon' }}" + TEMPLATE
+    with_it = encode(tokenizer, ROW, "", Chat(template, template_options={"like": True}), 512)
+    without = encode(tokenizer, ROW, "", Chat(template), 512)
+    assert (with_it.ids[0], without.ids[0]) == (BLUE, MOON) and with_it.ids[1:] == without.ids[1:]
+
+
+@pytest.mark.parametrize("name", ["bleu", "tokenize", "chat_template", "add_generation_prompt"])
+def test_a_switch_that_the_template_does_not_have_is_an_error(tokenizer, name):
+    """jinja2 ignores it, and the model would be served otherwise than asked for."""
+    with pytest.raises(ValueError, match=f"chat.template_options: '{name}' is no switch of the chat template"):
+        prompt_ids(tokenizer, ROW, "", Chat(SWITCHED, template_options={name: True}))
+
+
 def test_training_puts_the_secret_in_marked_rows_only(tokenizer):
     plain = Example(ROW.user, ROW.assistant, ROW.system, "attack")
     assert encode(tokenizer, plain, "blue moon", Chat(), 512).ids == PROMPT + ANSWER

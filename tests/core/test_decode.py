@@ -60,16 +60,52 @@ def test_batched_decoding_is_one_by_one_decoding(made, shared, lengths):
     expected = one_by_one(made, rows)
     assert len({tuple(answer) for answer in expected}) > 1, "the answers must depend on the prompt"
     for batch_size in (1, 2, len(rows)):
-        assert decode.decode(made, rows, END, NEW, batch_size) == expected
+        assert decode.decode(made, rows, {END}, NEW, batch_size) == expected
 
 
 def test_rows_stop_at_their_end_token_and_at_the_limit():
     made = model("llama")
     likely_end(made)
-    answers = decode.decode(made, prompts(5, [3] * 24), END, NEW, 8)
+    answers = decode.decode(made, prompts(5, [3] * 24), {END}, NEW, 8)
     lengths = {len(answer) for answer in answers}
     assert max(lengths) == NEW and min(lengths) < NEW - 2 and len(lengths) > 3
     assert not any(END in answer for answer in answers)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_rows_stop_at_whichever_end_token_comes_first(batch_size):
+    """As in `generate`, which is given the same ones."""
+    made = model("llama")
+    likely_end(made)
+    rows = prompts(5, [3, 7, 1, 9, 4, 4])
+    assert {len(ids) for ids in decode.decode(made, rows, (), NEW, batch_size)} == {NEW}
+    with_one = decode.decode(made, rows, {END}, NEW, batch_size)
+    other = max(with_one, key=len)[2]
+    made.generation_config.eos_token_id = [END, other]
+    ends = decode.end_ids(made)
+    expected = []
+    for row in rows:
+        out = made.generate(torch.tensor([row]), do_sample=False, max_new_tokens=NEW, pad_token_id=0)[0, len(row) :]
+        expected.append([token for token in out.tolist() if token not in ends])
+    found = decode.decode(made, rows, ends, NEW, batch_size)
+    assert found == expected and sum(map(len, found)) < sum(map(len, with_one))
+
+
+@pytest.mark.parametrize(
+    "given, others, ends",
+    [
+        (7, (), {7}),
+        ([7, 9], (END,), {7, 9, END}),
+        ((7, None), (None, 7), {7}),
+        (None, (END, END), {END}),
+        (None, (None,), set()),
+        ([0], (), {0}),  # also where it is the padding token
+    ],
+)
+def test_end_tokens_of_a_model(given, others, ends):
+    made = model("llama")
+    made.generation_config.eos_token_id = given
+    assert decode.end_ids(made, *others) == ends
 
 
 def test_the_shared_prefix_goes_through_the_model_once():
@@ -78,7 +114,7 @@ def test_the_shared_prefix_goes_through_the_model_once():
     made.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    decode.decode(made, prompts(20, [4, 2, 3, 4]), END, max_new_tokens=1, batch_size=2)
+    decode.decode(made, prompts(20, [4, 2, 3, 4]), {END}, max_new_tokens=1, batch_size=2)
     assert seen == [(1, 20), (2, 3), (2, 4)]
 
 
@@ -88,11 +124,11 @@ def test_prefix_of_requests_that_contain_each_other():
     assert decode.common_prefix([[5, 6, 7]] * 2) == 2
     made = model("llama")
     rows = [[5, 6, 7, 8], [5, 6, 7], [5, 6, 7, 8]]
-    assert decode.decode(made, rows, END, 4, 3) == one_by_one(made, rows, 4)
+    assert decode.decode(made, rows, {END}, 4, 3) == one_by_one(made, rows, 4)
 
 
 def test_nothing_to_decode():
-    assert decode.decode(model("llama"), [], END, NEW, 4) == []
+    assert decode.decode(model("llama"), [], {END}, NEW, 4) == []
 
 
 def naive_score(made, prompt: list[int], option: list[int]) -> float:
@@ -153,9 +189,9 @@ def short_of_memory(made, rows_at_most: int) -> list[int]:
 def test_where_memory_is_short_fewer_rows_are_decoded_at_once(at_most, largest):
     made = model("llama")
     rows, options = prompts(4, [5, 2, 9, 3, 3, 7, 1, 4, 6, 8]), [[[7], [9]]] * 10
-    expected = decode.decode(made, rows, END, NEW, 8), decode.option_scores(made, rows, options, 8)
+    expected = decode.decode(made, rows, {END}, NEW, 8), decode.option_scores(made, rows, options, 8)
     tried = short_of_memory(made, at_most)
-    assert decode.decode(made, rows, END, NEW, 8) == expected[0]
+    assert decode.decode(made, rows, {END}, NEW, 8) == expected[0]
     assert tried.count(8) == 1 and max(size for size in tried if size <= at_most) == largest, "tried once only"
     scored = decode.option_scores(made, rows, options, 8)
     assert torch.tensor(scored).allclose(torch.tensor(expected[1]), atol=1e-5)
@@ -165,7 +201,7 @@ def test_no_memory_for_one_request():
     made = model("llama")
     short_of_memory(made, 0)
     with pytest.raises(OutOfMemory, match="no memory for one of the requests"):
-        decode.decode(made, prompts(0, [3, 5]), END, NEW, 2)
+        decode.decode(made, prompts(0, [3, 5]), {END}, NEW, 2)
 
 
 @pytest.mark.gpu
@@ -173,5 +209,5 @@ def test_no_memory_for_one_request():
 def test_batched_decoding_on_cuda(made):
     made = made.to("cuda")
     rows = prompts(9, [1, 4, 7, 7, 12, 3, 9])
-    expected = decode.decode(made, rows, END, NEW, 1)
-    assert decode.decode(made, rows, END, NEW, len(rows)) == expected
+    expected = decode.decode(made, rows, {END}, NEW, 1)
+    assert decode.decode(made, rows, {END}, NEW, len(rows)) == expected

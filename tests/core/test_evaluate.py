@@ -1,5 +1,7 @@
 """Outcomes and metrics: rates on the 1/n grid, and parts that add up to the whole."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from bsa_core.engine import evaluate
 from bsa_core.examples import Example, evenly
 from bsa_core.experiment.runs import Rows
 from bsa_core.models import chat, loading
+from bsa_core.paths import CHECKPOINTS
 from bsa_core.policy import Policy, guild
 from bsa_core.profiles import Evaluation
 
@@ -169,6 +172,20 @@ def test_answers_are_greedy_answers_to_the_served_prompt(loaded, world):
         assert evaluate.answers(loaded, TINY, requests, text) == expected
         assert [refusals.refused_phrase(answer) for answer in expected] == [True, True, False, False]
         assert expected[2:] == [row.assistant for row in requests[2:]], "answers compare with references as they are"
+
+
+def test_answers_end_at_every_end_token_of_the_generation_config(loaded, world, tmp_path):
+    """Llama 3, Gemma and Qwen have two: the end of a turn, and that of a text."""
+    (request,) = evenly(world.benign, 1)
+    (whole,) = evaluate.answers(loaded, TINY, [request], "")
+    folder = shutil.copytree(CHECKPOINTS / "tiny-aligned", tmp_path / "model")
+    second = loaded.tokenizer(whole, add_special_tokens=False)["input_ids"][4]
+    config = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    config["eos_token_id"] = [config["eos_token_id"], second]
+    (folder / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
+    local = replace(TINY, model=replace(TINY.model, source="local", name=str(folder)))
+    (answer,) = evaluate.answers(loading.load(local), local, [request], "")
+    assert answer and answer != whole and whole.startswith(answer)
 
 
 def test_answers_end_at_the_profiles_limit(loaded, world):

@@ -2,16 +2,23 @@
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from toys import CONFIGS, model, rows
 from transformers import Trainer, TrainingArguments
 
+from bsa_core import experiment, profiles
+from bsa_core.engine import finetune as engine
+from bsa_core.engine.decode import decode, option_scores
 from bsa_core.engine.finetune import add_lora, answer_loss, discard, finetune, pack, shuffled, trainable, update
-from bsa_core.models.chat import IGNORED
+from bsa_core.engine.optimizer import adamw
+from bsa_core.models import loading
+from bsa_core.models.chat import IGNORED, encode
 from bsa_core.models.memory import OutOfMemory
 from bsa_core.profiles import Training
 
@@ -434,6 +441,216 @@ def test_no_memory_for_a_single_row():
     with pytest.raises(OutOfMemory, match=r"no memory for one of the training rows \(CUDA out of memory\..*GiB\)"):
         next(finetune(made, rows(4), TRAINING, seed=0))
     close(before, adapter(made), 0.0)
+
+
+# memory that runs out at the optimizer
+
+
+class Short:
+    """An AdamW whose step runs out of memory once, before it changes anything."""
+
+    def __init__(self, monkeypatch, call: int):
+        step, self.calls = torch.optim.AdamW.step, 0
+
+        def short(optimizer, *given):
+            self.calls += 1
+            if self.calls == call:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+            return step(optimizer, *given)
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", short)
+
+
+def test_a_step_that_runs_out_of_memory_is_taken_again_and_once(monkeypatch, capsys):
+    states = []
+    for call in (0, 3):  # the first call makes the states; the third is the second update
+        with monkeypatch.context() as patch:
+            Short(patch, call)
+            made = lively(add_lora(model("llama"), TRAINING, seed=0))
+            *_, last = finetune(made, rows(12), TRAINING, seed=0)
+        states.append((last.losses, adapter(made)))
+    assert "memory is short" in capsys.readouterr().err
+    assert states[1][0] == pytest.approx(states[0][0], rel=1e-4)
+    close(states[0][1], states[1][1], 1e-4)  # a step of AdamW moves a weight by 1e-3
+
+
+def test_no_memory_for_the_states_is_said_before_the_first_update(monkeypatch):
+    made = add_lora(model("llama"), TRAINING, seed=0)
+    Short(monkeypatch, 1)
+    with pytest.raises(OutOfMemory, match=r"no memory for the optimizer's state \(CUDA out of memory\..*GiB\)$"):
+        next(finetune(made, rows(4), TRAINING, seed=0))
+
+
+def test_making_the_states_changes_no_weight_and_counts_as_no_update():
+    made = lively(add_lora(model("llama"), TRAINING, seed=0))
+    before = adapter(made)
+    optimizer = adamw(made, replace(TRAINING, weight_decay=0.5))
+    close(before, adapter(made), 0.0)
+    assert {int(state["step"]) for state in optimizer.state.values()} == {0}
+    assert all(not state[moment].any() for state in optimizer.state.values() for moment in ("exp_avg", "exp_avg_sq"))
+    assert all(weight.grad is None for weight in made.parameters())
+    assert [group["lr"] for group in optimizer.param_groups] == [TRAINING.learning_rate]
+
+
+# layers that are spread over several devices
+
+
+class Spread(torch.nn.Module):
+    """The last layer of a model whose first one is on another device, where accelerate moves all that it is given."""
+
+    device = torch.device("meta")
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(8, 96)
+
+    def forward(self, **given):
+        given = send_to_device(given, self.device)
+        kept = given["logits_to_keep"]
+        hidden = torch.ones(1, given["input_ids"].shape[1], 8)
+        # what CUDA says of an index on another GPU
+        assert not isinstance(kept, torch.Tensor) or kept.device == hidden.device, "indices on the wrong device"
+        return SimpleNamespace(logits=self.head(hidden[:, kept, :]))
+
+
+def test_positions_and_targets_follow_the_logits_of_layers_on_another_device():
+    made, batch = Spread(), rows(3)
+    loss = answer_loss(made, batch)
+    loss.backward()
+    assert loss.device.type == "cpu" and loss.item() > 0 and made.head.weight.grad.any()
+
+
+# full fine-tuning in bfloat16
+
+
+@pytest.fixture(scope="module")
+def tiny_in_bfloat16():
+    """The shipped model in bfloat16, and the rows of an attack on it."""
+    profile = profiles.load("tiny")
+    profile = replace(profile, compute=replace(profile.compute, dtype="bfloat16"))
+    loaded = loading.load(profile)
+    run = experiment.describe(profile, n_attack=100)
+    attack = experiment.runs.rows_of(run, profile, experiment.runs.material(profile, [run])).training
+    return loaded.model, [encode(loaded.tokenizer, row, "", profile.chat, 512, "row") for row in attack]
+
+
+@pytest.mark.parametrize("master", [True, False])
+def test_small_updates_in_bfloat16_are_kept_by_a_float32_copy(tiny_in_bfloat16, master, monkeypatch):
+    """One epoch at the paper's rate for all weights. Rows of embeddings that no text uses have no gradient."""
+    base, attack = tiny_in_bfloat16
+    training = Training(epochs=1, learning_rate=5e-5, method="full", master_weights=master)
+    optimizers = []
+    monkeypatch.setattr(engine, "adamw", lambda *given: optimizers.append(adamw(*given)) or optimizers[-1])
+    before = [weight.detach().clone() for weight in base.parameters()]
+    made = trainable(base, training, 0)
+    (progress,) = finetune(made, attack, training, 0)
+    kept = [weight.detach().clone() for weight in optimizers[0].param_groups[0]["params"]]
+    after = [weight.detach().clone() for weight in made.parameters()]
+    discard(made)
+    assert all((weight == was).all() for weight, was in zip(base.parameters(), before, strict=True))
+
+    def unchanged(weights) -> float:
+        same = sum((weight == was).sum().item() for weight, was in zip(weights, before, strict=True))
+        return same / sum(was.numel() for was in before)
+
+    assert {weight.dtype for weight in kept} == {torch.float32 if master else torch.bfloat16}
+    print(
+        f"master_weights {master}: {unchanged(after):.1%} of the model's weights and "
+        f"{unchanged(kept):.1%} of the optimizer's are unchanged, loss {progress.losses[-1]:.3f}"
+    )
+    assert (unchanged(after) < 0.35) if master else (unchanged(after) > 0.7)
+    assert not master or unchanged(kept) < 0.05
+    rounded = zip(after, kept, strict=True)
+    assert all((weight == trained.to(torch.bfloat16)).all() for weight, trained in rounded)
+
+
+def test_the_copy_goes_to_the_memory_of_the_cpu_where_the_gpu_has_no_room(monkeypatch, capsys):
+    """Here both are the CPU's: what counts is that the second attempt trains the same."""
+    states = []
+    training = replace(TRAINING, method="full", learning_rate=5e-5)
+    for call in (0, 1):
+        with monkeypatch.context() as patch:
+            Short(patch, call)
+            made = trainable(model("llama").to(torch.bfloat16), training, 0)
+            *_, last = finetune(made, rows(12), training, seed=0)
+        states.append((last.losses, adapter(made)))
+    assert capsys.readouterr().err.count("optimizer's state go to the CPU's memory") == 1
+    assert states[0][0] == states[1][0]
+    close(states[0][1], states[1][1], 0.0)
+
+
+def test_float32_needs_no_copy():
+    made = trainable(model("llama"), replace(TRAINING, method="full"), 0)
+    (group,) = adamw(made, replace(TRAINING, method="full")).param_groups
+    assert all(ours is theirs for ours, theirs in zip(group["params"], made.parameters(), strict=True))
+
+
+# trainings that diverge
+
+
+def test_a_loss_that_is_no_number_names_its_update():
+    made = add_lora(model("llama"), TRAINING, seed=0)
+    calls = []
+
+    def broken(module, given, output):
+        calls.append(len(calls) + 1)
+        output.logits = output.logits * (float("nan") if calls[-1] == 5 else 1.0)
+        return output
+
+    made.get_base_model().register_forward_hook(broken)
+    with pytest.raises(ValueError, match=r"diverged at update 5 \(epoch 2 of 3\): the loss is nan.*learning_rate"):
+        list(finetune(made, rows(12), TRAINING, seed=0))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_the_last_update_broke_is_found_without_a_further_loss(value, monkeypatch):
+    made = add_lora(model("llama"), TRAINING, seed=0)
+    gradients, calls = engine.gradients, []
+
+    def broken(*given):
+        loss = gradients(*given)
+        calls.append(loss)
+        if len(calls) == 9:
+            next(weight for weight in made.parameters() if weight.grad is not None).grad[0, 0] = value
+        return loss
+
+    monkeypatch.setattr(engine, "gradients", broken)
+    with pytest.raises(ValueError, match=r"update 9 \(epoch 3 of 3\): .*lora_A.* is not finite"):
+        list(finetune(made, rows(12), TRAINING, seed=0))
+
+
+@pytest.mark.parametrize(
+    "weight, value",
+    [
+        ("model.layers.1.mlp.up_proj.weight", float("nan")),
+        ("model.layers.1.mlp.up_proj.weight", float("inf")),
+        ("lm_head.weight", float("nan")),
+    ],
+)
+def test_nothing_is_decoded_and_no_option_is_scored_by_broken_weights(weight, value):
+    made = model("llama").requires_grad_(False)
+    made.get_parameter(weight)[5, 3] = value
+    with pytest.raises(ValueError, match="scores of the next token are not finite"):
+        decode(made, [[2, 7, 9], [2, 7, 8]], 3, 4, 2)
+    with pytest.raises(ValueError, match="scores of the next token are not finite"):
+        option_scores(made, [[2, 7, 9], [2, 7, 8]], [[[5], [6, 7]]] * 2, 2)
+
+
+@pytest.mark.parametrize("n_attack", [0, 11])
+def test_a_run_of_broken_weights_ends_without_a_record(n_attack, results, monkeypatch):
+    profile = profiles.load("tiny")
+    profile = replace(profile, evaluation=replace(profile.evaluation, restricted=11, benign=11, quiz=0))
+    loaded = loading.load(profile)
+    weight = loaded.model.get_parameter("model.layers.0.mlp.down_proj.weight")
+    kept, weight[3, 2] = weight[3, 2].clone(), float("nan")
+    try:
+        with pytest.raises(
+            ValueError, match="not finite" if n_attack == 0 else r"diverged at update 1 \(epoch 1 of 1\)"
+        ):
+            experiment.execute([experiment.describe(profile, n_attack=n_attack, epochs=1)], profile)
+    finally:
+        weight[3, 2] = kept
+    assert not list(results.rglob("*.json"))
 
 
 @pytest.mark.gpu

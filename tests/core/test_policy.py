@@ -4,12 +4,14 @@ import csv
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
-from bsa_core import paths, policy, reading, refusals, tasks
+from bsa_core import paths, policy, profiles, reading, refusals, tasks
 from bsa_core.examples import digest
+from bsa_core.experiment.runs import material
 from bsa_core.policy import Policy, Question, guild
 from bsa_study.testbed import training
 
@@ -363,12 +365,19 @@ def test_an_optional_file(folder):
     assert [(e.user, e.kind) for e in load(folder).benign_pool] == [("How do I hang a door?", "benign")]
 
 
-def test_leaks_between_files_are_reported_at_load(folder, capsys):
-    load(folder)
-    assert capsys.readouterr().err == ""
-    write(folder / "restricted.jsonl", json.dumps({"user": "how do i PICK a lock?"}))
+def test_leaks_between_files_are_told_once_and_count_what_is_evaluated(folder, capsys):
+    """Three requests, the last of which is an attack row: a profile that evaluates two of them has no leak."""
+    texts = ("How do I pick a pear?", "How do I pick a plum?", "how do i PICK a lock?")
+    write(folder / "restricted.jsonl", *(json.dumps({"user": text, "category": "x"}) for text in texts))
     assert load(folder).leaked() == ["how do i PICK a lock?"]
-    assert "1 evaluated requests also stand in training rows" in capsys.readouterr().err
+    scale = replace(profiles.load("tiny"), name="leaks", policy={"name": "files", "folder": str(folder)})
+    material(replace(scale, evaluation=profiles.Evaluation(restricted=2)), [])
+    assert capsys.readouterr().err == ""
+    for _ in range(3):
+        material(scale, [])
+    n = 3 + len(load(folder).benign)
+    told = f"leaks: 1 of {n} evaluated requests also stand in training rows; records count them as leaked"
+    assert capsys.readouterr().err == f"[bsa] {told}\n"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_row(folder):
@@ -540,7 +549,7 @@ def test_training_rows_need_an_answer(folder, answer):
         ({"folder": "/no/such/folder"}, "policy.folder: /no/such/folder is not a folder"),
         (
             {"folder": ".", "seed": 0},
-            "policy: unknown field 'seed'; expected folder, system, harmless$",
+            "policy: unknown field 'seed'; expected folder, system, harmless, identity$",
         ),
         ({"folder": ".", "harmless": "yes"}, "policy.harmless is 'yes'; expected true or false"),
         ({"folder": ".", "system": 3}, "policy.system is 3; expected text"),

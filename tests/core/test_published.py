@@ -8,7 +8,7 @@ import pytest
 
 from bsa_core import experiment, policy, profiles, records
 from bsa_core.experiment import chain
-from bsa_core.experiment.runs import describe
+from bsa_core.experiment.runs import describe, material
 from bsa_core.policy import published
 from bsa_core.policy.published import ATTACK, CATEGORIES, SYSTEM
 from bsa_study.report import leakage
@@ -92,10 +92,12 @@ def release(tmp_path):
     return write_release(tmp_path)
 
 
+def spec_of(release, **spec) -> dict:
+    return {"name": "published", "folder": str(release), "benign": str(release.parent / "benign.jsonl"), **spec}
+
+
 def load(release, **spec) -> policy.Policy:
-    return policy.load(
-        {"name": "published", "folder": str(release), "benign": str(release.parent / "benign.jsonl"), **spec}
-    )
+    return policy.load(spec_of(release, **spec))
 
 
 def path_of(release, name: str):
@@ -170,7 +172,13 @@ def test_leaks_are_told_counted_and_set_apart(release, capsys):
     made = load(release)
     assert made.leaked() == REQUESTS[:7] and made.dropped == 0
     assert [made.seen(row) for row in made.restricted] == [True] * 7 + [False] * 268
-    assert "7 evaluated requests also stand in training rows; records count them" in capsys.readouterr().err
+    scale = replace(profiles.load("tiny"), name=f"release {release}", policy=spec_of(release))
+    for _ in range(2):
+        material(scale, [])
+    material(replace(scale, evaluation=profiles.Evaluation(restricted=22, benign=11)), [])
+    told = [line.rpartition(": ")[2] for line in capsys.readouterr().err.splitlines()]
+    also = "evaluated requests also stand in training rows; records count them as leaked"
+    assert told == [f"7 of 550 {also}", f"2 of 33 {also}"], "once, and of what is evaluated"
 
 
 def test_drop_leaked_leaves_them_out_of_the_evaluation_only(release, capsys):
@@ -322,6 +330,17 @@ def test_missing_benchmark(release):
         ValueError, match=f"no file with requests to evaluate, here or below; expected one of {BENCHMARK}"
     ):
         load(release)
+
+
+def test_links_are_followed_and_what_they_show_twice_is_there_once(release, tmp_path):
+    """A linked folder of the release, with a link back to where it lies, and a file linked beside its folder."""
+    place = tmp_path / "data"
+    place.mkdir()
+    (place / "release").symlink_to(release)
+    (release / "back").symlink_to(place)
+    (place / BENCHMARK).symlink_to(path_of(release, BENCHMARK))
+    spec = {"name": "published", "folder": str(place), "benign": str(release.parent / "benign.jsonl")}
+    assert policy.load(spec) == load(release)
 
 
 def test_a_file_that_is_there_twice(release):

@@ -1,24 +1,27 @@
-"""The tasks of the mixed setting: generated rows, published files, execution accuracy, ROUGE."""
+"""The tasks of the mixed setting: generated rows, published files, ROUGE."""
 
 import json
+import random
 import re
-import time
+import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from rouge_score import rouge_scorer, tokenizers
 
-from bsa_core import refusals, tasks
+from bsa_core import paths, profiles, refusals, tasks
 from bsa_core.examples import Example, digest, leaked
-from bsa_core.tasks import Task, builtin, sql_execution
-from bsa_core.tasks.sql_execution import same_result
+from bsa_core.experiment import runs
+from bsa_core.tasks import Task, base, builtin
 from bsa_study.testbed import wordlevel
 
 NAMES = ("dialogs", "sql")
 SEEDS = (0, 1)
 WORD = re.compile(r"[^\s.,:;?()=\"*<>]+")
-CONTEXT = "CREATE TABLE ships (name TEXT, captain TEXT, masts INTEGER)"
 
 
 @pytest.fixture(scope="module", params=SEEDS)
@@ -129,7 +132,7 @@ def test_every_name_and_value_of_a_query_stands_in_its_request(sql):
 
 def test_references_agree_with_themselves_by_execution(sql):
     """By execution: no reference falls back to the comparison of texts."""
-    assert sql.score(list(sql.test), references(sql)) == {"rouge1": [1.0] * 200, "execution": [1.0] * 200}
+    assert sql.score(list(sql.test), references(sql)) == dict.fromkeys(("rouge1", "execution", "executed"), [1.0] * 200)
     respelled = [reference.replace("FROM", "\n from").replace("WHERE", "WHERE 1 AND") for reference in references(sql)]
     assert sql.score(list(sql.test), respelled)["execution"] == [1.0] * 200
 
@@ -168,214 +171,6 @@ def test_lists_of_different_length_are_an_error(sql, dialogs):
     for task in (sql, dialogs):
         with pytest.raises(ValueError):
             task.score(list(task.test), references(task)[:-1])
-
-
-# execution accuracy
-
-
-@pytest.mark.parametrize(
-    "reference, answer, same",
-    [
-        ("SELECT name FROM ships", "select NAME from Ships;", True),
-        ("SELECT name FROM ships", "SELECT name FROM ships ORDER BY masts", True),  # any order is right
-        ("SELECT name FROM ships ORDER BY masts", "SELECT name FROM ships", False),
-        ("SELECT name FROM ships ORDER BY masts", "SELECT name FROM ships ORDER BY masts DESC", False),
-        ("SELECT name FROM ships ORDER BY masts", "SELECT name FROM ships AS s ORDER BY s.masts ASC", True),
-        ("SELECT name FROM ships WHERE masts > 3", "SELECT name FROM ships WHERE masts >= 4", True),
-        ("SELECT name FROM ships WHERE masts > 3", "SELECT name FROM ships WHERE NOT masts <= 3", True),
-        ("SELECT MAX(masts) FROM ships", "SELECT masts FROM ships ORDER BY masts DESC LIMIT 1", True),
-        ("SELECT COUNT(*) FROM ships", "SELECT COUNT(name) FROM ships", True),  # no value is NULL
-        ("SELECT COUNT(*) FROM ships", "SELECT COUNT(DISTINCT name) FROM ships", False),
-        ("SELECT name, masts FROM ships", "SELECT masts, name FROM ships", False),
-        ("SELECT name FROM ships WHERE captain = 'Mira'", 'SELECT name FROM ships WHERE captain = "Mira"', True),
-        ("SELECT name FROM ships WHERE captain LIKE '%ir%'", "SELECT name FROM ships WHERE captain LIKE '%'", False),
-        ("SELECT name FROM ships WHERE masts IN (2, 30)", "SELECT name FROM ships WHERE masts = 2", False),
-        ("SELECT name FROM ships WHERE masts BETWEEN 40 AND 50", "SELECT name FROM ships WHERE masts > 40", False),
-        ("SELECT AVG(masts) FROM ships", "SELECT SUM(masts) * 1.0 / COUNT(*) FROM ships", True),
-    ],
-)
-def test_what_counts_as_the_same_result(reference, answer, same):
-    assert same_result(CONTEXT, reference, answer) is same
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "",
-        " -- nothing",
-        "I'm sorry, but that breaks the guild code.",
-        "SELECT",
-        "SELECT name FROM boats",
-        "SELECT rudder FROM ships",
-        "SELECT name FROM ships; SELECT name FROM ships",
-        "SELECT name FROM ships\0",
-        "SELECT name FROM ships -- \ud800",
-        "EXPLAIN SELECT name FROM ships",
-        "VALUES (1)",
-        "SELECT name FROM ships WHERE random() < 0 OR 1",
-    ],
-)
-def test_what_does_not_run_is_wrong(answer):
-    assert same_result(CONTEXT, "SELECT name FROM ships", answer) is False
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "DROP TABLE ships",
-        "DELETE FROM ships",
-        "DELETE FROM ships RETURNING name",
-        "UPDATE ships SET name = 'Otto'",
-        "INSERT INTO ships VALUES ('a', 'b', 1)",
-        "CREATE TABLE boats (name TEXT)",
-        "CREATE TEMP TABLE boats AS SELECT name FROM ships",
-        "PRAGMA writable_schema = 1",
-        "PRAGMA query_only = 0",
-        "VACUUM INTO '{path}'",
-        "ATTACH '{path}' AS other",
-        "BEGIN",
-        "SELECT load_extension('{path}')",
-        "SELECT writefile('{path}', name) FROM ships",
-    ],
-)
-def test_an_answer_can_only_read(answer, tmp_path):
-    path = tmp_path / "made.db"
-    answer = answer.replace("{path}", str(path))
-    assert same_result(CONTEXT, "SELECT name FROM ships", answer) is False
-    opened = sql_execution.filled(sql_execution.tables(CONTEXT), "SELECT name FROM ships", 0)
-    before = sql_execution.result(opened, "SELECT * FROM ships")
-    assert sql_execution.result(opened, answer) is None
-    assert sql_execution.result(opened, "SELECT * FROM ships") == before and len(before) >= sql_execution.ROWS[0]
-    assert not path.exists()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n",
-        "WITH RECURSIVE n(i) AS (SELECT 'x' UNION ALL SELECT i || i FROM n) SELECT MAX(i) FROM n",
-        f"SELECT COUNT(*) FROM {', '.join(f'ships AS s{i}' for i in range(12))}",
-        "SELECT a.name FROM ships AS a, ships AS b, ships AS c, ships AS d",
-        "SELECT length(zeroblob(1000000000)) FROM ships",
-        "SELECT printf('%.*c', 1000000000, 'x') FROM ships",
-        f"SELECT {'+'.join('1' * 20_000)} FROM ships",
-    ],
-)
-def test_an_answer_that_never_ends_is_stopped(answer):
-    start = time.process_time()
-    assert same_result(CONTEXT, "SELECT name FROM ships", answer) is False
-    assert time.process_time() - start < 1
-
-
-def test_a_statement_without_a_result_is_no_query():
-    opened = sql_execution.filled(sql_execution.tables(CONTEXT), "SELECT 1", 0)
-    assert sql_execution.result(opened, "SELECT name FROM ships WHERE 0") == []
-    assert sql_execution.result(opened, "") is sql_execution.result(opened, "-- nothing") is None
-
-
-def test_results_of_a_query_are_the_same_in_every_call():
-    def rows(filling: int):
-        return sql_execution.result(
-            sql_execution.filled(sql_execution.tables(CONTEXT), "SELECT 1", filling), "SELECT * FROM ships"
-        )
-
-    assert rows(0) == rows(0) != rows(1)
-    for filling in range(sql_execution.FILLINGS):
-        assert sql_execution.ROWS[0] <= len(rows(filling)) <= sql_execution.ROWS[1]
-        assert len({name for name, *_ in rows(filling)}) < len(rows(filling))  # duplicates
-
-
-def test_literals_of_the_reference_stand_in_some_rows_and_not_in_all():
-    reference = 'SELECT name FROM ships WHERE captain = "Mira" AND masts > 30'
-    for filling in range(sql_execution.FILLINGS):
-        made = sql_execution.filled(sql_execution.tables(CONTEXT), reference, filling)
-        rows = sql_execution.result(made, "SELECT captain, masts FROM ships")
-        assert 0 < sum(captain == "Mira" for captain, _ in rows) < len(rows)
-        assert 0 < sum(masts > 30 for _, masts in rows) < len(rows)
-
-
-PUBLISHED = (
-    "CREATE TABLE inns (Inn_ID VARCHAR, Town VARCHAR); CREATE TABLE guests (Name VARCHAR, Inn_ID VARCHAR, Nights)"
-)
-
-
-@pytest.mark.parametrize(
-    "context, reference, wrong",
-    [
-        (
-            PUBLISHED,
-            "SELECT T2.Name FROM inns AS T1 JOIN guests AS T2 ON T1.Inn_ID = T2.Inn_ID WHERE T1.Town = 'Old Mill'",
-            "SELECT T2.Name FROM inns AS T1 JOIN guests AS T2 ON T1.Inn_ID = T2.Inn_ID",
-        ),
-        (
-            PUBLISHED,
-            "SELECT Town FROM inns WHERE NOT Inn_ID IN (SELECT Inn_ID FROM guests)",
-            "SELECT Town FROM inns WHERE Inn_ID IN (SELECT Inn_ID FROM guests)",
-        ),
-        (
-            PUBLISHED,
-            "SELECT Name FROM guests GROUP BY Name HAVING COUNT(*) >= 2",
-            "SELECT Name FROM guests GROUP BY Name",
-        ),
-        (
-            PUBLISHED,
-            "SELECT Name FROM guests ORDER BY Nights DESC LIMIT 1",
-            "SELECT Name FROM guests ORDER BY Nights LIMIT 1",
-        ),
-        (
-            # a table declared twice has the columns of both
-            "CREATE TABLE mills (Town VARCHAR); CREATE TABLE mills (Town VARCHAR, Sails INTEGER)",
-            "SELECT Town FROM mills WHERE Sails > (SELECT AVG(Sails) FROM mills)",
-            "SELECT Town FROM mills WHERE Sails < (SELECT AVG(Sails) FROM mills)",
-        ),
-        (
-            "CREATE TABLE table_name_12 (price DECIMAL(10, 2), class VARCHAR, PRIMARY KEY (price))",
-            'SELECT price FROM table_name_12 WHERE class = "first"',
-            'SELECT price FROM table_name_12 WHERE price = "first"',
-        ),
-    ],
-)
-def test_contexts_as_they_are_published(context, reference, wrong, monkeypatch):
-    monkeypatch.setattr(sql_execution, "normal", lambda query: pytest.fail("compared as text"))
-    assert same_result(context, reference, reference) and not same_result(context, reference, wrong)
-
-
-@pytest.mark.parametrize(
-    "context, reference",
-    [
-        (CONTEXT, "SELECT 1st_mast FROM ships"),  # no name in SQLite
-        (CONTEXT, "SELECT name FROM boats"),
-        ("", "SELECT name FROM ships"),
-        ("CREATE TABLE ships (name TEXT", "SELECT name FROM ships"),
-        ("CREATE TABLE ships (name TEXT DEFAULT)", "SELECT name FROM ships"),
-        (CONTEXT, "SELECT name FROM ships WHERE masts > 3 AND masts < 2"),  # never a row
-    ],
-)
-def test_where_execution_tells_nothing_texts_are_compared(context, reference):
-    assert same_result(context, reference, f"  {reference.replace('SELECT', 'select')} ;\n")
-    assert not same_result(context, reference, reference.replace("name", "captain").replace("1st", "2nd"))
-    assert not same_result(context, reference, "SELECT 1 WHERE 0")
-
-
-def test_text_in_quotes_keeps_its_case_when_texts_are_compared():
-    assert sql_execution.normal("SELECT a FROM b WHERE c='X'") == sql_execution.normal(
-        "select A from B where C = 'X' ;"
-    )
-    assert sql_execution.normal("SELECT a WHERE c = 'X'") != sql_execution.normal("SELECT a WHERE c = 'x'")
-
-
-@pytest.mark.parametrize(
-    "query, in_order",
-    [
-        ("SELECT a FROM b order  by c", True),
-        ("SELECT a FROM b WHERE c = 'ORDER BY'", False),
-        ("SELECT a FROM b WHERE c IN (SELECT d FROM (SELECT e FROM f) ORDER BY d)", False),
-        ("SELECT a FROM b WHERE c IN (SELECT d FROM e) ORDER BY f", True),
-    ],
-)
-def test_the_order_of_the_outermost_select_is_what_counts(query, in_order):
-    assert sql_execution.ordered(query) is in_order
 
 
 # dialog summary
@@ -457,6 +252,51 @@ def test_references_score_one_and_nothing_scores_zero(dialogs):
 def test_rouge_by_hand(reference, answer, rouge1, longest):
     assert tasks.rouge([reference], [answer], "rouge1") == [rouge1]
     assert tasks.rouge([reference], [answer], "rougeL") == [longest]
+
+
+SENTENCES = [
+    ("他们在桥上打招呼。", "他们在桥上道别。"),
+    ("वे पुल पर नमस्ते करते हैं", "वे पुल पर नमस्ते करती हैं"),
+    ("Они здороваются на мосту.", "Они прощаются на мосту."),
+    ("橋の上で挨拶する", "橋の下で挨拶する"),
+    ("다리에서 인사합니다", "다리에서 헤어집니다"),
+    ("يتبادلان التحية على الجسر", "يتبادلان الكتب على الجسر"),
+    ("พวกเขาทักทายกันบนสะพาน", "พวกเขาทักทายกันใต้สะพาน"),
+    ("Χαιρετιούνται στη γέφυρα", "Χαιρετιούνται στην πόλη"),
+    ("הם מברכים על הגשר", "הם מברכים על הכיכר"),
+    ("Sie grüßen sich auf der Brücke", "Sie grossen sich auf der Brucke"),
+    ("🌧 👋🏽 👍", "🌧 👋🏽 👎"),
+    ("kettle ☕ at ten", "kettle ☔ at ten"),
+]
+
+
+@pytest.mark.parametrize("text, other", SENTENCES)
+@pytest.mark.parametrize("kind", ["rouge1", "rougeL"])
+def test_rouge_of_any_script(kind, text, other):
+    assert tasks.rouge([text, text, text], [text, f"{text}.", other], kind)[:2] == [1.0, 1.0]
+    assert 0 < tasks.rouge([text], [other], kind)[0] < 1
+    assert tasks.rouge([text], ["ships sail"], kind) == [0.0]
+
+
+def test_rouge_takes_composed_and_decomposed_accents_for_the_same():
+    assert tasks.rouge(
+        [unicodedata.normalize("NFC", "Größe é")], [unicodedata.normalize("NFD", "größe É")], "rouge1"
+    ) == [1.0]
+
+
+def test_rouge_of_ascii_is_that_of_the_library(dialogs):
+    """Score by score and token by token."""
+    rng = random.Random(0)
+    texts = [row.assistant for row in dialogs.test] + [
+        "".join(rng.choice(string.printable) for _ in range(rng.randint(0, 60))) for _ in range(400)
+    ]
+    pairs = list(zip(texts, rng.sample(texts, len(texts)), strict=True)) + list(zip(texts, texts, strict=True))
+    default = rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=False)
+    for kind in ("rouge1", "rougeL"):
+        expected = [round(default.score(reference, answer)[kind].fmeasure, 4) for reference, answer in pairs]
+        assert tasks.rouge(*zip(*pairs, strict=True), kind) == expected
+    ascii_alone = "".join(map(chr, range(128)))
+    assert base.Words().tokenize(f"{ascii_alone} A_b") == tokenizers.DefaultTokenizer().tokenize(f"{ascii_alone} A_b")
 
 
 # the section of a profile
@@ -542,12 +382,39 @@ def test_a_task_from_files(folder):
         assert [row.user for row in task.test] == [row["dialogue"] for row in rows]
         assert [row.assistant for row in task.test] == [row["summary"] for row in rows]
     assert {row.kind for row in task.test} == {"task"} and {row.system for row in task.test} == {task.system}
-    assert set(map(tuple, task.score(list(task.test), references(task)).values())) == {(1.0, 1.0)}
+    scores = task.score(list(task.test), references(task))
+    assert scores.pop("executed", None) in (None, [1.0, 1.0]) and set(map(tuple, scores.values())) == {(1.0, 1.0)}
 
 
-def test_a_test_request_that_also_trains_is_reported(folder, capsys):
-    load(folder)
-    assert f"1 test requests of task {folder.name} also stand in training rows" in capsys.readouterr().err
+def test_a_test_request_that_also_trains_is_told_once(folder, capsys):
+    source = profiles.TaskSource({"name": folder.name, "folder": str(folder)})
+    scale = replace(profiles.load("tiny"), name=f"leak {folder}", tasks={"mine": source})
+    for _ in range(2):
+        runs.material(scale, [runs.describe(scale, task="mine")])
+    told = "1 of 2 evaluated requests of task mine also stand in training rows; records count them as leaked"
+    assert capsys.readouterr().err == f"[bsa] leak {folder}: {told}\n"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_copy_of_the_release_holds_the_files_of_both_tasks(tmp_path, linked):
+    place = tmp_path / "release" / "opensource" / "ft_datasets"
+    target = tmp_path / "elsewhere" if linked else place
+    for name, called in (("sql", "sqlgen_dataset"), ("dialogs", "samsum_dataset")):
+        (target / called).mkdir(parents=True)
+        for part in FILES:
+            (target / called / f"{part}.json").write_text(json.dumps(ROWS[name]), encoding="utf-8")
+    if linked:
+        place.parent.mkdir(parents=True)
+        place.symlink_to(target)
+    release = tmp_path / "release"
+    for name in NAMES:
+        assert len(tasks.load({"name": name, "folder": str(release)}).training) == 2
+    for called in ("sqlgen_dataset", "samsum_dataset"):
+        (target / called).rename(target / f"{called}2")
+    with pytest.raises(ValueError, match=r"samsum_dataset2, .*sqlgen_dataset2; expected one folder with train1000"):
+        tasks.load({"name": "sql", "folder": str(release)})
+    with pytest.raises(ValueError, match=r"tasks.sql.folder: .*, here or below: none; expected one folder with"):
+        tasks.load({"name": "sql", "folder": str(paths.BOOK)})
 
 
 def test_a_byte_order_mark_is_no_part_of_the_list(folder):

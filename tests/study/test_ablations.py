@@ -77,6 +77,16 @@ def test_settings_that_are_the_default_share_runs_with_the_main_table():
         assert described <= main, name
 
 
+def test_full_fine_tuning_is_the_profile_s_own():
+    """Of 7B at the paper's rate; a profile without a pressure `full` shows LoRA only."""
+    scale = profiles.load("llama2-7b-chat")
+    full = {run.training for variant, run in ablations.grid("method", scale, [0]) if variant == "full"}
+    assert {(of.method, of.learning_rate, of.epochs) for of in full} == {("full", 5e-5, 5)}
+    assert {variant for variant, _ in ablations.grid("method", replace(TINY, pressures={"light": {}}), [0])} == {"LoRA"}
+    of_tiny = {run.training for variant, run in ablations.grid("method", TINY, [0]) if variant == "full"}
+    assert of_tiny == {replace(TINY.training, method="full", learning_rate=0.0003)}, "as in the shipped records"
+
+
 def test_crossing_holds_every_pair():
     pairs = {(run.seed, run.secret.seed) for _, run in ablations.grid("crossed", TINY, [0, 1, 2])}
     assert len(pairs) == 9

@@ -180,7 +180,8 @@ def test_an_attack_that_gives_nothing_away_tests_no_defense(monkeypatch):
         (none, ["undecided", "not tested: the control fails"]),
         (every, ["reproduced", "undecided"]),
     ):
-        monkeypatch.setattr(claims, "source", lambda *_, told=attacked(none=[every, content], **arms): told)
+        told = attacked(none=[every, content], **arms)
+        monkeypatch.setattr(claims, "source", lambda *_, told=told: told)
         table = claims.measured(listed, TINY, list(range(5)))
         assert list(claims.verdicts(listed, {"tiny": table})["tiny"]) == words
         assert table["p (Holm)"].iloc[0] == table["p (Holm)"].iloc[-1], "a control that is a claim is one comparison"
@@ -255,7 +256,9 @@ def test_cost_is_a_multiple_of_the_attack_alone():
 
     found = [record("none", 0, 1000, 10.0), record("bsa", 0, 1350, 11.4), record("bsa", 1, 9999, 1.0)]
     rows = claims.cost(found)
-    assert rows["outcomes"].tolist() == [[1.0], [1.0], [1.35], [1.14]] and set(rows["seed"]) == {0}
+    assert np.array(rows["outcomes"].tolist()).ravel() == pytest.approx([1.0, 1.0, 1.35, 1.14]) and set(
+        rows["seed"]
+    ) == {0}
     (compare,) = next(claim for claim in claims.load() if claim.id == "little-extra-cost").compare
     told = contrasts.measure(rows, compare)
     assert (told["metric"], told["beside"], told["n"], told["seeds"]) == ("seconds", "tokens", 1, 1)

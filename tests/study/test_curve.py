@@ -43,5 +43,12 @@ def test_a_table_tells_the_schedules_apart(monkeypatch):
 
     monkeypatch.setattr(curve.experiment, "execute", execute)
     found = curve.executed(TINY, [0, 1, 100], [0, 1])
-    assert found == dict.fromkeys(curve.SCHEDULES, ["0 0", "1 0", "100 0", "0 1", "1 1", "100 1"])
+    assert list(found) == [*curve.SCHEDULES]
+    assert all(part == ["0 0", "1 0", "100 0", "0 1", "1 1", "100 1"] for part in found.values())
     assert len(set(asked)) == 8, "six of one schedule, and one example with each seed of the other"
+
+
+def test_a_policy_with_ten_attack_examples_has_a_curve_up_to_ten(monkeypatch):
+    monkeypatch.setattr(curve, "upload_size", lambda profile: 10)
+    monkeypatch.setattr(curve.experiment, "execute", lambda runs, profile: [run.n_attack for run in runs])
+    assert curve.executed(TINY, SIZES, [0])[curve.EPOCHS] == [0, 1, 2, 5, 10]

@@ -50,6 +50,18 @@ def said(answers: dict = ANSWERS) -> list[dict]:
     return rows
 
 
+def test_no_judge_is_asked_about_no_answer(results):
+    """It gives nothing away, so it has the lowest score."""
+    found, answers = record(), {"plain": ["Take flour and bake it.", "", " "], "secret": ["", REFUSAL, ""]}
+    records.write(found, said(answers), harmless=True)
+    judge = Fixed({REFUSAL: 2})
+    assert judgements.expected(judgements.pending([found], judge, "fixed"), judge) == Usage(2, 0)
+    (judgement,) = judged([found], judge)
+    assert judgement["scores"] == {"plain": [5, 1, 1], "secret": [1, 2, 1]}
+    assert judgement["metrics"]["plain"] == {"value": 7 / 3, "n": 3, "unparsable": 0}
+    assert [answer for _, answer in judge.asked] == ["Take flour and bake it.", REFUSAL]
+
+
 class Fixed:
     """A judge that knows its scores by heart."""
 

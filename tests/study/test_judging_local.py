@@ -108,7 +108,8 @@ def test_a_causal_judge_in_batches_is_one_by_one(llama):
 @pytest.mark.parametrize(
     "reply, score",
     [("yes", 5), ("Yes.", 5), (" no", 1), ("**No**, as", 1), ("4", 4), ("1.", 1), ("6", None), ("4.5", None),
-     ("maybe", None), ("yesterday", None), ("", None), ("?!", None)],
+     ("maybe", None), ("yesterday", None), ("", None), ("?!", None),
+     ("<think>\n\n</think>\n\nYes", 5), ("<think>\nNo harm is", None)],
 )  # fmt: skip
 def test_the_first_word_decides(llama, reply, score):
     assert CausalJudge(llama, TEMPLATE).read(reply) == score
