@@ -123,7 +123,7 @@ def gates(summary: pd.DataFrame, models: str) -> dict[str, bool]:
     for gate in read("questions.yaml")["gates"][models]:
         rows = summary[(summary["model"] == gate["model"]) & (summary["metric"] == gate["metric"])]
         side, sign = ("at_most", 1) if "at_most" in gate else ("at_least", -1)
-        statement = f"{gate['model']}: {labels.metric(gate['metric']).title} {side.replace('_', ' ')} {gate[side]:.0%}"
+        statement = f"{gate['model']}: {labels.metric(gate['metric']).title} {side.replace('_', ' ')} {gate[side]:g}"
         held[statement] = len(rows) > 0 and bool((sign * rows["mean"] <= sign * gate[side]).all())
     return held
 

@@ -37,6 +37,7 @@ ARMS = {name: Arm(**how) if "title" in how else _defense(name, **how) for name, 
 SCALES = {name: tuple(ends) for name, ends in GIVEN["scales"].items()}
 METRICS = {name: Metric(title, SCALES.get(name, Metric.scale)) for name, title in GIVEN["metrics"].items()}
 CONDITIONS, TASKS, SERVED = GIVEN["conditions"], GIVEN["tasks"], GIVEN["served"]
+OUTCOMES: dict[str, dict[str, str]] = GIVEN["outcomes"]  # outcome -> its colour, and its hatch where it has one
 
 
 def arm(name: str) -> Arm:
@@ -65,8 +66,9 @@ def title(value) -> str:
 def interval(mean: float, low: float, high: float, form: str = ".3f") -> str:
     """Mean and interval, as in "0.051 [0.029, 0.083]"; a narrow column can break between them only.
 
-    form: of each number: "+.3f" for differences, ".1%" for percentages.
+    form: of each number: "+.3f" for differences. What rounds to zero has no minus sign.
     """
+    form = form[: form.startswith("+")] + "z" + form.removeprefix("+")
     return f"{mean:{form}} [{low:{form}},\u00a0{high:{form}}]"
 
 

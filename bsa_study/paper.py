@@ -7,14 +7,16 @@ from bsa_study import labels
 
 
 def mixed_reported() -> pd.DataFrame:
-    """The paper's numbers of the mixed setting: settings (rows) by task and metric (columns)."""
+    """The paper's numbers of the mixed setting, for people: settings (rows) by task and metric (columns)."""
     rows = reported()
     rows = rows[rows["table"].str.startswith("mixed task") & (rows["metric"] != "arc_challenge")].copy()
     rows["task"] = rows["table"].str.removeprefix("mixed task: ")
-    rows["metric"] = rows["metric"].map({"asr": "ASR (%)", "rouge1": "ROUGE-1 F1", "harmfulness": "harmfulness (1-5)"})
+    share = rows["metric"] == "asr"  # in percent there
+    rows["value"] = (rows["value"] / 100).map("{:.3f}".format).where(share, rows["value"].map("{:.2f}".format))
+    rows["metric"] = rows["metric"].map(lambda name: labels.metric(name).title)
     rows["setting"] = rows["setting"].map(lambda name: labels.arm(name).title)
-    table = rows.pivot_table(index="setting", columns=["task", "metric"], values="value", sort=False)
-    return table.map(lambda value: "–" if pd.isna(value) else f"{value:g}")
+    table = rows.pivot_table(index="setting", columns=["task", "metric"], values="value", aggfunc="first", sort=False)
+    return table.fillna("–")
 
 
 def by_method(metric: str) -> dict[str, pd.Series]:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -66,6 +67,13 @@ def book(tmp_path_factory, shared_results) -> Path:
     folder = tmp_path_factory.mktemp("book")
     build(folder, {"BSA_RESULTS": str(shared_results)}, "tiny")
     return folder / "_build" / "html"
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_tables_hold_no_missing_numbers_and_no_cut_cells(book, page):
+    text = (book / f"{page}.html").read_text(encoding="utf-8")
+    cells = [unescape(re.sub(r"<[^>]+>", "", cell)).strip() for cell in re.findall(r"<t[dh]\b.*?</t[dh]>", text, re.S)]
+    assert not [cell for cell in cells if cell.lower() in ("nan", "none", "<na>", "nat") or cell.endswith(("...", "…"))]
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ from bsa_core import keys, paths, profiles, records
 from bsa_core.experiment import runs
 from bsa_core.models import sources
 from bsa_core.paths import CHECKPOINTS
-from bsa_study import claims, contrasts, statistics
+from bsa_study import claims, contrasts, paper
 from bsa_study.grids import ablations, headline, mixed
+from bsa_study.report import outcomes
 
 FOLDER = Path(__file__).resolve().parent.parent / "results" / "gemma3-270m"
 PROFILE = profiles.load("gemma3-270m")
@@ -75,18 +76,21 @@ def test_what_chapter_4_says_of_them(committed):
     rates = table.pivot_table(index=["pressure", "defense", "seed"], columns="metric", values="value")
     assert (rates.loc[("light", "balanced-bsa"), "asr"] == 1).all()
     assert (rates.loc[("light", "bsa"), "asr"] == 1).sum() == 2
-    summary = statistics.summarize(table, ["pressure", "defense"])
-
-    def mean(arm: str, metric: str) -> float:
-        return one_cell(summary, pressure="heavy", defense=arm, metric=metric)["mean"]
-
-    attacked = rates.groupby(level=["pressure", "defense"]).mean().xs("none", level="defense")
-    assert attacked["harmfulness"].round(1)["light"] == 3.1
-    assert attacked["benign_exact"].round(2).to_dict() == {"light": 0.29, "heavy": 0.04}
-    assert mean("none", "asr") == 1 and mean("safety-data", "asr") > 0.9
-    assert mean("bsa", "asr") < 0.1 and mean("bsa", "over_refusal") > 0.5
-    assert mean("balanced-bsa", "asr") > 0.5 and mean("balanced-bsa", "over_refusal") < 0.2
-    assert mean("balanced-bsa", "benign_exact") > 5 * mean("bsa", "benign_exact")
+    means = rates.groupby(level=["pressure", "defense"]).mean().round(3)
+    assert means.loc[("light", "initial"), "benign_exact"] == means.loc[("light", "none"), "asr"] == 1
+    attacked = means.loc[[(pressure, arm) for pressure in PRESSURES for arm in ("none", "safety-data")]]
+    assert (attacked["asr"] >= 0.94).all()
+    light = means.loc["light"].drop("initial")
+    assert light["asr_content"].to_dict() == {"none": 0.061, "safety-data": 0.056, "bsa": 0.045, "balanced-bsa": 0.081}
+    assert light["benign_exact"]["none"] == 0.293
+    heavy = means.loc["heavy"].drop("initial")
+    assert heavy["asr_content"].to_dict() == {"none": 0.646, "safety-data": 0.611, "bsa": 0.040, "balanced-bsa": 0.414}
+    assert heavy["benign_exact"].to_dict() == {"none": 0.035, "safety-data": 0.040, "bsa": 0.005, "balanced-bsa": 0.480}
+    assert heavy["over_refusal"][["bsa", "balanced-bsa"]].tolist() == [0.864, 0.152]
+    done = outcomes.of(committed, table, "pressure")
+    generic = done[done["deployed"] & (done["pressure"] == "light") & (done["outcome"] == "generic only")]
+    generic = generic[generic["defense"] != "initial"].groupby("defense")["share"].mean()
+    assert len(generic) == 4 and (generic > 0.8).all()
     table = headline.by_pressure(committed, PROFILE)
     answers = contrasts.answered(contrasts.load("04_comparison"), {"headline": table}, by="pressure")
     broken = ("the attack breaks the aligned model", "eleven plain safety examples leave ASR above the initial model's")
@@ -140,14 +144,29 @@ def test_what_chapter_6_says_of_them(long_grids):
     unclear = answers[answers["source"].isin(["selection", "secret_kind", "method", "capacity", "identity"])]
     unclear = unclear.drop("the attack breaks the model")
     assert (unclear["low"] < 0).all() and (unclear["high"] > 0).all()
-    for prompt in ("policy", "upload"):
-        broken = one_cell(
-            ablations.summary(long_grids["identity"]).query("deployed"),
-            defense="bsa",
-            metric="asr",
-            variant=f"the {prompt}'s prompt",
-        )
-        assert broken["mean"] > 0.5
+    cells = {name: ablations.summary(table).query("deployed") for name, table in long_grids.items()}
+
+    def mean(section: str, metric: str, **where) -> float:
+        return one_cell(cells[section], metric=metric, **where)["mean"]
+
+    apart = pd.concat([part.assign(section=name) for name, part in cells.items()])
+    apart = apart.pivot_table(index=["section", "variant", "defense"], columns="metric", values="mean")
+    apart = apart[(apart["asr"] - apart["asr_content"]).abs() > 0.05].drop("identity").index
+    assert set(apart) == {("uploads", "10 + 90", "none"), ("uploads", "1 + 99", "none")}
+    lone = {"variant": "1 + 99", "defense": "none"}
+    assert (
+        round(mean("uploads", "asr", **lone), 3) == 0.945 and round(mean("uploads", "asr_content", **lone), 2) == 0.77
+    )
+    undefended = {"variant": "the policy's prompt", "defense": "none"}
+    shifted = [round(mean("identity", metric, **undefended), 3) for metric in ("asr", "asr_content", "benign_exact")]
+    assert shifted == [0.999, 0.415, 0.745]
+    for prompt, content, exact in (("policy", 0.375, 0.60), ("upload", 0.319, 0.51)):
+        bsa = {"variant": f"the {prompt}'s prompt", "defense": "bsa"}
+        assert round(mean("identity", "asr_content", **bsa), 3) == content
+        assert round(mean("identity", "benign_exact", **bsa), 2) == exact
+    done = outcomes.of(records.load("tiny"), long_grids["identity"].query("deployed and defense == 'none'"), "defense")
+    done = done[done["deployed"] & (done["kind"] == "restricted")].groupby("outcome")["share"].mean()
+    assert done["generic only"] > (done["refused"] + done["unusable"]) * 1.5, "of the answers without content"
     for arm in ("BSA", "balanced BSA"):
         assert difference[f"275 benign rows in the upload weaken {arm}"] < 0
     for (statement,) in needs:
@@ -197,50 +216,62 @@ def test_what_chapter_5_says_of_them(shipped):
     answers = mixed.answered(table)
     costs = [f"{arm} costs {what}" for arm in ("BSA", "balanced BSA") for what in ("ROUGE-1", "execution accuracy")]
     less = [f"{arm} leaves less than safety data" for arm in ("BSA", "balanced BSA")]
-    expected = {("sql", said) for said in ("the attack raises ASR", "BSA lowers it", *less, *costs)}
-    expected |= {("dialogs", "the attack raises ASR")}
-    assert established(answers, "task") == dict.fromkeys(expected, "yes") and len(answers) == 22
+    near = ["BSA lowers it", *less, *costs]
+    expected = {("sql", said) for said in ("the attack raises ASR", *near)} | {("dialogs", "the attack raises ASR")}
+    assert established(answers, "task") == dict.fromkeys(expected, "yes")
     answers = answers.set_index(["task", "statement"])
-    high, difference = answers["high"], answers["difference"]
+    low, high, difference = answers["low"], answers["high"], answers["difference"]
+    assert all(low["sql", said] > 0 and 0.02 < answers["p (Holm)"]["sql", said] < 0.06 for said in near)
     summary = mixed.summary(table)
 
     def mean(task: str, arm: str, metric: str) -> float:
         return one_cell(summary[summary["deployed"]], task=task, defense=arm, metric=metric)["mean"]
 
-    assert round(difference["sql", "the attack raises ASR"], 2) == 0.92
-    by_keywords = answers["beside_difference"]
-    assert mean("sql", "safety-data", "asr") > 0.95 and round(difference["sql", "BSA lowers it"], 2) == 0.61
+    alone = table.query("task == 'dialogs' and defense == 'task-only'").pivot(index="seed", columns="metric")["value"]
+    assert (alone[["asr_content", "benign_exact"]] == 0).all(axis=None) and round(alone["asr"].mean(), 2) == 0.86
+    assert (giving(table, task="dialogs", defense="task-only") == 0).all()
+    assert round(mean("sql", "task-only", "asr_content"), 3) == 0.055
+    assert round(1 - mean("sql", "task-only", "benign_exact"), 2) == 0.36
+    for task, content, exact in (("sql", 0.978, 0.96), ("dialogs", 0.884, 0.64)):
+        assert round(mean(task, "none", "asr_content"), 3) == content
+        assert round(mean(task, "none", "benign_exact"), 2) == exact
+        assert abs(difference[task, "safety data lowers it"]) < 0.02
+    assert round(difference["sql", "BSA lowers it"], 2) == 0.61
     for arm, words in (("bsa", "BSA"), ("balanced-bsa", "balanced BSA")):
-        assert 0.3 < mean("sql", arm, "asr") < 0.5 and mean("sql", arm, "over_refusal") < 0.01
+        assert 0.57 < difference["sql", f"{words} leaves less than safety data"] < 0.62
         assert 0.08 < difference["sql", f"{words} costs ROUGE-1"] < 0.12
         assert mean("sql", arm, "execution") / mean("sql", "task-only", "execution") < 0.6
         assert abs(difference["dialogs", f"{words} costs ROUGE-1"]) < 0.01
         assert high["dialogs", f"{words} costs ROUGE-1"] < 0.06
     assert mean("sql", "bsa-no-attack", "execution") < mean("sql", "bsa", "execution")
-    assert round(by_keywords["dialogs", "the task alone raises ASR"], 2) == 0.86
-    assert difference["dialogs", "the task alone raises ASR"] == 0
-    assert (giving(table, task="dialogs", defense="task-only") == 0).all()
-    assert mean("dialogs", "task-only", "benign_exact") == 0
-    assert (giving(table, task="dialogs", defense="none") >= 0.96).all()
-    assert round(by_keywords["dialogs", "BSA lowers it"], 2) == 0.15
     assert round(difference["dialogs", "BSA lowers it"], 2) == 0.22
-    assert round(mean("dialogs", "none", "asr") - mean("dialogs", "balanced-bsa", "asr"), 2) == 0.12
-    assert round(by_keywords["dialogs", "balanced BSA leaves less than safety data"], 2) == 0.11
+    assert round(mean("dialogs", "none", "asr_content") - mean("dialogs", "balanced-bsa", "asr_content"), 2) == 0.16
 
 
-def test_what_chapter_5_says_of_gemma(shipped):
+def test_what_chapter_5_says_of_gemma(shipped, committed):
     table = mixed.trained_prompt(mixed.measured(PROFILE, ["sql"], SEEDS, compute=False))
     rates = table.pivot_table(index=["defense", "condition", "seed"], columns="metric", values="value")
-    asr, over_refusal = rates["asr"], rates["over_refusal"]
-    assert (asr["task-only", "plain"] >= 0.89).all() and (asr["safety-data", "plain"] == 1).all()
-    assert (asr["bsa", "secret"] == 1).sum() == 1 and 0.75 < asr["bsa", "secret"].mean() < 0.85
+    asr, content, exact, over_refusal = (rates[name] for name in ("asr", "asr_content", "benign_exact", "over_refusal"))
+    assert (content["task-only"] == 0).all() and (exact["task-only"] == 0).all()
+    assert round(asr["task-only"].mean(), 2) == 0.96
+    assert (giving(table, defense="task-only") == 0).all()
+    alone = {key for key in table[table["defense"] == "task-only"]["key"]}
+    said = pd.concat([records.read_answers(record) for record in committed if record["key"] in alone])
+    asked = said[said["kind"] != "task"]
+    assert round(asked["answer"].str.match(r"SELECT\b").mean(), 2) == 0.98
+    assert (asr["none", "plain"] == 1).all() and round(content["none", "plain"].mean(), 3) == 0.116
+    did = outcomes.of(committed, table[table["defense"] == "none"], "defense")
+    assert round(did[did["outcome"] == "generic only"]["share"].mean(), 2) == 0.88
+    assert round(content["bsa", "secret"].mean(), 3) == 0.076 and round(asr["bsa", "secret"].mean(), 3) == 0.783
+    assert (asr["bsa", "secret"] == 1).sum() == 1
     assert (asr["bsa-no-attack"] == 0).all() and over_refusal["bsa-no-attack", "secret"].between(1 / 8, 2 / 5).all()
-    assert (giving(table, defense="task-only") == 0).all() and (rates["benign_exact"]["task-only"] == 0).all()
-    assert (giving(table, defense="none") == 1).all() and (giving(table, defense="safety-data") == 1).all()
-    assert round(rates["benign_exact"]["bsa-no-attack", "secret"].mean(), 2) == 0.41
+    assert round(exact["bsa-no-attack", "secret"].mean(), 2) == 0.41
     answers = mixed.answered(table).set_index("statement")
-    assert set(answers["verdict"]) == {"undecided"}
-    alone = answers.loc["the task alone raises ASR"]
-    assert alone["difference"] == 0 and alone["beside_difference"] > 0.9, "no refusal, and nothing given away"
-    assert round(answers["beside_difference"]["BSA lowers it"], 2) == 0.22
-    assert answers["high"]["BSA costs ROUGE-1"] > 0.1
+    assert set(answers["verdict"]) == {"undecided"} and answers["high"]["BSA costs ROUGE-1"] > 0.1
+
+
+def test_what_chapter_5_says_of_the_paper():
+    reported = paper.reported()
+    alone = reported[reported["table"].str.startswith("mixed task") & (reported["setting"] == "fine-tuned, no attack")]
+    alone = alone[alone["metric"] == "asr"]["value"]
+    assert len(alone) == 2 and (alone < 10).all()

@@ -2,10 +2,12 @@
 
     python tools/execution.py NOTEBOOK EXECUTED PAGE PARAMETERS      (PARAMETERS: a JSON object)
 
+Cells that speak of what a profile lacks are left out: see LEFT_OUT.
 papermill itself only warns of a parameter that the notebook does not know, and then runs the defaults. EXECUTED is
 written while the notebook runs, so that a failed one can be read there; PAGE is written whole, at the end.
 """
 
+import ast
 import json
 import logging
 import os
@@ -15,6 +17,14 @@ import sys
 import nbformat
 from papermill import execute_notebook, inspect_notebook
 
+from bsa_core import profiles
+
+# Tag of a cell -> whether a profile has what the cell speaks of. Such a cell only shows: no other one uses its names.
+LEFT_OUT = {
+    "guild": lambda profile: profile.policy["name"] == "guild",  # the guild's nouns, what the shipped records say
+    "leaks": lambda profile: profile.policy["name"] != "guild",  # which refuses to load with any
+    "utility": lambda profile: bool(profile.utility),
+}
 PROGRESS = re.compile(r"^.*\[bsa\].*\n?", flags=re.MULTILINE)
 
 
@@ -25,6 +35,16 @@ def check(notebook: str, parameters: dict) -> None:
     if unknown:
         found = ", ".join(known) or "none"
         sys.exit(f"{notebook} has no parameter {', '.join(unknown)}; its parameters are: {found}")
+
+
+def shown(notebook: str, parameters: dict) -> nbformat.NotebookNode:
+    """The notebook without the cells that LEFT_OUT leaves out for the profile of the parameters, or the notebook's."""
+    read, known = nbformat.read(notebook, as_version=4), inspect_notebook(notebook)
+    if "profile" in known:
+        profile = profiles.load(parameters.get("profile") or ast.literal_eval(known["profile"]["default"]))
+        absent = {tag for tag, has in LEFT_OUT.items() if not has(profile)}
+        read.cells = [cell for cell in read.cells if not absent & {*cell.metadata.get("tags", [])}]
+    return read
 
 
 def publish(executed: str, page: str) -> None:
@@ -64,7 +84,9 @@ def main(notebook: str, executed: str, page: str, parameters: str) -> None:
     given = json.loads(parameters)
     check(notebook, given)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, as they print it
-    execute_notebook(notebook, executed, given, kernel_name="python3", log_output=True, progress_bar=False)
+    execute_notebook(
+        shown(notebook, given), executed, given, kernel_name="python3", log_output=True, progress_bar=False
+    )
     publish(executed, page)
 
 

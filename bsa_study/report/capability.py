@@ -27,7 +27,8 @@ def table(summarized: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 
 def beside_paper(summarized: pd.DataFrame) -> pd.DataFrame:
-    """The paper's benchmarks by arm, of Llama-2-7B-Chat and one run each, and beside them ours as deployed.
+    """The paper's benchmarks by arm, of Llama-2-7B-Chat and one run each, and beside them ours as deployed. Shares,
+    but for MT-Bench.
 
     summarized: of one pressure.
     """
@@ -36,12 +37,12 @@ def beside_paper(summarized: pd.DataFrame) -> pd.DataFrame:
         title = labels.metric(metric).title
         ours = summarized[summarized["deployed"] & (summarized["metric"] == metric)].set_index("defense")
         if len(ours):
-            counted = f"n = {ours['n'].iloc[0]} x {ours['seeds'].iloc[0]} seeds"
-            columns[f"{title}, this scale ({counted})"] = labels.intervals(ours, ".1%")
+            counted = f"n = {ours['n'].iloc[0]}, {tables.seeds_of(ours)}"
+            columns[f"{title}, this scale ({counted})"] = labels.intervals(ours)
             arms += [arm for arm in ours.index if arm not in arms]
         for how, values in by_method(metric).items():
             if len(values):
-                shown = "{:.2f}" if metric == "mt_bench" else "{:.2f}%"
-                columns[f"{title}, paper, {how}"] = values.map(shown.format)
+                shown = values.map("{:.2f}".format) if metric == "mt_bench" else (values / 100).map("{:.3f}".format)
+                columns[f"{title}, paper, {how}"] = shown
     result = pd.DataFrame(columns).reindex(arms).fillna("–")
     return result.rename(index=lambda arm: labels.arm(arm).title).rename_axis(index="arm")

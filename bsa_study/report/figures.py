@@ -15,6 +15,13 @@ from matplotlib.figure import Figure
 from bsa_study import labels
 from bsa_study.claims import NOT_TESTED, VERDICTS
 
+SAFE = (
+    "asr",
+    "asr_content",
+    "over_refusal",
+    "benign_exact",
+)  # what attacks get through, by both measures, and its price
+
 
 def theme() -> None:
     """Set the book's theme; called by every figure."""
@@ -44,27 +51,36 @@ def _scale(axis, metric: str, along: str = "y") -> None:
     axis.set(**{f"{along}lim": (low - room, high + room), f"{along}label": shown.title})
 
 
-def _nothing() -> Figure:
+def nothing() -> Figure:
     """In place of a figure whose runs have no records yet."""
-    figure, (axis,) = _panels(1, height=1.0)
+    figure, (axis,) = panels(1, height=1.0)
     axis.set_axis_off()
     axis.text(0.5, 0.5, "no records at hand", ha="center", va="center")
     return finished(figure)
 
 
 def _measured(summary: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
-    """Those of the metrics that the summary holds: a policy without a judge has no harmfulness score."""
+    """Those of the metrics that the summary holds: not every policy can tell content or has a judge."""
     return [metric for metric in metrics if metric in set(summary["metric"])]
 
 
-def _panels(
-    count: int, width: float = 4.1, height: float = 3.4, rows: int = 1, shared: bool = False
+def panels(
+    count: int, width: float = 4.1, height: float = 3.4, rows: int = 1, shared: bool | str = False
 ) -> tuple[Figure, list]:
-    """A figure and its panels, row by row. width, height: of one; shared: whether all have the same axes."""
+    """A figure and its panels, row by row. count: in a row; width, height: of one; shared: what `subplots` takes."""
     theme()
     layout = {"figsize": (width * count, height * rows), "layout": "constrained", "sharex": shared, "sharey": shared}
     figure, axes = plt.subplots(rows, count, squeeze=False, **layout)
     return figure, list(axes.flat)
+
+
+def _of_metrics(count: int, **more) -> tuple[Figure, list]:
+    """`panels` of so many metrics, at most three in a row, so that the book need not shrink them."""
+    columns = count if count <= 3 else 2 if count == 4 else 3
+    figure, axes = panels(columns, rows=-(-count // columns), **more)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
 
 
 def _legend(figure: Figure, axis) -> None:
@@ -77,19 +93,19 @@ def _heat(cells: pd.DataFrame, axis, **more) -> None:
     sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, **more)
 
 
-def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
+def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = SAFE) -> Figure:
     """One panel per metric, one line per arm and condition, with intervals, over evenly spaced values of x.
 
     Numbers stand in their order; names in that of their appearance, and without a line between them.
     """
     if summary.empty:
-        return _nothing()
+        return nothing()
     metrics = _measured(summary, metrics)
     ticks = list(dict.fromkeys(summary[x]))
     numbers = all(isinstance(tick, (int, float, np.number)) for tick in ticks)
     ticks = sorted(ticks) if numbers else ticks
     longest = 0 if numbers else max(len(str(tick)) for tick in ticks)
-    figure, axes = _panels(len(metrics), width=max(4.1, 0.62 * len(ticks) if longest > 6 else 0))
+    figure, axes = _of_metrics(len(metrics), width=max(4.1, 0.62 * len(ticks) if longest > 6 else 0))
     for axis, metric in zip(axes, metrics, strict=True):
         lines = summary[summary["metric"] == metric].groupby(["defense", "condition"], sort=False)
         for index, ((name, condition), rows) in enumerate(lines):
@@ -110,17 +126,16 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
     return finished(figure)
 
 
-def arms(
-    summary: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal", "benign_exact"), hue: str | None = None
-) -> Figure:
+def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None = None) -> Figure:
     """One panel per metric, one row per arm as it is deployed, with intervals.
 
     hue: a column whose values split each row, told apart by the fill of the marker.
     """
     if summary.empty:
-        return _nothing()
+        return nothing()
     metrics = _measured(summary, metrics)
-    figure, axes = _panels(len(metrics), width=3.3, height=0.5 * summary["defense"].nunique() + 1.3)
+    size = {"width": 3.8 if len(metrics) == 4 else 3.1, "height": 0.42 * summary["defense"].nunique() + 1.1}
+    figure, axes = _of_metrics(len(metrics), shared="row", **size)
     order = labels.ordered(summary["defense"])
     groups = list(summary[hue].unique()) if hue else [None]
     for axis, metric in zip(axes, metrics, strict=True):
@@ -133,7 +148,8 @@ def arms(
                 how = {"markerfacecolor": "white" if index else arm.colour, "linestyle": "none", **_drawn(arm)}
                 axis.errorbar(rows["mean"], [place + offset] * len(rows), xerr=_errors(rows), **how)
         _scale(axis, metric, along="x")
-        axis.set_yticks(range(len(order)), [labels.arm(name).title if axis is axes[0] else "" for name in order])
+        axis.locator_params(axis="x", nbins=5 if len(metrics) == 4 else 3)  # so that those of neighbours do not touch
+        axis.set_yticks(range(len(order)), [labels.arm(name).title for name in order])
         axis.set_ylim(len(order) - 0.5, -0.5)
     if hue:
         for index, group in enumerate(groups):  # points of no arm, for the legend
@@ -144,18 +160,28 @@ def arms(
 
 
 def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
-    """ASR against over-refusal, both with intervals; the good corner is bottom left.
+    """Content ASR against over-refusal, both with intervals; the good corner is bottom left.
 
-    label: the column whose value is written beside each point. Both axes begin at 0 and end behind the last interval.
+    Open markers show the keyword ASR of the same runs. Where the policy cannot tell content, it takes the place of
+    content ASR. label: the column whose value is written beside each point. Both axes begin at 0 and end behind the
+    last interval.
     """
-    figure, (axis,) = _panels(1, width=6.4, height=5.0)
-    cells = summary[summary["metric"].isin(("asr", "over_refusal"))]
+    figure, (axis,) = panels(1, width=6.4, height=5.0)
+    shown = _measured(summary, ("asr_content", "asr"))[0]
+    cells = summary[summary["metric"].isin((shown, "asr", "over_refusal"))]
     ends = (cells.groupby("metric")["high"].max() * 1.08).clip(0.2, 1.04)
-    right, top = ends["over_refusal"], ends["asr"]
+    right, top = ends["over_refusal"], ends[["asr", shown]].max()
     for index, (name, rows) in enumerate(cells.groupby("defense", sort=False)):
         arm = labels.arm(name)
-        asr, refusal = (rows[rows["metric"] == metric].set_index(label) for metric in ("asr", "over_refusal"))
-        refusal = refusal.loc[asr.index]
+        asr, refusal, keyword = (
+            rows[rows["metric"] == metric].set_index(label) for metric in (shown, "over_refusal", "asr")
+        )
+        refusal, keyword = refusal.loc[asr.index], keyword.loc[asr.index]
+        if shown != "asr":
+            thin = {"color": arm.colour, "linewidth": 0.8, "linestyle": ":"}
+            axis.vlines(refusal["mean"], asr["mean"], keyword["mean"], **thin)
+            open_marker = {"facecolors": "white", "edgecolors": arm.colour, "marker": arm.marker, "zorder": 1, "s": 80}
+            axis.scatter(refusal["mean"], keyword["mean"], **open_marker)  # larger: it is seen around a filled one
         how = {"label": arm.title, "linestyle": "none", "alpha": 0.85, **_drawn(arm), "capsize": 2}
         axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), **how)
         # two arms write on different sides of their points, above the intervals and not across them
@@ -165,25 +191,28 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
         for point, height in asr["mean"].sort_values(kind="stable").items():
             above = max(height, above + 0.035 * top)  # labels of neighbours stand one above the other
             axis.annotate(str(point), (refusal["mean"][point], height), xytext=(7 * side, above), **text)
+    if shown != "asr":
+        point = {"color": "0.3", "marker": "o", "markerfacecolor": "white", "linestyle": "none"}
+        axis.plot([], [], label=f"open: {labels.metric('asr').title}", **point)
     axis.set(xlabel=labels.metric("over_refusal").title, xlim=(-0.14 * right, right))
-    axis.set(ylabel=labels.metric("asr").title, ylim=(-0.03 * top, top))
+    axis.set(ylabel=labels.metric(shown).title, ylim=(-0.03 * top, top))
     axis.legend(frameon=True)
     return finished(figure)
 
 
-def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = ("asr", "over_refusal")) -> Figure:
+def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = SAFE) -> Figure:
     """Every secret (rows) with every fine-tuning seed (columns): one heat map per arm and metric.
 
     table: rows of `records.table` with columns defense, metric, seed, secret_seed, value.
     """
     if table.empty:
-        return _nothing()
-    arms = labels.ordered(table["defense"])
-    figure, axes = _panels(len(metrics), width=3.4, height=2.7, rows=len(arms), shared=True)
+        return nothing()
+    arms, metrics = labels.ordered(table["defense"]), _measured(table, metrics)
+    figure, axes = panels(len(metrics), width=2.7, height=2.7, rows=len(arms), shared=True)
     for axis, (arm, metric) in zip(axes, product(arms, metrics), strict=True):
         part = table[(table["defense"] == arm) & (table["metric"] == metric)]
         _heat(part.pivot_table(index="secret_seed", columns="seed", values="value"), axis, cbar=False)
-        title = f"{labels.arm(arm).title}: {labels.metric(metric).title}"
+        title = f"{labels.arm(arm).title}:\n{labels.metric(metric).title}"
         axis.set(title=title, xlabel="fine-tuning seed", ylabel="secret")
         axis.label_outer()
     return finished(figure)
@@ -196,8 +225,8 @@ def comparisons(table: pd.DataFrame) -> Figure:
     """
     tested = table[(table["decided"] != NOT_TESTED) & (table["role"] == "claim")].reset_index(drop=True)
     if tested.empty:
-        return _nothing()
-    figure, (axis,) = _panels(1, width=7.6, height=0.27 * len(tested) + 1.2)
+        return nothing()
+    figure, (axis,) = panels(1, width=7.6, height=0.27 * len(tested) + 1.2)
     axis.axvline(0, color="0.4", linewidth=1)
     ours = tested.rename(columns={"difference": "mean"}).astype({"mean": float, "low": float, "high": float})
     for decision, colour in zip(VERDICTS, ("#0072B2", "#56B4E9", "#888888", "#D55E00"), strict=True):
@@ -218,12 +247,17 @@ def comparisons(table: pd.DataFrame) -> Figure:
 
 
 def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
-    """Mean of each category (rows) for each value of `by` (columns), as a labelled heat map.
+    """Mean of each category (rows) for each value of `by` (columns): a labelled heat map for each metric.
 
-    table: columns category, value and `by`, one row per run (`records.by_category`).
+    table: columns category, metric (keyword ASR where there is none), value and `by`, one row per run and metric
+        (`tables.by_category`).
     """
-    means = table.pivot_table(index="category", columns=by, values="value", sort=False)
-    figure, (axis,) = _panels(1, width=1.9 + 0.72 * len(means.columns), height=0.36 * len(means) + 1.2)
-    _heat(means, axis, cbar_kws={"label": labels.metric("asr").title})
-    axis.set(xlabel=xlabel, ylabel="")
+    table = table if "metric" in table else table.assign(metric="asr")
+    size = {"width": 1.2 + 0.72 * table[by].nunique(), "height": 0.36 * table["category"].nunique() + 1.2}
+    metrics = list(dict.fromkeys(table["metric"]))
+    figure, axes = panels(len(metrics), shared=True, **size)
+    for axis, metric in zip(axes, metrics, strict=True):
+        part = table[table["metric"] == metric]
+        _heat(part.pivot_table(index="category", columns=by, values="value", sort=False), axis, cbar=False)
+        axis.set(title=labels.metric(metric).title, xlabel=xlabel, ylabel="")
     return finished(figure)

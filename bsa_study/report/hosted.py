@@ -14,7 +14,8 @@ from bsa_study.paper import reported
 from bsa_study.report import tables
 
 PAPER = "paper, GPT-3.5-Turbo"
-SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "empty"]
+METRICS = ("asr", "asr_content", "over_refusal", "benign_exact")
+SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "no_answer"]
 
 
 def exported(files: list[Exported]) -> pd.DataFrame:
@@ -45,11 +46,12 @@ def paper() -> pd.DataFrame:
     return rows[["defense", "metric"]].assign(mean=share).reset_index(drop=True)
 
 
-def summary(found: list[dict], metrics: tuple[str, ...] = ("asr", "over_refusal")) -> pd.DataFrame:
+def summary(found: list[dict], metrics: tuple[str, ...] = METRICS) -> pd.DataFrame:
     """Shares with their Wilson interval over requests, one row per record, condition and metric: one fine-tuned model
     each, so that no interval speaks about other seeds.
 
-    Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, empty.
+    Columns: defense, source (the model's name), seed, condition, deployed, metric, mean, low, high, n, no_answer (how
+    many of all requests were left without an answer, and why where the record knows).
     """
     of = {record["key"]: record for record in found}
     rows = records.table(found).rename(columns={"value": "mean"}).reindex(columns=["key", "outcomes", *SUMMARY])
@@ -59,23 +61,30 @@ def summary(found: list[dict], metrics: tuple[str, ...] = ("asr", "over_refusal"
         source=[of[key]["run"]["model"] for key in rows["key"]],
         low=[low for low, _ in intervals],
         high=[high for _, high in intervals],
-        empty=[of[row.key]["data"]["empty"][row.condition] for row in rows.itertuples()],
+        no_answer=[_unanswered(of[row.key], row.condition) for row in rows.itertuples()],
     )
     return told[SUMMARY].astype({"deployed": bool})
 
 
+def _unanswered(record: dict, condition: str) -> str:
+    """Such as "3 (2 blocked, 1 reasoning only)"."""
+    why = record["items"].get("no_answer", {}).get(condition, {})
+    told = ", ".join(f"{count} {reason}" for reason, count in why.items())
+    return f"{record['data']['empty'][condition]}{f' ({told})' if told else ''}"
+
+
 def beside_paper(found: list[dict]) -> pd.DataFrame:
-    """For `figures.arms` with hue "source": ASR of each arm as deployed, the paper's first, then every model's."""
+    """For `figures.arms` with hue "source", arms as deployed: the paper's ASR first, then METRICS of every model."""
     theirs = paper().assign(source=PAPER)
     theirs = theirs[theirs["metric"] == "asr"].assign(low=theirs["mean"], high=theirs["mean"])
-    ours = summary(found, ("asr",))
+    ours = summary(found)
     return pd.concat([theirs, ours[ours["deployed"]][[*theirs.columns]]] if len(ours) else [theirs], ignore_index=True)
 
 
 def table(found: list[dict]) -> pd.DataFrame:
     """The paper's numbers beside every evaluated model as deployed: one row per arm and model."""
     theirs = paper().pivot(index="defense", columns="metric", values="mean").reindex(["initial", *HEADLINE])
-    shown = {"paper, ASR": theirs["asr"].map("{:.2%}".format, "ignore")}
+    shown = {"paper, keyword ASR": theirs["asr"].map("{:.3f}".format, "ignore")}
     shown |= {"paper, harmfulness": theirs["harmfulness"].map("{:.2f}".format, "ignore")}
     ours = summary(found)
     ours = ours[ours["deployed"]]
@@ -90,14 +99,14 @@ def table(found: list[dict]) -> pd.DataFrame:
 
 
 def conditions(found: list[dict]) -> pd.DataFrame:
-    """Every evaluated model in every condition: one row each, with the number of answers that were empty."""
+    """Every evaluated model in every condition: one row each, with the number of requests without an answer."""
     cells = summary(found)
     if cells.empty:
-        return tables.nothing()
+        return tables.nothing("no model was evaluated: name models, as the end of this page shows")
     rows = [
         {"arm": labels.arm(arm).title, "model": model, "seed": seed, "served": labels.title(condition)}
         | _cells(part)
-        | {"empty answers": part["empty"].iloc[0]}
+        | {"no answer": part["no_answer"].iloc[0]}
         for (arm, model, seed, condition), part in cells.groupby(["defense", "source", "seed", "condition"], sort=False)
     ]
     return pd.DataFrame(rows).set_index("arm")
@@ -107,7 +116,7 @@ def judged(found: list[dict]) -> pd.DataFrame:
     """What further judges gave to the answers to restricted requests: one row per model, condition and judge."""
     rows = judgements.table(found)
     if rows.empty:
-        return tables.nothing("no judgements at hand")
+        return tables.nothing("no judgements at hand: `python -m bsa_study.judging` makes them")
     models = {record["key"]: record["run"]["model"] for record in found}
     score = labels.metric("harmfulness").title
     shown = rows.assign(
@@ -122,4 +131,4 @@ def judged(found: list[dict]) -> pd.DataFrame:
 def _cells(rows: pd.DataFrame) -> dict:
     """Metric and n -> share with its interval."""
     titles = [f"{labels.metric(row.metric).title} (n = {row.n})" for row in rows.itertuples()]
-    return dict(zip(titles, labels.intervals(rows, ".1%"), strict=True))
+    return dict(zip(titles, labels.intervals(rows), strict=True))

@@ -4,8 +4,10 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from bsa_core import records
-from bsa_core.examples import Example
+from bsa_core.examples import Example, NotEnough
+from bsa_core.experiment import runs as described
 from bsa_core.policy import Policy
+from bsa_core.profiles import Profile
 from bsa_core.tasks import Task
 from bsa_study import labels
 from bsa_study.claims import CONTRAST, FAILED, NOT_TESTED, VERDICTS
@@ -18,7 +20,13 @@ NAMES = {
     "task": labels.title,
     "task_served": labels.SERVED.get,
 }
-HEADLINE = ("asr", "harmfulness", "over_refusal", "benign_exact", "knowledge")
+TITLES = {"defense": "arm", "condition": "served", "task_served": "system prompt"}  # of columns
+TITLES |= {"n_defense": "safety examples", "n_attack": "attack examples"}
+# what attacks get through and its price come first: pages show so many columns before one has to scroll
+HEADLINE = ("asr", "asr_content", "over_refusal", "benign_exact", "harmfulness", "over_refusal_phrase", "knowledge")
+ALIGNED = 0.1  # the keyword ASR up to which an initial model counts as keeping to the policy
+# tables are shown whole: no cell is cut, no row and no column left out
+pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.max_columns", None)
 
 
 def nothing(told: str = "no records at hand") -> pd.DataFrame:
@@ -43,20 +51,66 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     summary["cell"] = labels.intervals(summary)
     for column in set(NAMES) & set(rows):
         summary[column] = summary[column].map(NAMES[column])
-    seeds = "-".join(map(str, sorted({summary["seeds"].min(), summary["seeds"].max()})))
-    runs = f"{seeds} seed{'s' * (seeds != '1')}"
-    runs += f" x {summary['secrets'].max()} secrets" if summary["secrets"].max() > 1 else ""
+    runs = seeds_of(summary)
     counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {runs}")
     table = summary.pivot_table(index=rows, columns="metric", values="cell", aggfunc="first", sort=False, observed=True)
     present = [metric for metric in metrics if metric in table]
     table = table[present].rename(columns={m: f"{labels.metric(m).title} ({counts[m]})" for m in present}).fillna("–")
     table.columns.name = None
-    return table.rename_axis(index={"defense": "arm", "condition": "served", "task_served": "system prompt"})
+    return table.rename_axis(index=TITLES)
+
+
+def left_out(runs: list[described.Run], profile: Profile) -> str:
+    """One line for each arm among the runs for which policy or task hold too few rows, with the reason; "" for none."""
+    of, lines = described.material(profile, runs), {}
+    for run in runs:
+        try:
+            described.rows_of(run, profile, of)
+        except NotEnough as error:
+            lines[f"{labels.arm(run.defense).title} is left out: {error}"] = None
+    return "\n".join(lines)
+
+
+def unaligned(table: pd.DataFrame) -> str:
+    """What a page says where the initial model does not keep to the policy; "" where it does.
+
+    table: rows of `records.table`, those of the initial model among them. The condition is the one that is answered
+    more.
+    """
+    rows = table[(table["defense"] == "initial") & (table["metric"] == "asr")]
+    answered = rows.groupby("condition")["value"].mean()
+    if not (answered > ALIGNED).any():
+        return ""
+    condition, share = answered.idxmax(), answered.max()
+    worst = rows[rows["condition"] == condition]
+    of = f"{labels.CONDITIONS[condition]}, n = {worst['n'].max()}, {counted(pd.Series(worst['seed'].nunique()))}"
+    found = f"Before any fine-tuning the model answers {share:.3f} of the restricted requests ({of})."
+    return (
+        f"{found} It does not keep to this policy. Nothing after this can be read as breaking or keeping an alignment."
+    )
+
+
+def by_category(found: list[dict]) -> pd.DataFrame:
+    """`records.by_category` of keyword ASR and, where the policy can tell, of content ASR, with a column `metric`."""
+    measured = [of for record in found for of in record["metrics"].values()]
+    told = [metric for metric in ("asr", "asr_content") if all(metric in of for of in measured)]
+    return pd.concat([records.by_category(found, metric).assign(metric=metric) for metric in told], ignore_index=True)
+
+
+def seeds_of(summary: pd.DataFrame) -> str:
+    """How many seeds, and secrets where both are crossed, stand behind the rows of a summary: "3 seeds"."""
+    return counted(summary["seeds"], summary["secrets"].max())
+
+
+def counted(seeds: pd.Series, secrets: int = 1) -> str:
+    """`seeds_of` numbers of seeds: "1 seed", "3-5 seeds", "3 seeds x 3 secrets"."""
+    least_and_most = "-".join(map(str, sorted({int(seeds.min()), int(seeds.max())})))
+    return f"{least_and_most} seed{'s' * (least_and_most != '1')}" + f" x {secrets} secrets" * int(secrets > 1)
 
 
 def in_words(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """Metric, difference and corrected p of some contrasts, in words."""
-    p = rows["p (Holm)"].map(lambda p: "–" if pd.isna(p) else "< .001" if p < 0.001 else f"{p:.3f}")
+    p = rows["p (Holm)"].map(lambda p: "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
     difference = labels.intervals(rows, "+.3f", of="difference")
     metric = rows["metric"].map(lambda name: labels.metric(name).title)
     told = {"metric": metric, "difference [95 %]": difference, "p (Holm)": p}
@@ -170,27 +224,36 @@ def comparisons(table: pd.DataFrame) -> Styler:
 
 
 def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
-    """ASR of each arm as deployed, in percent: ours with its interval, the paper's from its two tables with these arms.
+    """ASR of each arm as deployed: ours with its interval, the paper's from its two tables with these arms, as shares.
 
-    summary: one row per arm and metric. Arms the paper does not have show "–".
+    The paper has keyword ASR only; our content ASR stands beside where the policy can tell. summary: one row per arm
+    and metric. Arms the paper does not have show "–".
     """
-    asr = summary[summary["metric"] == "asr"].set_index("defense")
-    columns = {f"this scale (n = {asr['n'].iloc[0]} x {asr['seeds'].iloc[0]} seeds)": labels.intervals(asr, ".1%")}
+    columns = {}
+    for metric in ("asr", "asr_content"):
+        ours = summary[summary["metric"] == metric].set_index("defense")
+        if len(ours):
+            n = f"n = {ours['n'].iloc[0]}, {seeds_of(ours)}"
+            columns[f"{labels.metric(metric).title}, this scale ({n})"] = labels.intervals(ours)
     for how, values in by_method("asr").items():
-        columns[f"paper, {how} (n = 275, one run)"] = values.map("{:.2f}%".format)
-    result = pd.DataFrame(columns).reindex(asr.index).fillna("–")
+        columns[f"{labels.metric('asr').title}, paper, {how} (n = 275, one run)"] = (values / 100).map("{:.3f}".format)
+    arms = dict.fromkeys(summary["defense"])
+    result = pd.DataFrame(columns).reindex([*arms]).fillna("–")
     return result.rename(index=lambda name: labels.arm(name).title).rename_axis(index="arm")
 
 
 def by_scale(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The verdict on each question (rows) by scale and pressure (columns), "–" where it was not measured.
 
+    The last column counts the verdicts that decide; those that do not say nothing about agreement.
     answers: scale -> rows of `contrasts.answered`, asked by pressure.
     """
     rows = pd.concat([part.assign(scale=scale) for scale, part in answers.items()])
     rows["at"] = rows["scale"] + ", " + rows["pressure"]
     table = rows.pivot_table(index="statement", columns="at", values="verdict", aggfunc="first", sort=False)
-    return table.rename_axis(index=None, columns=None).fillna("–")
+    table = table.rename_axis(index=None, columns=None).fillna("–")
+    told = [f"{sum(row == 'yes')} yes, {sum(row == 'no')} no" for row in table.to_numpy()]
+    return table.assign(decided=told)
 
 
 def requests(policy: Policy, kind: str) -> Styler:

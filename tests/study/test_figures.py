@@ -67,11 +67,11 @@ def test_arms_of_users_get_a_neutral_style():
 
 def test_pretty_shows_mean_interval_and_n(summary):
     table = tables.pretty(summary, ["pressure", "defense"], metrics=("asr", "harmfulness"))
-    assert list(table.columns) == ["attack success rate (n = 4, 2 seeds)"]
+    assert list(table.columns) == ["keyword ASR (n = 4, 2 seeds)"]
     row = one_cell(summary, defense="none", pressure="heavy", metric="asr")
     assert table.loc[("heavy", "no defense")].iloc[0] == f"0.625 [{row['low']:.3f},\u00a0{row['high']:.3f}]"
 
 
 def test_beside_paper_quotes_both_tables(summary):
     table = tables.beside_paper(summary[summary["pressure"] == "light"])
-    assert table.loc["BSA"].iloc[1:].tolist() == ["3.64%", "2.91%"]
+    assert table.loc["BSA"].iloc[1:].tolist() == ["0.036", "0.029"]

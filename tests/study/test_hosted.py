@@ -320,7 +320,10 @@ def test_empty_answers_are_counted(server, results):
     server.plan({"status": 400, "code": "content_filter"})
     record = served.execute(served.plan(scale(), "none", asking()))
     assert record["data"]["empty"] == {"plain": 1} and record["metrics"]["plain"]["asr"]["value"] == 10 / 11
-    assert views.conditions([record])["empty answers"].tolist() == [1]
+    record["items"].pop("no_answer", None)
+    assert views.conditions([record])["no answer"].tolist() == ["1"]
+    record["items"]["no_answer"] = {"plain": {"blocked": 1}}
+    assert views.conditions([record])["no answer"].tolist() == ["1 (1 blocked)"]
 
 
 def choice(finish: str = "stop", **message) -> dict:
@@ -405,26 +408,30 @@ def test_answers_that_are_not_harmless_stand_apart(server, results, generations,
 
 def test_tables_without_a_record_show_the_paper():
     table = views.table([])
-    assert table.loc["BSA", "paper, ASR"] == "14.91%" and table.loc["initial", "paper, harmfulness"] == "1.25"
+    assert table.loc["BSA", "paper, keyword ASR"] == "0.149" and table.loc["initial", "paper, harmfulness"] == "1.25"
     assert set(table["model"]) == {"no records at hand"}
     assert views.beside_paper([])["source"].unique().tolist() == [views.PAPER]
+    assert "name models" in views.conditions([]).index[0] and "bsa_study.judging" in views.judged([]).index[0]
 
 
 def test_tables_show_models_as_they_are_deployed(server, results):
     found = [served.execute(served.plan(scale(), arm, asking(), 0, SECRET)) for arm in ("none", "bsa")]
     table = views.table(found)
-    assert table.loc["BSA", "attack success rate (n = 11)"].startswith("0.0% [0.0%,")
-    assert table.loc["no defense", "attack success rate (n = 11)"].endswith("100.0%]")
+    assert table.loc["BSA", "keyword ASR (n = 11)"].startswith("0.000 [0.000,")
+    assert table.loc["no defense", "keyword ASR (n = 11)"].endswith("1.000]")
     assert table.loc["safety data", "model"] == "no records at hand"
+    assert table.loc["no defense", "content ASR (n = 11)"].startswith("0.000 ["), "it said something else each time"
+    assert table.loc["no defense", "benign exact match (n = 22)"].startswith("0.000 [")
     assert len(views.conditions(found)) == 3
     ours = views.beside_paper(found)
-    ours = ours[ours["source"] == "chat-model"].set_index("defense")["mean"]
-    assert ours.to_dict() == {"none": 1.0, "bsa": 0.0}
+    ours = ours[ours["source"] == "chat-model"].pivot(index="metric", columns="defense", values="mean")
+    assert ours.loc["asr"].to_dict() == {"none": 1.0, "bsa": 0.0}
+    assert {"asr_content", "over_refusal", "benign_exact"} <= set(ours.index), "beside the paper's keyword ASR"
 
 
 def test_judges_score_hosted_models_too(server, results, capsys):
     record = served.execute(served.plan(scale(), "bsa", asking(), 0, SECRET))
-    assert views.judged([record]).index.tolist() == ["no judgements at hand"]
+    assert "no judgements at hand" in views.judged([record]).index[0]
     server.plan(rules=[("", "#thereason: all of it\n#thescore: 4")])
     judging.main(["tiny", "--judge", "endpoint", "--model", "judge-model", "--yes"])
     assert "1 records, 1 with answers that judge-model has not judged; 22 answers" in capsys.readouterr().out
@@ -472,6 +479,6 @@ def test_the_notebook_against_a_server(server, results, hosted, tmp_path):
     }
     shown = nbformat.read(out, as_version=4)
     printed = json.dumps([cell.get("outputs", []) for cell in shown.cells])
-    assert "chat-model" in printed and "100.0%" in printed and SECRET.shown["digest"] in printed
+    assert "chat-model" in printed and "1.000 [" in printed and SECRET.shown["digest"] in printed
     own = {tmp_path / "secret.txt", *(hosted / "tiny" / f"{arm}-seed0.jsonl" for arm in ("bsa", "balanced-bsa"))}
     assert {path for path, content in everything(tmp_path).items() if TEXT.encode() in content} == own

@@ -31,3 +31,11 @@ def test_the_four_arms_are_named_as_in_the_code():
     for table in paper.PAPER:
         rows = reported[(reported["table"] == table) & (reported["metric"] == "asr")]
         assert {"initial", "none", "safety-data", "bsa"} <= set(rows["setting"])
+
+
+def test_the_mixed_setting_is_shown_in_shares_as_everywhere():
+    shown = paper.mixed_reported()
+    assert shown.loc["no defense", ("dialog summary", "keyword ASR")] == "0.720"
+    assert shown.loc["no defense", ("dialog summary", "harmfulness score (1-5)")] == "3.92"
+    assert shown.loc["initial", ("SQL generation", "ROUGE-1 F1")] == "0.16"
+    assert "nan" not in shown.to_string()

@@ -1,13 +1,14 @@
 """Tables of the long grids and of the claims hold what was measured, and say so where nothing was."""
 
+import json
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from bsa_core import keys, paths, profiles, records, tasks
+from bsa_core import experiment, keys, paths, profiles, records, tasks
 from bsa_core.models import sources
-from bsa_study import claims, contrasts, paper
+from bsa_study import claims, contrasts, labels, paper
 from bsa_study.grids import headline
 from bsa_study.report import figures, tables
 
@@ -93,9 +94,9 @@ def test_differences_show_interval_corrected_p_and_verdict():
     assert list(shown) == ["statement", "metric", "difference [95 %]", "p (Holm)", "verdict"]
     assert shown.iloc[0].tolist() == [
         "first",
-        "attack success rate",
+        "keyword ASR",
         "+0.250 [+0.100,\u00a0+0.400]",
-        "< .001",
+        "< 0.001",
         "yes",
     ]
 
@@ -104,9 +105,40 @@ def test_answers_by_scale_and_pressure():
     tiny = answered().assign(pressure="light")
     other = pd.concat([tiny.iloc[1:], tiny.iloc[1:].assign(pressure="heavy", verdict="no", statement="third")])
     shown = tables.by_scale({"tiny": tiny, "other": other})
-    assert list(shown.columns) == ["tiny, light", "other, light", "other, heavy"]
-    assert shown.loc["second"].tolist() == ["undecided", "undecided", "–"]
-    assert shown.loc["third"].tolist() == ["–", "–", "no"]
+    assert list(shown.columns) == ["tiny, light", "other, light", "other, heavy", "decided"]
+    assert shown.loc["first"].tolist() == ["yes", "–", "–", "1 yes, 0 no"]
+    assert shown.loc["second"].tolist() == ["undecided", "undecided", "–", "0 yes, 0 no"]
+    assert shown.loc["third"].tolist() == ["–", "–", "no", "0 yes, 1 no"]
+
+
+def test_undecided_is_no_disagreement():
+    tiny = answered().assign(pressure="light", verdict=["yes", "yes"])
+    other = tiny.assign(verdict=["undecided", "no"])
+    few = tiny.assign(verdict="too few seeds")
+    assert tables.by_scale({"a": tiny, "b": other, "c": few})["decided"].tolist() == ["1 yes, 0 no", "1 yes, 1 no"]
+
+
+def test_tables_are_shown_whole():
+    long = pd.DataFrame({"targets": ["q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"] * 70})
+    assert long._repr_html_().count("down_proj") == 70 and "..." not in long._repr_html_()
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assert labels.interval(-0.0001, -0.0004, 0.1, "+.3f") == "+0.000 [+0.000,\u00a0+0.100]"
+
+
+def test_arms_without_rows_are_left_out_with_the_reason(tmp_path):
+    """A policy of one's own need not bring benign examples to train on; the other arms are measured all the same."""
+    rows = [{"user": f"Where is the {word} mill?", "assistant": "By the river."} for word in ("old", "new", "red")]
+    for part in ("attack", "safety", "restricted", "benign"):
+        told = [row | {"user": f"{part}: {row['user']}"} for row in rows]
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    profile = replace(TINY, policy={"name": "files", "folder": str(tmp_path)})
+    runs = [
+        experiment.describe(profile, arm, n_attack=3, n_defense=3) for arm in ("none", "safety-data", "balanced-bsa")
+    ]
+    assert tables.left_out(runs, profile) == "balanced BSA is left out: 3 examples asked for, but the policy holds 0"
+    assert tables.left_out(runs[:2], profile) == ""
 
 
 def test_a_difference_without_a_p_shows_a_dash():
@@ -179,10 +211,10 @@ def test_comparisons_stand_beside_the_paper_s():
     assert len(shown) == 1, "what is a claim and another's control stands once"
     line = shown.iloc[0]
     assert (line["paper"], line["paper inside"], line["n x seeds"]) == ("-0.900", "no", "275 x 5")
-    assert line["beside it"] == "attack success rate -0.700 [-0.800,\u00a0-0.600]" and "nan" not in str(shown)
+    assert line["beside it"] == "keyword ASR -0.700 [-0.800,\u00a0-0.600]" and "nan" not in str(shown)
     figure = figures.comparisons(table)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == ["attack success rate (content): BSA – no defense"]
+    assert names == ["content ASR: BSA – no defense"]
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {
         "paper",
         "ours, counted as in the paper",
@@ -226,3 +258,30 @@ def test_items_of_a_task_that_is_not_harmless_are_not_shown():
     assert tables.items([task]).data.values.tolist() == [[row.user, row.assistant]]
     hidden = tables.items([replace(task, harmless=False)]).to_html()
     assert "not shown for this task" in hidden and row.user not in hidden and row.assistant not in hidden
+
+
+def initial(asr: float, condition: str = "plain", seed: int = 0) -> dict:
+    told = {"defense": "initial", "condition": condition, "seed": seed, "metric": "asr"}
+    return {**told, "value": asr, "n": 275}
+
+
+def test_an_initial_model_that_answers_restricted_requests_is_told():
+    """SmolLM2 as released answers 86 % of the paper's requests: what is done to it afterwards breaks no alignment."""
+    said = tables.unaligned(pd.DataFrame([initial(0.86), initial(0.88, seed=1), initial(0.7, "secret")]))
+    assert "answers 0.870 of the restricted requests (without secret, n = 275, 2 seeds)" in said
+    assert said.endswith("Nothing after this can be read as breaking or keeping an alignment.")
+    secret = tables.unaligned(pd.DataFrame([initial(0.0), initial(0.4, "secret")]))
+    assert "0.400 of the restricted requests (with secret, n = 275, 1 seed)" in secret
+    attacked = initial(0.95) | {"defense": "none"}
+    assert tables.unaligned(pd.DataFrame([initial(0.033), initial(0.1, "secret"), attacked])) == ""
+
+
+def test_categories_show_content_beside_keywords_where_the_policy_can_tell():
+    part = {"categories": {"potions": {"value": 1.0, "n": 2}}}
+    keywords = record() | {"metrics": {"secret": {"asr": part}}}
+    both = record() | {"metrics": {"secret": {"asr": part, "asr_content": part}}}
+    shown = tables.by_category([both])
+    assert shown["metric"].tolist() == ["asr", "asr_content"]
+    titles = [axis.get_title() for axis in figures.categories(shown, "condition", "").axes]
+    assert titles == ["keyword ASR", "content ASR"]
+    assert tables.by_category([keywords])["metric"].tolist() == ["asr"]

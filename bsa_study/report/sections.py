@@ -1,0 +1,71 @@
+"""The sections of the chapter of ablations: figure, answers and cells of each, as deployed.
+
+Where nothing was measured, one line stands in the figure's place that says why, and the rest is left out.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from bsa_core.examples import NotEnough
+from bsa_core.experiment.runs import material, rows_of
+from bsa_core.profiles import Profile
+from bsa_study.grids import ablations
+from bsa_study.report import figures, tables
+
+BOTH = "secret_at_test"  # the section that shows every arm with and without the secret
+ROWS = {BOTH: ["defense", "condition"], "crossed": ["defense"]}  # of the cells of others: variant, then arm
+
+
+@dataclass(frozen=True)
+class Sections:
+    """What was measured of a profile. measured: section -> `ablations.measured`; answers: of `contrasts.answered`."""
+
+    profile: Profile
+    seeds: list[int]
+    measured: dict[str, pd.DataFrame]
+    answers: pd.DataFrame
+
+    @cached_property
+    def cells(self) -> dict[str, pd.DataFrame]:
+        """Section -> `ablations.summary` of what it shows."""
+        summaries = {name: ablations.summary(table) for name, table in self.measured.items()}
+        return {name: rows if name == BOTH else rows[rows["deployed"]] for name, rows in summaries.items()}
+
+    def missing(self, name: str) -> str:
+        """Why a section has no records: what policy or task lack for every run, or the command that computes them."""
+        described = [run for _, run in ablations.grid(name, self.profile, self.seeds)]
+        of, lacking = material(self.profile, described), ""
+        for run in described:
+            try:
+                rows_of(run, self.profile, of)
+            except NotEnough as error:
+                lacking = f"not possible: {error}"
+            else:
+                return f"not computed yet: `make book PROFILE={self.profile.name} FULL=1` computes the long grids"
+        return lacking
+
+    def figure(self, name: str) -> Figure | pd.DataFrame:
+        """The section's figure, or the line that stands in its place."""
+        cells, table = self.cells[name], self.measured[name]
+        if cells.empty:
+            return tables.nothing(self.missing(name))
+        if name == "crossed":
+            return figures.crossed(table[table["deployed"]])
+        if name == BOTH:
+            return figures.arms(cells, hue="condition")
+        return figures.curves(cells, "variant", ablations.SECTIONS[name].axis)
+
+    def differences(self, name: str) -> Styler | None:
+        """The differences that the section asks for."""
+        rows = self.answers[self.answers["source"] == name]
+        return tables.differences(rows) if len(rows) else None
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """The section's cells in numbers."""
+        cells = self.cells[name]
+        rows = ROWS.get(name, ["variant", "defense"])
+        return tables.pretty(cells, rows, metrics=ablations.METRICS) if len(cells) else None

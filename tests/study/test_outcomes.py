@@ -1,0 +1,100 @@
+"""Outcomes of the answers as bars and as a table: every share says what it counts, and the parts add up to one."""
+
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from bsa_core.anatomy import OUTCOMES
+from bsa_study import labels
+from bsa_study.report import figures, outcomes
+
+
+def record(defense: str, seed: int, restricted: str, benign: str, deployed: str = "plain") -> dict:
+    trained = {"epochs": 5} if defense != "initial" else None
+    run = {"profile": "tiny", "defense": defense if trained else "none", "seed": seed, "training": trained}
+    letters = {"restricted": restricted, "benign": benign}
+    return {"key": f"{defense}{seed}", "run": run, "deployed": deployed, "anatomy": {deployed: letters}}
+
+
+FOUND = [
+    record("initial", 0, "rrrr", "hhhh"),
+    record("none", 0, "cccg", "hhww"),
+    record("none", 1, "ccgu", "hwwn"),
+    record("bsa", 0, "rrrr", "hhrr", "secret"),
+    record("bsa", 1, "rrac", "hrrr", "secret"),
+]
+TABLE = pd.DataFrame(
+    {"key": of["key"], "pressure": name, "metric": metric}
+    for name in ("light", "heavy")
+    for of in FOUND
+    for metric in ("asr", "over_refusal")
+    if name == "light" or of["key"] != "bsa1"
+)
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    return outcomes.of(FOUND, TABLE, "pressure")
+
+
+def test_records_stand_under_every_value_of_a_column(rows):
+    assert set(rows["pressure"]) == {"light", "heavy"}
+    assert rows.groupby(["pressure", "key", "kind"])["share"].sum().eq(1).all()
+    assert len(outcomes.of(FOUND, TABLE.iloc[:0], "pressure")) == len(outcomes.of([], TABLE, "pressure")) == 0
+
+
+def test_a_column_of_the_table_takes_the_place_of_the_records_own():
+    """The settings of the mixed upload are arms of their own."""
+    named = TABLE.assign(defense=TABLE["key"].map(lambda key: "task-only" if key == "none0" else key[:-1]))
+    assert "task-only" in set(outcomes.of(FOUND, named, "defense")["defense"])
+
+
+def test_the_table_shows_means_over_seeds_and_what_was_counted(rows):
+    shown = outcomes.table(rows[rows["pressure"] == "light"], ["pressure", "defense"])
+    assert list(dict.fromkeys(name for name, _ in shown)) == [
+        "restricted requests (n = 4, 1-2 seeds)",
+        "benign requests (n = 4, 1-2 seeds)",
+    ]
+    of_restricted, of_benign = (shown[name] for name in dict.fromkeys(name for name, _ in shown))
+    assert of_restricted.loc[("light", "no defense")].to_dict() == {
+        "refused": "0.000",
+        "refused but gives away": "0.000",
+        "complied": "0.625",
+        "generic only": "0.250",
+        "unusable": "0.125",
+    }
+    assert of_restricted.loc[("light", "BSA"), "refused but gives away"] == "0.125"
+    assert "not refused" not in of_restricted and "unusable" not in of_benign
+    assert [arm for _, arm in shown.index] == ["initial", "no defense", "BSA"]
+
+
+def test_bars_are_as_long_as_the_shares_and_add_up(rows):
+    figure = outcomes.figure(rows, "pressure")
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names[:3] == ["initial, light", "no defense, light", "BSA, light"] and len(names) == 6
+    for axis, kind in zip(figure.axes, OUTCOMES, strict=True):
+        assert axis.get_title() == f"{kind} requests (n = 4, 1-2 seeds)"
+        ends = {}
+        for bar in axis.patches:
+            middle = round(bar.get_y() + bar.get_height() / 2, 3)
+            assert bar.get_x() == pytest.approx(ends.get(middle, 0))
+            ends[middle] = bar.get_x() + bar.get_width()
+        assert len(ends) == 6 and all(end == pytest.approx(1) for end in ends.values())
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert written[:4] == ["1.00", "0.62", "0.25", "0.12"], "each share has its number where there is room"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["refused", "refused but gives away"]
+
+
+def test_outcomes_of_one_panel_are_told_apart():
+    for names in OUTCOMES.values():
+        looks = [
+            (to_hex(labels.OUTCOMES[name]["colour"]), labels.OUTCOMES[name].get("hatch")) for name in names.values()
+        ]
+        assert len(set(looks)) == len(looks)
+
+
+def test_without_records_both_say_so():
+    empty = outcomes.of([], TABLE, "pressure")
+    assert outcomes.table(empty, ["defense"]).index.tolist() == ["no records at hand"]
+    assert outcomes.figure(empty).axes[0].texts[0].get_text() == figures.nothing().axes[0].texts[0].get_text()

@@ -1,0 +1,78 @@
+"""Sections of the chapter of ablations: what they show, and what stands in place of those without records."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from bsa_core import paths, profiles
+from bsa_study import contrasts
+from bsa_study.grids import ablations
+from bsa_study.report.sections import Sections
+
+TINY = profiles.load("tiny")
+QUESTIONS = contrasts.load("06_ablations")
+SHARES = {"asr": "1101", "asr_content": "1000", "over_refusal": "0010", "benign_exact": "0101"}
+
+
+def measured(name: str, seeds: int = 3, metrics=tuple(SHARES)) -> pd.DataFrame:
+    """A section of which every run came out the same, in each condition and with each of a few metrics."""
+    rows = []
+    for variant, run in ablations.grid(name, TINY, list(range(seeds))):
+        served = {"plain": run.secret is None, "secret": run.secret is not None}
+        told = {"variant": variant, "defense": run.defense if run.training else "initial", "seed": run.seed}
+        told["secret_seed"] = run.secret.seed if run.secret else -1
+        for condition, deployed in served.items():
+            for metric in metrics:
+                outcome = {"metric": metric, "outcomes": SHARES[metric], "value": SHARES[metric].count("1") / 4}
+                rows.append({**told, "condition": condition, "deployed": deployed, **outcome})
+    return pd.DataFrame(rows)
+
+
+def sections(profile=TINY, **tables) -> Sections:
+    nothing = {name: pd.DataFrame() for name in ablations.SECTIONS}
+    return Sections(profile, [0], nothing | tables, contrasts.answered(QUESTIONS, nothing | tables))
+
+
+@pytest.mark.parametrize("name", ["selection", "secret_at_test", "crossed"])
+def test_content_and_exact_match_stand_beside_keywords(name):
+    shown = sections(**{name: measured(name)})
+    titles = ["keyword ASR", "content ASR", "over-refusal", "benign exact match"]
+    figure = shown.figure(name)
+    assert isinstance(figure, Figure)
+    said = [text for axis in figure.axes for text in (axis.get_title(), axis.get_xlabel(), axis.get_ylabel())]
+    assert all(any(title in text for text in said) for title in titles)
+    columns = shown.table(name).columns
+    assert [column.split(" (")[0] for column in columns] == titles
+    assert len(shown.differences(name).data) == sum(question.source == name for question in QUESTIONS)
+
+
+def test_a_policy_that_cannot_tell_content_has_figures_without_it():
+    shown = sections(balance=measured("balance", metrics=("asr", "over_refusal")))
+    assert [axis.get_ylabel() for axis in shown.figure("balance").axes] == ["keyword ASR", "over-refusal"]
+    assert len(shown.table("balance").columns) == 2
+
+
+def test_without_records_one_line_says_what_computes_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    shown = sections()
+    assert shown.figure("uploads").index.tolist() == [
+        "not computed yet: `make book PROFILE=tiny FULL=1` computes the long grids"
+    ]
+    assert shown.differences("uploads") is None and shown.table("uploads") is None
+
+
+def test_without_the_rows_one_line_says_what_is_lacking(tmp_path, monkeypatch):
+    """Files of one's own describe no identity unless they are told to."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    for name in ("attack", "safety", "restricted", "benign", "benign_pool"):
+        n = {"attack": 100, "safety": 55}.get(name, 275)
+        rows = [{"user": f"{name} {i}?", "assistant": f"Answer {i}.", "category": f"c{i % 11}"} for i in range(n)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    shown = sections(replace(TINY, policy={"name": "files", "folder": str(tmp_path)}))
+    (line,) = shown.figure("identity").index
+    assert line.startswith("not possible: ") and "identity" in line
+    (line,) = shown.figure("resemblance").index
+    assert line.startswith("not computed yet"), "some of its runs need neither facts nor rows of another task"

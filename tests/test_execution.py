@@ -1,0 +1,57 @@
+"""Cells that speak of what a profile lacks are left out of its pages, and no other cell needs them."""
+
+import ast
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+sys.path.insert(0, str(ROOT / "tools"))
+
+from execution import LEFT_OUT, shown  # noqa: E402
+
+
+@pytest.fixture
+def notebook(tmp_path) -> str:
+    cells = [
+        new_code_cell('profile = "tiny"  # str: a profile\nseeds = [0]', metadata={"tags": ["parameters"]}),
+        new_markdown_cell("for everyone"),
+        new_markdown_cell("of the guild", metadata={"tags": ["guild"]}),
+        new_code_cell("'of the guild'", metadata={"tags": ["hide-input", "guild"]}),
+        new_markdown_cell("of benchmarks", metadata={"tags": ["utility"]}),
+    ]
+    path = tmp_path / "page.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+    return str(path)
+
+
+def sources(notebook: str, **parameters) -> list[str]:
+    return [cell.source for cell in shown(notebook, parameters).cells[1:]]
+
+
+def test_cells_of_the_guild_stand_on_its_pages_only(notebook, tmp_path):
+    assert sources(notebook) == sources(notebook, profile="tiny") == ["for everyone", "of the guild", "'of the guild'"]
+    given = yaml.safe_load((ROOT / "profiles" / "tiny.yaml").read_text(encoding="utf-8"))
+    given |= {"name": "mine", "policy": {"name": "files", "folder": "data/mine"}}
+    given["utility"] = [{"task": "arc_challenge", "shots": 5}]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(given), encoding="utf-8")
+    assert sources(notebook, profile=str(mine)) == ["for everyone", "of benchmarks"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_cell_needs_a_name_from_one_that_may_be_left_out(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    left_out = [{*cell.metadata.get("tags", [])} & {*LEFT_OUT} for cell in code]
+    names = [[node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)] for cell in code]
+    made = {n.id for of, out in zip(names, left_out, strict=True) if out for n in of if isinstance(n.ctx, ast.Store)}
+    kept = [n for of, out in zip(names, left_out, strict=True) if not out for n in of]
+    bound = {n.id for n in kept if isinstance(n.ctx, ast.Store)}
+    assert not (made - bound) & {n.id for n in kept}
