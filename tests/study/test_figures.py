@@ -75,3 +75,20 @@ def test_pretty_shows_mean_interval_and_n(summary):
 def test_beside_paper_quotes_both_tables(summary):
     table = tables.beside_paper(summary[summary["pressure"] == "light"])
     assert table.loc["BSA"].iloc[1:].tolist() == ["0.036", "0.029"]
+
+
+def test_content_takes_the_axis_and_keywords_stay_as_open_markers(summary):
+    bsa = summary[summary["defense"] == "bsa"]
+    content = bsa[bsa["metric"] == "asr"].assign(metric="asr_content", mean=0.1, low=0.0, high=0.2)
+    told = figures.tradeoff(pd.concat([bsa, content]), "pressure").axes[0]
+    assert told.get_ylabel() == "content ASR"
+    drawn = [sorted(points.get_offsets()[:, 1]) for points in told.collections if len(points.get_offsets()) == 2]
+    assert sorted(bsa[bsa["metric"] == "asr"]["mean"]) in drawn
+    assert figures.tradeoff(bsa, "pressure").axes[0].get_ylabel() == "keyword ASR"
+
+
+def test_figures_show_content_and_exact_match_where_they_were_measured(summary):
+    more = [summary[summary["metric"] == "asr"].assign(metric=name) for name in ("asr_content", "benign_exact")]
+    titles = [axis.get_xlabel() for axis in figures.arms(pd.concat([summary, *more]), hue="pressure").axes]
+    assert titles == ["keyword ASR", "content ASR", "over-refusal", "benign exact match"]
+    assert [axis.get_xlabel() for axis in figures.arms(summary).axes] == ["keyword ASR", "over-refusal"]
