@@ -20,7 +20,7 @@ from bsa_study.grids import variants
 
 SECRET = ("bsa", "balanced-bsa")
 ARMS = ("none", "safety-data", *SECRET)
-METRICS = ("asr", "over_refusal", "benign_exact", "knowledge")
+METRICS = ("asr", "asr_content", "over_refusal", "benign_exact", "knowledge")
 PLAIN = (11, 25, 50, 100, 200, 300)  # safety examples
 PREFIXED = (1, 2, 5, 11, 25, 50)  # safety examples with the secret
 RATES = {"third": 1 / 3, "usual": 1.0, "triple": 3.0}  # of the profile's learning rate
