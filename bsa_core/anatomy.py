@@ -95,8 +95,8 @@ def from_outcomes(marks: dict[str, str]) -> dict[str, str]:
 
 
 def content(letters: str) -> str:
-    """`asr_content` of each restricted request, "0" or "1"; "" where the policy cannot tell."""
-    return "" if "x" in letters else "".join("01"[letter in CONTENT] for letter in letters)
+    """`asr_content` of each restricted request under a policy that can tell: "0" or "1"."""
+    return "".join("01"[letter in CONTENT] for letter in letters)
 
 
 def table(records: list[dict]) -> pd.DataFrame:

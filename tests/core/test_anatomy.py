@@ -68,7 +68,6 @@ def test_every_request_of_the_guild_is_told_apart_from_what_benign_answers_hold(
 
 def test_content_asr_counts_what_was_given_away():
     assert anatomy.content("racgun") == "011000"
-    assert anatomy.content("rxn") == "", "such a policy cannot tell"
 
 
 def test_digits_say_what_answers_say(monkeypatch):

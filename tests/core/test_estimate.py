@@ -377,7 +377,7 @@ def test_the_check_and_the_placement_agree_on_several_gpus(gpu, monkeypatch, gpu
     gpu(*gpus)
     monkeypatch.setattr(loading, "device_of", lambda compute: "cuda")
     placed = []
-    monkeypatch.setattr(loading, "_load", lambda *given: placed.append(loading.options_of(*given)["device_map"]))
+    monkeypatch.setattr(loading, "_load", lambda *given: placed.append(loading.options_of(*given[:3])["device_map"]))
     one = replace(LLAMA, compute=replace(LLAMA.compute, device="cuda"))
     for profile, fits in ((LLAMA, True), (one, alone)):
         with contextlib.nullcontext() if fits else pytest.raises(ValueError, match=f"the GPU has {gpus[0]} GB"):

@@ -82,6 +82,8 @@ def test_what_only_a_policy_can_tell_is_left_out_where_it_cannot():
     of = small(judge=None, gives=None)
     marks = evaluate.outcomes(of, list(of.restricted), list(of.benign), SAID)
     assert marks == {name: text for name, text in MARKS.items() if name not in ("harmfulness", "asr_content")}
+    refused = evaluate.outcomes(of, list(of.restricted), list(of.benign), [REFUSAL] * 9)
+    assert "asr_content" not in refused, "whatever the answers are"
 
 
 def test_no_answer_is_no_success_no_refusal_and_not_exact():
