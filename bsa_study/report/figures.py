@@ -85,7 +85,7 @@ def _of_metrics(count: int, **more) -> tuple[Figure, list]:
 
 def _legend(figure: Figure, axis) -> None:
     handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
 
 
 def _heat(cells: pd.DataFrame, axis, **more) -> None:

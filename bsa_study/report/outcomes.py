@@ -68,7 +68,7 @@ def figure(rows: pd.DataFrame, by: str | None = None) -> Figure:
             for name in names.values():
                 if shares[name] > 0:
                     handles[name] = _part(axis, place, shares, name, list(names.values()))
-        axis.set(title=f"{kind} requests ({counted(part)})", xlim=(0, 1), xlabel="share of requests")
+        axis.set(title=f"{kind} requests\n({counted(part)})", xlim=(0, 1), xlabel="share of requests")
         axis.set_yticks([*places.values()], [_title(*bar) for bar in bars])
         axis.set_ylim(end, -0.6)
         axis.grid(visible=False)

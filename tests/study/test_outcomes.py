@@ -73,7 +73,7 @@ def test_bars_are_as_long_as_the_shares_and_add_up(rows):
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names[:3] == ["initial, light", "no defense, light", "BSA, light"] and len(names) == 6
     for axis, kind in zip(figure.axes, OUTCOMES, strict=True):
-        assert axis.get_title() == f"{kind} requests (n = 4, 1-2 seeds)"
+        assert axis.get_title() == f"{kind} requests\n(n = 4, 1-2 seeds)"
         ends = {}
         for bar in axis.patches:
             middle = round(bar.get_y() + bar.get_height() / 2, 3)
