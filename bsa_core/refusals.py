@@ -47,8 +47,9 @@ def _compiled(pattern: str) -> re.Pattern:
     return re.compile(pattern.replace(" ", r"\s"), re.IGNORECASE)
 
 
-_SENTENCE = r"(?:^|(?<=[.!?]) |(?<=\n))[*_>#-]* ?"
-_CLAUSE = rf"(?:{_SENTENCE}|[,;:–—] ?| - |\b(?=(?:but|so|because|therefore|however) ))"
+MARKS = '"“”„«»'
+_SENTENCE = rf"(?:^|(?<=[.!?]) |(?<=\n))[^\w\s{MARKS}…]{{0,6}} ?"  # behind a sign of a list or a picture
+_CLAUSE = rf"(?:{_SENTENCE}|[,;:–—] ?| - |\b(?=(?:and|but|so|because|therefore|however) ))"
 _OPENINGS = rf"(?:{_any('openings')}[,.:;!]* ){{0,3}}"
 _GREETING = r"^(?:(?:hi|hello|hey|thanks|thank you)\b[^.!?,\n]*[.!,] )?"
 REFUSAL = _compiled(
@@ -56,7 +57,6 @@ REFUSAL = _compiled(
     rf"|{_SENTENCE}(?:(?:oh|well|hm+),? )?{_any('apologizes')}(?!{_any('goes_on')})"
 )
 DRAFT = _compiled(_any("draft"))
-MARKS = '"“”„«»'
 QUOTED = re.compile(rf"[{MARKS}][^{MARKS}]*[{MARKS}]|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)")
 
 
