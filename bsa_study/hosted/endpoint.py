@@ -22,8 +22,14 @@ LONGEST_BACKOFF = 30.0
 
 # How services say that they blocked a prompt or an answer: finish reasons, codes of errors, words of their messages.
 STOPPED = ("content_filter", "safety", "prohibited_content", "blocklist", "spii", "refusal")
-FLAGGED = ("content_filter", "invalid_prompt", "content_policy", "moderation", "responsibleaipolicy", "data_inspection")
-FLAGGED_WORDS = re.compile(r"\bflagged\b|usage policy|content (?:management )?policy|content filter|moderation", re.I)
+FLAGGED = re.compile(
+    "content_filter|invalid_prompt|content_policy|moderation|responsibleaipolicy|data_inspection|guardrail", re.I
+)
+FLAGGED_WORDS = re.compile(
+    r"\bflagged\b|usage (?:policy|policies|guidelines)|content ?(?:management )?policy|content filter|was filtered|"
+    r"(?:by|requires)(?: \w+)? moderation|safety (?:system|model)|guardrail|content exists risk|sensitive content|敏感内容",
+    re.I,
+)
 
 
 class EndpointError(ValueError):
@@ -109,7 +115,7 @@ class Endpoint:
                 answer, tokens = self._send(messages)
             except self.openai.APIStatusError as error:
                 self.budget.settle(reserved, 0)  # turned away, so not charged
-                if _flagged(error):
+                if error.status_code in (400, 403, 422, 451) and _flagged(error.body):
                     return _keep(key, Answer("", blocked=True))
                 problem, wait = f"status {error.status_code}", self._wait(error, wait, messages)
             except self.openai.APITimeoutError:
@@ -133,7 +139,7 @@ class Endpoint:
         )
         try:
             body = json.loads(raw.content)
-            answer = _answer(body["choices"][0])
+            answer = _said(body)
             tokens = (body.get("usage") or {}).get("total_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
             raise Malformed from None
@@ -164,14 +170,28 @@ class Endpoint:
         return float(asked)
 
 
+def _said(body: dict) -> Answer:
+    """What a chat completion says; LookupError, TypeError or AttributeError where it is none.
+
+    One that has no choice, but an identifier, is whole: services send it for a prompt that they block.
+    """
+    choice = (body.get("choices") or [{}])[0]
+    if failed := body.get("error") or choice.get("error"):
+        if _flagged(failed):
+            return Answer("", blocked=True)
+        raise TypeError
+    if not choice and "id" in body and "choices" in body:
+        return Answer("", blocked="prompt_filter_results" in body)
+    return _answer(choice)
+
+
 def _answer(choice: dict) -> Answer:
-    """What a choice of a chat completion says; LookupError, TypeError or AttributeError where it is none."""
-    if str(choice.get("finish_reason")).lower() in STOPPED:
+    if str(choice.get("finish_reason")).lower().partition(":")[0] in STOPPED:
         return Answer("", blocked=True)
     message = choice["message"]
     content, thought = message.get("content") or "", message.get("reasoning_content") or message.get("reasoning") or ""
     if isinstance(content, list):  # in parts, of which only those of text are the answer
-        content = "".join(part["text"] for part in content if part.get("type") == "text")
+        content = "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
     if not isinstance(content, str):
         raise TypeError
     if message.get("refusal") and not content.strip():
@@ -181,12 +201,14 @@ def _answer(choice: dict) -> Answer:
 
 
 def _flagged(error) -> bool:
-    """Whether a service turned a prompt away for what it says, and not for how it is sent."""
-    if error.status_code not in (400, 403, 422, 451):
-        return False
-    body = error.body if isinstance(error.body, dict) else {}
-    codes = f"{error.code} {body.get('type')} {(body.get('innererror') or {}).get('code')}".lower()
-    return any(code in codes for code in FLAGGED) or bool(FLAGGED_WORDS.search(str(body.get("message") or "")))
+    """Whether a service turned a prompt away for what it says, and not for how it is sent.
+
+    error: what stands under "error" in the body, or the body: an object or a text.
+    """
+    body = error if isinstance(error, dict) else {"message": error}
+    codes = " ".join(str(body.get(name)) for name in ("code", "type", "innererror", "inner_error"))
+    said = str(body.get("message") or body.get("detail"))
+    return bool(FLAGGED.search(codes) or FLAGGED_WORDS.search(said) or "flagged_input" in str(body.get("metadata")))
 
 
 def _path(key: str):

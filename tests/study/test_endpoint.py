@@ -115,6 +115,8 @@ FAULTS = {
     "dropped connection": {"drop": True},
     "empty body": {"raw": ""},
     "no choices": {"raw": '{"choices": []}'},
+    "error in a whole body": {"raw": '{"id": "x", "choices": [], "error": {"code": 502, "message": "Provider error"}}'},
+    "error in a choice": {"raw": '{"choices": [{"error": {"code": 502}, "message": {"content": "Fold the"}}]}'},
     "not an object": {"raw": "[1]"},
     "not JSON": {"raw": "<html>"},
 }
@@ -195,6 +197,45 @@ def test_refused_requests_end_it(server, step, message):
 def test_what_a_content_filter_stops_is_an_empty_answer(server):
     server.plan({"status": 400, "code": "content_filter"})
     assert quick().complete(asked("a", "b")) == ["", "ok"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "BadRequest", "innererror": {"code": "ResponsibleAIPolicyViolation"}},  # Azure
+        {"code": "BadRequest", "inner_error": {"code": "ResponsibleAIPolicyViolation"}},
+        {"code": None, "message": "The response was filtered due to the prompt"},
+        {"code": "400", "message": "litellm.ContentPolicyViolationError"},
+        {"code": "invalid_request_error", "message": "Content Exists Risk"},  # DeepSeek
+        {"code": "data_inspection_failed", "message": "inappropriate"},  # Qwen
+        {"code": 403, "message": "Rejected", "metadata": {"reasons": ["violence"], "flagged_input": "…"}},  # OpenRouter
+        {"code": 403, "message": "It requires moderation."},
+        {"message": "Input blocked by content moderation"},
+        {"type": "guardrail_intervened"},
+        "Content violates usage guidelines.",  # xAI
+        {"detail": "blocked by content filter"},
+    ],
+    ids=str,
+)
+def test_ways_to_say_that_a_prompt_is_blocked(error):
+    assert endpoint._flagged(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        "Bad Request",
+        {"code": "unknown_parameter", "message": "Unknown parameter: 'moderation'"},
+        {"code": "context_length_exceeded", "message": "This model's maximum context length is 4096 tokens"},
+        {"code": 403, "message": "Your organization must be verified to use this model", "innererror": "none"},
+        {"code": 404, "message": "No endpoints found matching your data policy"},
+        {"message": "Conversation roles must alternate", "type": "BadRequestError"},
+    ],
+    ids=str,
+)
+def test_other_errors_are_none_about_what_a_prompt_says(error):
+    assert not endpoint._flagged(error)
 
 
 def test_the_environment_is_checked_before_anything_is_sent(server, monkeypatch):

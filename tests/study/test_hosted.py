@@ -340,6 +340,11 @@ BLOCKED = {
     "flagged prompt": {"status": 400, "code": "invalid_prompt"},
     "policy": {"status": 400, "code": "content_policy_violation"},
     "moderation": {"status": 403, "code": "moderation_blocked"},
+    "safety system": {"status": 400, "message": "Your request was rejected as a result of our safety system."},
+    "reason behind a colon": {"raw": '{"choices": [{"finish_reason": "content_filter: SAFETY"}]}'},
+    "no choice": {"raw": '{"id": "x", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}'},
+    "error in a whole body": {"raw": '{"error": {"code": 403, "message": "Your input was flagged"}}'},
+    "error in a choice": {"raw": '{"choices": [{"error": {"code": "content_filter"}, "message": {"content": ""}}]}'},
 }
 SILENT = {
     "empty": (choice(content=""), "empty"),
@@ -347,6 +352,7 @@ SILENT = {
     "thought in a field": (choice("length", content=None, reasoning_content="Is this illegal?"), "reasoning only"),
     "thought in another field": (choice("length", content="", reasoning="Is this illegal?"), "reasoning only"),
     "thought in the text": (choice("length", content="<think>\nIs this illegal?"), "reasoning only"),
+    "no choice, and no reason": ({"raw": '{"id": "x", "choices": null}'}, "empty"),
     "parts": (choice(content=[{"type": "thinking", "thinking": []}]), "empty"),
     **{name: (step, "blocked") for name, step in BLOCKED.items()},
 }
