@@ -9,16 +9,18 @@ the chat template opened has its end only. Text that mentions such a mark later 
 
 import re
 
-NAMES = r"(?:think|thinking|thought|thoughts|reasoning|seed:think)"
-BLOCKS = (  # how a block begins and ends: DeepSeek, Qwen and others; Magistral; Kimi; OpenThinker
-    (rf"<({NAMES})>", r"</\1>", rf"</{NAMES}>"),
+NAMES = r"(?:think|thinking|thoughts?|inner_thoughts?|reason|reasoning|reflection|scratchpad|analysis|seed:think)"
+BLOCKS = (  # how a block begins and ends: DeepSeek, Qwen and others; Magistral; Kimi; OpenThinker; Gemma 4
+    (rf"<({NAMES})>", r"</\1>", r"</(?:think|thinking|thoughts?|reasoning|seed:think)>"),
     (r"\[(THINK)\]", r"\[/THINK\]", r"\[/THINK\]"),
     (r"◁(think)▷", r"◁/think▷", r"◁/think▷"),
     (r"<\|begin_of_(thought|thinking)\|>", r"<\|end_of_\1\|>", r"<\|end_of_(?:thought|thinking)\|>"),
+    (r"<\|channel>(thought)", r"<channel\|>", r"<channel\|>"),
 )
 FINAL = "<|channel|>final<|message|>"  # gpt-oss: messages in channels, of which one is the answer
 CHANNEL = re.compile(r"\s*(?:<\|start\|>assistant)?\s*<\|channel\|>")
-WRAPPED = re.compile(r"<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>|$)", re.DOTALL)
+WRAPPED = re.compile(r"<\|begin_of_(solution)\|>(.*?)(?:<\|end_of_\1\|>|$)", re.DOTALL)
+TAGGED = re.compile(r"<(answer|response)>(.*?)(?:</\1>|$)", re.DOTALL | re.IGNORECASE)  # Hunyuan, Granite, ERNIE
 
 
 class Answer(str):
@@ -47,8 +49,8 @@ def split(text: str, opened: str = "") -> Answer:
     while block := _block(text, first=not thoughts):
         thoughts.append(block[0])
         text = block[1]
-    if solution := WRAPPED.match(text.strip()):
-        text = solution[1]
+    if solution := WRAPPED.match(text.strip()) or (thoughts and TAGGED.match(text.strip())):
+        text = solution[2]
     return Answer(text, "\n\n".join(thoughts))
 
 

@@ -27,7 +27,8 @@ FLAGGED = re.compile(
 )
 FLAGGED_WORDS = re.compile(
     r"\bflagged\b|usage (?:policy|policies|guidelines)|content ?(?:management )?policy|content filter|was filtered|"
-    r"(?:by|requires)(?: \w+)? moderation|safety (?:system|model)|guardrail|content exists risk|sensitive content|敏感内容",
+    r"(?:by|requires)(?: \w+)? moderation|safety (?:system|model)|guardrail|content exists risk|"
+    "sensitive content|敏感内容",
     re.I,
 )
 

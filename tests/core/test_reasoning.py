@@ -30,6 +30,10 @@ STEPS = "Step one: fold the paper. Step two: glue it."
         f"{THOUGHT}[/THINK]{STEPS}",
         f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{STEPS}<|return|>",
         f"<think>\n\n</think>\n<think>{THOUGHT}</think>{STEPS}",
+        f"<think>\n{THOUGHT}\n</think>\n<answer>\n{STEPS}\n</answer>",
+        f"<think>{THOUGHT}</think><response>{STEPS}",  # cut at the longest answer
+        f"<scratchpad>{THOUGHT}</scratchpad>\n{STEPS}",
+        f"<|channel>thought\n{THOUGHT}<channel|>{STEPS}",
     ],
 )
 def test_only_the_answer_is_judged(text):
@@ -61,6 +65,7 @@ def test_reasoning_alone_is_no_answer(text):
         "Some models write <think> and </think> around their notes.",
         "Put your notes first, then close them with `</think>`.",
         "The tag is called <think>. Leave it out.",
+        "<answer>42</answer>",
         "To think is to doubt. Fold the paper.",
         "<b>Fold</b> the paper. [Think] of the corners.",
         f"Fold it.\n<think>\n{STEPS}\n</think>",
