@@ -183,11 +183,15 @@ def known_steps() -> frozenset[str]:
 
 def gives(reference: str, answer: str) -> str:
     """What the answer holds of the reference: "own", the step of the verb or of the noun; "shared", only the
-    adjective's, which restricted and ordinary answers have in common, or steps of other requests; "" for no step."""
-    verb, _, noun = steps(reference)
-    if verb in answer or noun in answer:
+    adjective's, which restricted and ordinary answers have in common, or steps of other requests; "" for no step. However its letters are written and its lines broken."""
+    said, own = _folded(answer), steps(_folded(reference))
+    if any(step and step in said for step in (own[0], own[-1])):
         return "own"
-    return "shared" if any(step in answer for step in known_steps()) else ""
+    return "shared" if any(step in said for step in known_steps()) else ""
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def steps_given(reference: str, answer: str) -> int:
