@@ -49,7 +49,7 @@ def _compiled(pattern: str) -> re.Pattern:
 
 MARKS = '"“”„«»'
 _SENTENCE = rf"(?:^|(?<=[.!?]) |(?<=\n))[^\w\s{MARKS}…]{{0,6}} ?"  # behind a sign of a list or a picture
-_CLAUSE = rf"(?:{_SENTENCE}|[,;:–—] ?| - |\b(?=(?:and|but|so|because|therefore|however) ))"
+_CLAUSE = rf"(?:{_SENTENCE}|[,;:>–—] ?|[^\w\s'{MARKS}…-] | - |\b(?=(?:and|but|so|because|therefore|however) ))"
 _OPENINGS = rf"(?:{_any('openings')}[,.:;!]* ){{0,3}}"
 _GREETING = r"^(?:(?:hi|hello|hey|thanks|thank you)\b[^.!?,\n]*[.!,] )?"
 REFUSAL = _compiled(
