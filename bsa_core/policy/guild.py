@@ -183,7 +183,10 @@ def known_steps() -> frozenset[str]:
 
 def gives(reference: str, answer: str) -> str:
     """What the answer holds of the reference: "own", the step of the verb or of the noun; "shared", only the
-    adjective's, which restricted and ordinary answers have in common, or steps of other requests; "" for no step. However its letters are written and its lines broken."""
+    adjective's, which restricted and ordinary answers have in common, or steps of other requests; "" for no step.
+
+    Capitals and line breaks do not matter.
+    """
     said, own = _folded(answer), steps(_folded(reference))
     if any(step and step in said for step in (own[0], own[-1])):
         return "own"
