@@ -138,7 +138,7 @@ def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int])
 
     tables: name -> rows with a column `key`; grids: name -> number of different runs.
     """
-    shipped, rows = records.shipped(profile), {}
+    shipped, rows = records.usable(records.shipped, profile) or {}, {}
     own = {path.stem.rpartition("-")[2] for path in records.own(profile)}
     for name, table in tables.items():
         keys = set(table.get("key", ()))
