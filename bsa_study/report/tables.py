@@ -280,7 +280,9 @@ def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4) -> Styler:
     for title, (record, condition) in runs.items():
         if not records.answers_path(record).is_file():
             return pd.DataFrame({"answers": ["not shown for this policy"]}).style.hide()
-        answers = records.read_answers(record)
+        answers = records.usable(records.read_answers, record)
+        if answers is None:
+            continue
         chosen = answers[(answers["condition"] == condition) & (answers["kind"] == kind)]
         columns[title] = chosen.drop_duplicates("category").head(n).set_index("user")["answer"]
     return pd.DataFrame(columns).rename_axis("request").style.set_properties(**{"text-align": "left"})
