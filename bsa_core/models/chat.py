@@ -58,9 +58,11 @@ def _tokenize(tokenizer, text: str) -> list[int]:
 def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
     """The conversation as text; `answering` appends the header of the assistant's turn.
 
-    Raises ValueError when the template rejects the conversation, as templates without a system role do, or knows
-    nothing of one of `chat.template_options`.
+    Raises ValueError when there is no template, when it rejects the conversation, as templates without a system role
+    do, or knows nothing of one of `chat.template_options`.
     """
+    if not (chat.template or tokenizer.chat_template):
+        raise ValueError("the model's tokenizer has no chat template (a file chat_template.jinja); set chat.template")
     template, day = chat.template or tokenizer.get_chat_template(), date.fromisoformat(chat.date)
     codes = {f"%{code}": day.strftime(f"%{code}") for code in "aAbBcdDeFGHIjmMpRSTuUVwWxXyYzZ"}
     given = {

@@ -322,6 +322,14 @@ def test_a_record_that_is_not_right_stops_its_run_and_no_table(recorded, monkeyp
     assert path.read_bytes() == before
 
 
+def test_looking_up_copies_no_row_that_stays_as_it_is():
+    """Else the rows of hundreds of runs were copied, and their digests computed, one by one."""
+    profile = small()
+    run = experiment.describe(profile, "none", n_attack=11)
+    of = runs.material(profile, [run])
+    assert {id(row) for row in runs.rows_of(run, profile, of).restricted} <= {id(row) for row in of.policy.restricted}
+
+
 def test_a_damaged_record_gives_way_to_the_shipped_one(recorded):
     profile, asked, made, path = recorded
     archive = records.ship("tiny", made)
