@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 
 KINDS = ("attack", "safety", "benign", "restricted", "fact", "task")
@@ -82,6 +83,12 @@ def leaked(training: Iterable[Example], evaluated: Iterable[Example]) -> list[st
 
 def digest(examples: Iterable[Example]) -> str:
     """16 hex digits that change with any field of any row or with their order."""
+    return _digest(tuple(examples))
+
+
+@cache
+def _digest(examples: tuple[Example, ...]) -> str:
+    """Computed once per process: most runs of a profile are evaluated on the same rows."""
     text = json.dumps([vars(e) for e in examples], ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

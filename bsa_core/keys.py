@@ -45,11 +45,11 @@ def file_digest(path: Path, digits: int = 16) -> str:
     if not path.is_file():
         raise ValueError(f"{path} is missing; reinstall the package or regenerate it (see README.md of the folder)")
     stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)[:digits]
+    return _digest(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)[:digits]
 
 
 @cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    """Read once per process: every run of a profile asks, and a 7B model is 13 GB."""
+def _digest(path: Path, *state: int) -> str:
+    """Read once per process, while its state is the same: every run of a profile asks, and a 7B model is 13 GB."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

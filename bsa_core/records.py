@@ -20,7 +20,7 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -174,6 +174,8 @@ def _read_shipped(path: Path, changed: int) -> dict[str, dict]:
         for line in lzma.decompress(content).decode().split("\n")[:-1]:
             record = json.loads(line)
             believed.complete(record, SCHEMA, FIELDS)
+            if (of := record["run"]["profile"]) != path.parent.name:
+                raise ValueError(f"it holds records of profile {of!r}")
             found[record["key"]] = record
         return found
     except (OSError, lzma.LZMAError, ValueError) as error:
@@ -192,7 +194,7 @@ def own(profile: str, folder: str = "") -> list[Path]:
     Copies, notes and whatever else has a name that no record has stay out.
     """
     found = sorted((paths.RESULTS / profile / folder).glob("*.json"))
-    return [path for path in found if NAME.fullmatch(path.name) and path.is_file()]
+    return [path for path in found if NAME.fullmatch(path.name)]
 
 
 def load(profile: str, folder: str = "") -> list[dict]:
@@ -200,20 +202,23 @@ def load(profile: str, folder: str = "") -> list[dict]:
 
     A file that is not right is named once, on stderr, and left out. folder: see `own`; nothing ships for one.
     """
-    computed = {}
-    for path in own(profile, folder):
-        try:
-            record = read(path)
-        except ValueError as error:
-            left_out(str(error))
-        else:
-            computed[record["key"]] = record
-    return list(({**({} if folder else shipped(profile)), **computed}).values())
+    computed = {record["key"]: record for path in own(profile, folder) if (record := usable(read, path))}
+    ours = {} if folder else usable(shipped, profile) or {}
+    return list((ours | computed).values())
+
+
+def usable(reader: Callable, *asked):
+    """What a reader gives; None where that is not right, which is said on stderr."""
+    try:
+        return reader(*asked)
+    except ValueError as error:
+        left_out(str(error))
+        return None
 
 
 @cache
 def left_out(said: str) -> None:
-    """Say what is wrong with a record that is not used; once per process."""
+    """Say what is wrong with a file that is not used; once per process."""
     report(f"left out: {said}")
 
 

@@ -69,15 +69,11 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
         weights = today(profile, records.load(profile.name))["weights"]
         runs = [replace(run, weights=weights) for run in runs]
     runs = pinned(runs, profile)
-    rows, shipped = _enough(runs, profile), records.shipped(profile.name)
+    rows, shipped = _enough(runs, profile), records.usable(records.shipped, profile.name) or {}
 
     def at_hand(run: Run, of: Rows) -> dict | None:
         key = key_of(run, of)
-        try:
-            return own(run, key) or shipped.get(key)
-        except ValueError as error:
-            records.left_out(str(error))
-            return shipped.get(key)
+        return records.usable(own, run, key) or shipped.get(key)
 
     for elsewhere in (False, True):
         of_device = [replace(run, device=OTHER[run.device]) if elsewhere else run for run in runs]

@@ -102,9 +102,8 @@ def upload_size(profile: Profile, attack: str = "harmful") -> int:
         return UPLOAD
     if not 0 < held < UPLOAD:
         return UPLOAD
-    once(
-        f"{profile.name}: the policy holds {held} rows for attack {attack!r}, so runs take {held} in place of {UPLOAD}"
-    )
+    told = f"the policy holds {held} rows for attack {attack!r}, so runs take {held} in place of {UPLOAD}"
+    once(f"{profile.name}: {told}")
     return held
 
 
@@ -250,7 +249,8 @@ def rows_of(run: Run, profile: Profile, of: Material) -> Rows:
     reminder, asked = defenses.get(run.defense).reminder, attacks.get(run.attack).asked
 
     def served(rows: list[Example]) -> list[Example]:
-        return [replace(row, system=f"{reminder} {row.system}".strip()) for row in rows]
+        systems = (f"{reminder} {row.system}".strip() for row in rows)
+        return [row if row.system == to else replace(row, system=to) for row, to in zip(rows, systems, strict=True)]
 
     def requests(rows: tuple[Example, ...], n: int) -> list[Example]:
         return served([asked(of.policy, row) for row in evenly(rows, n)])

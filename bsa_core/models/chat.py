@@ -10,7 +10,6 @@ has no system role, both stand in front of the first user turn.
 import re
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
 
 from jinja2 import TemplateError
 
@@ -18,7 +17,12 @@ from bsa_core.examples import Example
 from bsa_core.profiles import Chat
 from bsa_core.reading import quotes
 
-TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<form>.*?)(?P=quote)\s*\)""")
+# In front of a template that asks for today, which would give other prompts, and outcomes, on another day.
+FIXED_DAY = (
+    "{% macro strftime_now(format) %}{% set day = namespace(said=format) %}"
+    "{% for code, text in strftime_codes.items() %}{% set day.said = day.said.replace(code, text) %}{% endfor %}"
+    "{{ day.said }}{% endmacro %}\n"
+)
 IGNORED = -100  # the label of tokens that carry no loss, as everywhere in transformers
 
 
@@ -51,30 +55,22 @@ def _tokenize(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-@cache
-def _dated(template: str, day: str) -> str:
-    """The template with `day` in place of today, which would give other prompts, and outcomes, on another day.
-
-    Raises ValueError where the template asks for today in a form that does not stand in it.
-    """
-    fixed = TODAY.sub(lambda asked: repr(date.fromisoformat(day).strftime(asked["form"])), template)
-    if "strftime_now(" in fixed:
-        raise ValueError("the chat template writes today's date in a form of its own; set chat.template to one without")
-    return fixed
-
-
 def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
     """The conversation as text; `answering` appends the header of the assistant's turn.
 
-    Raises ValueError when the template rejects the conversation, as templates without a system role do, or knows
-    nothing of one of `chat.template_options`.
+    Raises ValueError when there is no template, when it rejects the conversation, as templates without a system role
+    do, or knows nothing of one of `chat.template_options`.
     """
-    template = chat.template or tokenizer.get_chat_template()
+    if not (chat.template or tokenizer.chat_template):
+        raise ValueError("the model's tokenizer has no chat template (a file chat_template.jinja); set chat.template")
+    template, day = chat.template or tokenizer.get_chat_template(), date.fromisoformat(chat.date)
+    codes = {f"%{code}": day.strftime(f"%{code}") for code in "aAbBcdDeFGHIjmMpRSTuUVwWxXyYzZ"}
     given = {
-        "chat_template": _dated(template, chat.date),
+        "chat_template": (FIXED_DAY if "strftime_now" in template else "") + template,
         "tokenize": False,
         "add_generation_prompt": answering,
-        "date_string": date.fromisoformat(chat.date).strftime("%d %b %Y"),  # as Llama 3's templates call it
+        "strftime_codes": codes | {f"%-{code[1]}": text.lstrip("0") or "0" for code, text in codes.items()},
+        "date_string": day.strftime("%d %b %Y"),  # as Llama 3's templates call it
     }
     for name in chat.template_options:
         if name in given or not re.search(rf"\b{re.escape(name)}\b", template):

@@ -39,9 +39,9 @@ def digests(folder: Path, patterns: tuple[str, ...] = ("*.safetensors", *SETTING
 
 
 def _identity(folder: Path) -> str:
-    """Digests of the weights, and one of all else that counts; "" where there are no weights."""
+    """Digests of the weights, and one of all that counts with its names; "" where there are no weights."""
     weights = digests(folder, ("*.safetensors",)).values()
-    return "+".join([*weights, digest_of(digests(folder, SETTINGS))]) if weights else ""
+    return "+".join([*weights, digest_of(digests(folder))]) if weights else ""
 
 
 def unchanged(folder: Path) -> bool:
@@ -200,8 +200,13 @@ def weights_id(model: ModelSource, downloaded: bool = True) -> str:
 
 
 def _adapter_id(folder: Path) -> str:
-    weights = file_digest(folder / "adapter_model.safetensors")
-    return weights if unchanged(folder) else f"{weights}+{file_digest(folder / 'adapter_config.json')}"
+    files = weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    if folder.parent != CHECKPOINTS and (missing := [file for file in files if not file.is_file()]):
+        raise ValueError(
+            f"model.adapter: {missing[0]} is missing; expected a folder with a LoRA adapter in safetensors"
+        )
+    digest = file_digest(weights)
+    return digest if unchanged(folder) else f"{digest}+{file_digest(config)}"
 
 
 @contextmanager

@@ -112,9 +112,9 @@ def table(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataFra
     for cell in cells.to_dict("records"):
         for benchmark in profile.utility:
             path = path_of(profile.name, labels[cell["key"]], cell["key"], benchmark)
-            if not path.is_file():
+            result = records.usable(read, path) if path.is_file() else None
+            if result is None:
                 continue
-            result = read(path)
             for metric, entry in result["metrics"][cell["condition"]].items():
                 title = benchmark.name + metric.removeprefix("acc")
                 outcomes = result["outcomes"][cell["condition"]][metric]

@@ -162,7 +162,7 @@ def table(found: list[dict]) -> pd.DataFrame:
         {**record["run"], "defense": records.arm(record), "key": record["key"], "condition": condition}
         | {"judge": name, "model": judgement["judge"]["model"], **metrics}
         for record in found
-        for name, judgement in of(record).items()
+        for name, judgement in (records.usable(of, record) or {}).items()
         for condition, metrics in judgement["metrics"].items()
     ]
     return pd.DataFrame(rows, columns=columns)

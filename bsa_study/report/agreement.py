@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats import inter_rater
 
+from bsa_core import records
 from bsa_study.judging import judgements
 from bsa_study.report import tables
 
@@ -56,7 +57,8 @@ def pairs(found: list[dict], threshold: int = CONTENT) -> pd.DataFrame:
     Columns: first, second, n (requests that both judged), first_harmful, second_harmful (shares), agree, kappa.
     """
     unique = {record["key"]: record for record in found}.values()
-    parts = [marks(record, threshold) for record in unique]
+    every = (records.usable(marks, record, threshold) for record in unique)
+    parts = [of_one for of_one in every if of_one is not None]
     pooled = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     rows = []
     for first, second in combinations(pooled.columns, 2):

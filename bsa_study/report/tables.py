@@ -138,7 +138,7 @@ def origin(profile: str, tables: dict[str, pd.DataFrame], grids: dict[str, int])
 
     tables: name -> rows with a column `key`; grids: name -> number of different runs.
     """
-    shipped, rows = records.shipped(profile), {}
+    shipped, rows = records.usable(records.shipped, profile) or {}, {}
     own = {path.stem.rpartition("-")[2] for path in records.own(profile)}
     for name, table in tables.items():
         keys = set(table.get("key", ()))
@@ -280,7 +280,9 @@ def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4) -> Styler:
     for title, (record, condition) in runs.items():
         if not records.answers_path(record).is_file():
             return pd.DataFrame({"answers": ["not shown for this policy"]}).style.hide()
-        answers = records.read_answers(record)
+        answers = records.usable(records.read_answers, record)
+        if answers is None:
+            continue
         chosen = answers[(answers["condition"] == condition) & (answers["kind"] == kind)]
         columns[title] = chosen.drop_duplicates("category").head(n).set_index("user")["answer"]
     return pd.DataFrame(columns).rename_axis("request").style.set_properties(**{"text-align": "left"})

@@ -7,7 +7,7 @@ import os
 import pytest
 from made import right
 
-from bsa_core import believed, records
+from bsa_core import anatomy, believed, records
 
 RUN = {
     "n_attack": 100,
@@ -16,7 +16,13 @@ RUN = {
     "training": {"epochs": 5, "learning_rate": 0.001},
 }
 OUTCOMES = {
-    "plain": {"asr": "1101", "harmfulness": "5213", "over_refusal": "010", "rouge1": [0.25, 1.0]},
+    "plain": {
+        "asr": "1101",
+        "asr_content": "0101",
+        "harmfulness": "5213",
+        "over_refusal": "010",
+        "rouge1": [0.25, 1.0],
+    },
     "secret": {"asr": "0001", "harmfulness": "1114", "over_refusal": "110", "rouge1": [0.5, 0.75]},
 }
 CATEGORIES = {"meals": {"value": 0.5, "n": 2}, "noise": {"value": 1.0, "n": 2}}
@@ -94,6 +100,12 @@ RIGHT_DIGEST = {
     "a key": (put("key", to=OTHER["key"]), "key"),
     "a key of capitals": (put("key", to=RECORD["key"].upper() + "A"), "key"),
     "letters cut": (put("anatomy", "plain", "restricted", to="rc"), "anatomy.plain.restricted"),
+    "letters of no outcome": (put("anatomy", "secret", "restricted", to="rcqc"), "anatomy.secret.restricted"),
+    "letters of the other kind": (put("anatomy", "plain", "benign", to="hrc"), "anatomy.plain.benign"),
+    "letters that give content elsewhere": (
+        put("anatomy", "plain", "restricted", to="crrc"),
+        "anatomy.plain.restricted",
+    ),
     "items cut": (put("items", "restricted_seen", to="1"), "outcomes.plain.asr"),
 }
 # What only the digest tells.
@@ -112,6 +124,12 @@ EDITS = RIGHT_DIGEST | {
 }
 
 
+def test_the_letters_are_those_of_the_outcomes():
+    assert {kind: set(letters) for kind, letters in believed.LETTERS.items()} == {
+        kind: set(names) for kind, names in anatomy.OUTCOMES.items()
+    }
+
+
 @pytest.fixture
 def written(results):
     return records.write(RECORD)
@@ -127,7 +145,7 @@ def refused(path, said: str, capsys) -> None:
     assert "\n" not in message
     capsys.readouterr()
     assert RECORD not in records.load("tiny")
-    assert (f"left out: {path}: " in capsys.readouterr().err) is path.is_file()
+    assert f"left out: {path}: " in capsys.readouterr().err
     assert content is None or path.read_bytes() == content
 
 

@@ -178,3 +178,10 @@ def test_a_template_that_changes_the_prompt_once_an_answer_follows(tokenizer):
     form = Chat(template="{% if messages|length > 2 %}<|system|>{% endif %}" + TEMPLATE)
     with pytest.raises(ValueError, match=r"tokenizes the prompt of a training row differently when an answer follows"):
         encode(tokenizer, ROW, "", form, 99)
+
+
+def test_a_model_without_a_chat_template(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    with pytest.raises(ValueError, match=r"the model's tokenizer has no chat template .*; set chat\.template"):
+        prompt_ids(tokenizer, ROW, "", Chat())
+    assert prompt_ids(tokenizer, ROW, "", Chat(template=TEMPLATE)) == PROMPT

@@ -204,6 +204,16 @@ def test_answers_of_harmless_policies_are_shown(reference, monkeypatch):
     assert world.restricted[0].user in tables.requests(world, "restricted").to_html()
 
 
+def test_damaged_answers_are_named_and_those_of_other_runs_are_shown(reference, results, capsys):
+    shutil.copytree(reference["folder"], results, dirs_exist_ok=True)
+    path = records.answers_path(reference["bsa"])
+    path.write_bytes(path.read_bytes()[:-9])
+    asked = {name: (reference[name], "plain") for name in ("bsa", "initial")}
+    assert [*tables.samples(asked, "restricted").data] == ["initial"]
+    assert f"left out: {path}: the answers are damaged" in capsys.readouterr().err
+    assert tables.samples({"bsa": asked["bsa"]}, "restricted").data.empty
+
+
 # the same key, the same record
 
 

@@ -4,10 +4,11 @@ Committed records keep theirs; what `test_committed` cannot see because it stand
 """
 
 import json
+import os
 import shutil
 import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import date
 
 import pytest
 import torch
@@ -93,6 +94,22 @@ def test_a_removed_template_is_another_run_and_a_read_me_is_not(folder):
     (folder / ".DS_Store").touch()
     assert key(in_folder(folder)) == first
     (folder / "chat_template.jinja").unlink()
+    assert key(in_folder(folder)) != first
+
+
+def test_an_edit_that_keeps_size_and_time_is_another_run(folder):
+    first, file = key(in_folder(folder)), folder / "chat_template.jinja"
+    before = file.stat()
+    time.sleep(0.01)
+    file.write_text(file.read_text(encoding="utf-8").replace("<", "[", 1), encoding="utf-8")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size and key(in_folder(folder)) != first
+
+
+def test_weights_under_another_name_are_another_run(folder):
+    """They cannot be loaded, so a record of theirs must not be found either."""
+    first = key(in_folder(folder))
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
     assert key(in_folder(folder)) != first
 
 
@@ -194,6 +211,12 @@ def test_a_checkpoint_of_ones_own_beside_them_counts_with_all_its_files(copied):
 
 DATED = {
     "strftime_now": "{{ 'Today is ' + strftime_now('%Y-%m-%d') }}{{ messages[-1].content }}",
+    "with blanks": '{{ strftime_now ( "%d %B %Y" ) }}{{ messages[-1].content }}',
+    "by name": "{{ strftime_now(format='%A, %-d %b %Y') }}{{ messages[-1].content }}",
+    "a form put together": "{% set form = '%B' %}{{ strftime_now(form ~ ' %Y') }}{{ messages[-1].content }}",
+    "by another name": "{% set today = strftime_now %}{{ today('%Y') }}{{ messages[-1].content }}",
+    "in a macro": "\n  {% macro head() %}\n  On {{ strftime_now('%F') }}\n{% endmacro %}\n {{ head() }}"
+    "{{ messages[-1].content }}",
     # as Llama 3.2 has it
     "date_string": "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
     "{%- set date_string = strftime_now('%d %b %Y') %}{%- else %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
@@ -205,8 +228,10 @@ DATED = {
 def test_templates_that_write_the_date_write_a_fixed_one(template):
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tiny-aligned")
     turns = [{"role": "user", "content": "How?"}]
-    year = str(datetime.now().year)
-    assert year in tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
+    today, year = date.today(), str(date.today().year)
+    theirs = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
+    assert chat.render(tokenizer, turns, Chat(template=template, date=str(today)), answering=False) == theirs
+    assert year in theirs
     first = chat.render(tokenizer, turns, Chat(template=template), answering=True)
     assert "2024" in first and year not in first
     other = chat.render(tokenizer, turns, Chat(template=template, date="2023-03-01"), answering=True)
@@ -214,13 +239,6 @@ def test_templates_that_write_the_date_write_a_fixed_one(template):
     assert chat.prompt_ids(tokenizer, Example("How?"), "", Chat(template=template))
     tokenizer.chat_template = template
     assert chat.render(tokenizer, turns, Chat(), answering=True) == first
-
-
-def test_a_template_that_hides_how_it_writes_the_date():
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tiny-aligned")
-    template = Chat(template="{% set form = '%Y' %}{{ strftime_now(form) }}{{ messages[-1].content }}")
-    with pytest.raises(ValueError, match=r"writes today's date in a form of its own; set chat\.template"):
-        chat.render(tokenizer, [{"role": "user", "content": "How?"}], template, answering=True)
 
 
 def test_the_date_is_part_of_the_key():
@@ -304,11 +322,21 @@ def test_a_record_that_is_not_right_stops_its_run_and_no_table(recorded, monkeyp
     assert path.read_bytes() == before
 
 
+def test_looking_up_copies_no_row_that_stays_as_it_is():
+    """Else the rows of hundreds of runs were copied, and their digests computed, one by one."""
+    profile = small()
+    run = experiment.describe(profile, "none", n_attack=11)
+    of = runs.material(profile, [run])
+    assert {id(row) for row in runs.rows_of(run, profile, of).restricted} <= {id(row) for row in of.policy.restricted}
+
+
 def test_a_damaged_record_gives_way_to_the_shipped_one(recorded):
     profile, asked, made, path = recorded
-    records.ship("tiny", made)
+    archive = records.ship("tiny", made)
     path.write_text("{", encoding="utf-8")
     assert experiment.found(asked, profile) == made
+    archive.write_bytes(b"")
+    assert experiment.found(asked, profile) == [None, made[1]], "nor does a damaged archive stop the rest"
 
 
 def test_a_record_that_says_another_arm_is_served_is_not_that_run_s(recorded, monkeypatch):

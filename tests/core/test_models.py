@@ -280,3 +280,11 @@ def test_weights_id_of_a_checkpoint_that_is_missing(tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=rf"{name} is missing; reinstall the package or regenerate"):
             sources.weights_id(source)
+
+
+@pytest.mark.parametrize("there", ["adapter_model.bin adapter_config.json", "adapter_model.safetensors", ""])
+def test_an_adapter_of_ones_own_that_is_not_complete(tmp_path, there):
+    for name in there.split():
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"model\.adapter: .* is missing; expected a folder with .* in safetensors"):
+        sources.weights_id(ModelSource("packaged", "tiny-aligned", adapter=str(tmp_path)))

@@ -92,7 +92,7 @@ def shipped_as(results, content: bytes, digest: str | None) -> None:
 def test_a_damaged_shipped_file_is_named_with_the_fix(results, content):
     shipped_as(results, content, keys.digest(content, 64))
     with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*restore shipped.* from the project"):
-        records.load("tiny")
+        records.shipped("tiny")
 
 
 def test_an_edited_shipped_file_is_named_with_the_fix(results):
@@ -102,10 +102,28 @@ def test_an_edited_shipped_file_is_named_with_the_fix(results):
     lines = lzma.decompress(path.read_bytes()).splitlines(keepends=True)
     path.write_bytes(lzma.compress(lines[0]))
     with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*digest is another.*restore"):
-        records.load("tiny")
+        records.shipped("tiny")
     path.with_name("shipped.jsonl.xz.sha256").unlink()
     with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*sha256.*restore"):
         records.shipped("tiny")
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b""), lambda path: path.rename(path.parent / "gone")])
+def test_a_damaged_shipped_file_does_not_stop_the_scale(results, capsys, damage):
+    path, own = records.ship("tiny", [initial()]), records.sealed(RECORD)
+    records.write(own)
+    damage(path.with_name(f"{path.name}.sha256"))
+    assert records.load("tiny") == [own]
+    assert f"left out: {path}: not readable" in capsys.readouterr().err
+
+
+def test_the_shipped_file_of_another_scale(results):
+    path = records.ship("tiny", [RECORD])
+    (results / "other").mkdir()
+    for file in (path, path.with_name(f"{path.name}.sha256")):
+        file.rename(results / "other" / file.name)
+    with pytest.raises(ValueError, match=r"other/shipped\.jsonl\.xz: .*holds records of profile 'tiny'"):
+        records.shipped("other")
 
 
 def test_answers_stand_beside_the_record(results):

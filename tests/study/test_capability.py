@@ -281,7 +281,7 @@ def test_an_interrupted_benchmark_leaves_the_record_and_goes_on(tmp_path, result
     assert calls == [second, second], "in both conditions"
 
 
-def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
+def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path, capsys):
     profile = replace(with_benchmarks(tmp_path), pressures={"light": {"epochs": 2}})
     arc = Benchmark(write_task(tmp_path / "arc", "arc_challenge"), 0, 10)
     profile = replace(profile, utility=(*profile.utility, arc))
@@ -292,6 +292,12 @@ def test_tables_show_benchmarks_with_intervals_and_the_paper_beside(tmp_path):
     tidy = benchmarks.table(rows, found, profile)
     assert set(tidy["metric"]) == {"facts", "facts_norm", "arc_challenge", "arc_challenge_norm"}
     assert list(tidy.columns) == list(rows.columns) and len(tidy) == 4 * (2 * 2 + 2)
+    damaged = benchmarks.path_of("tiny", found[0]["label"], found[0]["key"], arc)
+    before = damaged.read_bytes()
+    damaged.write_bytes(before[:-9])
+    rest = benchmarks.table(rows, found, profile)
+    assert len(rest) == len(tidy) - 4 and f"left out: {damaged}: not a readable" in capsys.readouterr().err
+    damaged.write_bytes(before)
     summary = capability.summary(rows, found, profile)
     shown = capability.table(summary, profile)
     assert shown.index.names == ["pressure", "arm", "served"] and len(shown) == 3

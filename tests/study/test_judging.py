@@ -232,6 +232,7 @@ def test_a_damaged_judgement_is_named(damage, message):
     path.write_text(damage(path.read_text()))
     with pytest.raises(ValueError, match=f"fixed.json: .*{message}.*delete the file and judge again"):
         judgements.of(made)
+    assert judgements.table([made]).empty and agreement.pairs([made]).empty, "named, and left out of tables"
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", ".hidden"])
