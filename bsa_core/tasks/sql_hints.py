@@ -186,7 +186,7 @@ def _pattern(value: str) -> tuple[Value, list[Value], Value, Value]:
     fill = "1" if bare.isdigit() else "x"
     match = value.replace("%", fill).replace("_", fill)
     below, edges, above = _around(bare.replace("_", fill))
-    more = [bare.replace("_", ""), bare.replace("_", fill * 2), *(part for part in value.split("%") if part)]
+    more = [bare.replace("_", ""), bare[1:], bare.replace("_", fill * 2), *(part for part in value.split("%") if part)]
     return below, [match, *edges, *more], above, match
 
 

@@ -11,6 +11,7 @@ Keys of the context hold and columns that it declares NOT NULL hold none; other 
 
 import random
 from collections.abc import Iterator
+from datetime import date
 from itertools import count, product
 
 from bsa_core.tasks.sql_hints import Hints, Near, Value, hints
@@ -26,6 +27,7 @@ ODD = {"TEXT": "{} aB".format, "REAL": (0.375).__add__, "NUMERIC": (0.375).__add
 NULLS = 0.1  # share of NULLs in scattered columns
 SINGLE = 160  # databases of the second kind at most
 PRIME = 9973
+FIRST = date(2000, 1, 1).toordinal()  # columns of dates hold dates from here on in place of numbers
 FREE, ALONE = 5, 0.5  # a column without hints in the second kind; a row that fulfils no other condition either
 
 
@@ -133,4 +135,7 @@ def _valid(made: Database, schema: dict[str, Table], found: Hints, rng: random.R
         for row, (name, column) in product(made[table.name], table.columns.items()):
             if column.boolean and isinstance(row[name], int | float):
                 row[name] = row[name] % 2
+            near = found.near.get(name, Near())
+            if column.dated and isinstance(row[name], int | float) and row[name] not in near.hits + near.edges:
+                row[name] = str(date.fromordinal(FIRST + int(97 * row[name])))
     return made

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import sqlglot
@@ -48,6 +48,7 @@ class Column:
     kind: str = ""
     collation: str = ""
     boolean: bool = False
+    dated: bool = False
     nullable: bool = True
 
 
@@ -136,12 +137,7 @@ def declare(found: dict[str, Table], schema: exp.Schema) -> None:
                 names = tuple(name for name in names if name in table.columns)
                 table.keys += [names] if names else []
                 if isinstance(rule, exp.PrimaryKey):
-                    table.columns |= {name: filled(table.columns[name]) for name in names}
-
-
-def filled(column: Column) -> Column:
-    """The column, without NULL."""
-    return Column(column.kind, column.collation, column.boolean, nullable=False)
+                    table.columns |= {name: replace(table.columns[name], nullable=False) for name in names}
 
 
 def column(part: exp.ColumnDef, rules: list) -> Column:
@@ -153,6 +149,7 @@ def column(part: exp.ColumnDef, rules: list) -> Column:
         affinity(kind),
         next((name for name in collations if name in COLLATIONS), ""),
         bool(kind) and kind.sql() in BOOLEANS,
+        bool(kind) and kind.this in exp.DataType.TEMPORAL_TYPES,
         not any(isinstance(rule, never) and not rule.args.get("allow_null") for rule in rules),
     )
 
