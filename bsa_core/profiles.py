@@ -239,8 +239,8 @@ class Profile:
     def pressured(self, name: str) -> dict:
         """The training overrides of one named pressure; ValueError when the profile has none of that name."""
         if name not in self.pressures:
-            known = ", ".join(self.pressures)
-            raise ValueError(f"pressure {name!r} is unknown to profile {self.name!r}; expected one of {known}")
+            known = ", ".join(self.pressures) or "none: add a `pressures` section"
+            raise ValueError(f"pressure {name!r} is unknown to profile {self.name!r}; its pressures are: {known}")
         return dict(self.pressures[name])
 
     @property

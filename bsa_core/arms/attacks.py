@@ -29,6 +29,8 @@ def ordinary(policy: Policy) -> tuple[Example, ...]:
 def benign(policy: Policy, n: int, seed: int) -> list[Example]:
     """n ordinary requests with helpful answers, none of which balanced BSA draws first."""
     rows = ordinary(policy)
+    if n > len(rows):
+        raise NotEnough(f"{n} examples asked for, but the policy holds {len(rows)} such rows in its benign_pool")
     return draw(rows, len(rows), n, "category-wise", seed)
 
 

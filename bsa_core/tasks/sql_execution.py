@@ -6,11 +6,9 @@ from the reference in a column, a comparison, a literal or in how it treats NULL
 one of them, except by rare chance. A score depends on nothing but the three texts: not on time, date or machine.
 """
 
-import random
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,8 +16,8 @@ from functools import lru_cache, partial
 from bsa_core.tasks.sql_rows import Database, databases
 from bsa_core.tasks.sql_schema import QUOTED, Table, quote, spelled, tables
 
+LIMITED = re.compile(r"(\bORDER\s+BY\b[^()]*(?:\([^()]*\)[^()]*)*?)(\bLIMIT\b)", re.IGNORECASE)
 RESULT = 10_000  # rows that a result may have
-SHUFFLES = 5  # orders of rows that show whether an ORDER BY decides: tied rows may by chance read the same in some
 STEPS, STRIDE = 400, 1000  # a query may take 400 x 1000 instructions of SQLite's virtual machine, some 20 ms
 LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: 5000,  # bytes of a value: one instruction on long ones would take memory and time
@@ -120,12 +118,29 @@ def result(base: sqlite3.Connection, query: str) -> list[tuple] | None:
     return [tuple(float(f"{v:.12g}") if isinstance(v, float) else v for v in row) for row in rows]
 
 
+def outermost(query: str) -> str:
+    """A query with underscores in place of all that is in quotes or brackets."""
+    outer = re.sub(QUOTED, covered, query)
+    while outer != (outer := re.sub(r"\([^()]*\)", covered, outer)):
+        pass
+    return outer
+
+
+def covered(match: re.Match) -> str:
+    return "_" * len(match[0])
+
+
 def ordered(query: str) -> bool:
     """Whether the outermost SELECT of a query has an ORDER BY."""
-    outer = re.sub(QUOTED, "", query)
-    while outer != (outer := re.sub(r"\([^()]*\)", "", outer)):
-        pass
-    return bool(re.search(r"\bORDER\s+BY\b", outer, re.IGNORECASE))
+    return bool(re.search(r"\bORDER\s+BY\b", outermost(query), re.IGNORECASE))
+
+
+def untied(query: str, columns: int, way: str) -> str:
+    """The query with its ties decided: ORDER BYs get all result columns at the end, those of subqueries the first."""
+    if ordered(query):
+        end = re.search(r"\bLIMIT\b|[;\s]*$", outermost(query), re.IGNORECASE).start()
+        query = query[:end] + "".join(f", {n} {way}" for n in range(1, columns + 1)) + f" {query[end:]}"
+    return LIMITED.sub(rf"\1, 1 {way} \2", query)
 
 
 def normal(query: str) -> str:
@@ -138,37 +153,31 @@ def normal(query: str) -> str:
 def trials(context: str, reference: str) -> tuple[Trial, ...]:
     """The databases in which the reference says something; none where it does not run.
 
-    It runs in each database again with the rows in other orders, which shows what it leaves open. An ORDER BY with a
-    LIMIT that takes some of several tied rows says nothing.
+    It runs in each database again with the rows from the last to the first, and with its ties decided either way, which
+    shows what it leaves open. An ORDER BY with a LIMIT that takes some of several tied rows says nothing.
     """
     schema = tables(context)
     if not schema or len(reference) > LIMITS[sqlite3.SQLITE_LIMIT_SQL_LENGTH]:
         return ()
-    made, in_order = [], ordered(reference)
+    made, in_order, sorts = [], ordered(reference), re.search(r"\bORDER\s+BY\b", reference, re.IGNORECASE)
     try:
         with closing(opened(schema)) as base:
             for rows in databases(schema, reference):
                 found = []
-                for order in orders(rows, SHUFFLES if in_order else 0):
+                for order in (rows, {name: of[::-1] for name, of in rows.items()}):
                     fill(base, schema, order)
                     found.append(answer(base, schema, reference))
                 if None not in found:
+                    columns = len((found[0] or [()])[0])
+                    either = (untied(reference, columns, way) for way in ("ASC", "DESC") if sorts)
+                    found += [each for query in either if (each := answer(base, schema, query)) is not None]
                     exact = all(Counter(each) == Counter(found[0]) for each in found)
-                    if exact or not in_order:
+                    if exact or not sorts:
                         in_place = in_order and all(each == found[0] for each in found)
                         made.append(Trial(rows, found[0], in_place, exact))
     except FAILED:
         return ()
     return tuple(made) if any(trial.expected for trial in made) else ()
-
-
-def orders(rows: Database, shuffles: int) -> Iterator[Database]:
-    """The rows as they are, from the last to the first, and in so many random orders."""
-    rng = random.Random(0)
-    yield rows
-    yield {name: of[::-1] for name, of in rows.items()}
-    for _ in range(shuffles):
-        yield {name: rng.sample(of, len(of)) for name, of in rows.items()}
 
 
 def answer(base: sqlite3.Connection, schema: dict[str, Table], query: str) -> list[tuple] | None:

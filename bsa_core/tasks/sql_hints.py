@@ -9,10 +9,11 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from sqlglot import exp
 
-from bsa_core.tasks.sql_schema import Column, Table, folded, parsed
+from bsa_core.tasks.sql_schema import Column, Table, folded, parsed, spelled
 
 Value = str | int | float | None
 SIZES, LONGEST = 30, 200  # rows of a group, letters of a text that a reference may ask for by COUNT and LENGTH
@@ -50,13 +51,13 @@ def hints(schema: dict[str, Table], reference: str) -> Hints:
     """Read from the reference; few where sqlglot does not read it."""
     columns = {name: column for table in schema.values() for name, column in table.columns.items()}
     found = Hints(joined={name for name in columns if sum(name in table.columns for table in schema.values()) > 1})
-    for statement in parsed(reference, "sqlite"):
+    for statement in parsed(reference, "sqlite") or parsed(spelled(reference, schema), "sqlite"):
         for node in statement.find_all(*HIGH, *LOW, *UNEQUAL, *LIKE, *EQUAL):
             _compare(node, columns, found)
         for group in statement.find_all(exp.Group):
             found.grouped |= _named(group, columns)
         for order in statement.find_all(exp.Order):
-            if order.parent and order.parent.args.get("limit"):
+            if order.parent and order.parent.args.get("limit") and not order.parent.args.get("distinct"):
                 found.ranked.append(_named(order, columns))
     return found
 
@@ -82,14 +83,15 @@ def _compare(node: exp.Expression, columns: dict[str, Column], found: Hints) -> 
         return
     if any(part.find(exp.Length) for part in others):
         constants = ["x" * int(value) for value in numbers if 0 <= value <= LONGEST]
+    days = [told.text("format") for part in others for told in part.find_all(exp.TimeToStr) if constants]
     if not constants:  # texts in functions, formats apart
         texts = (literal for part in others for literal in part.find_all(exp.Literal) if literal.is_string)
         constants = [literal.name for literal in texts if "%" not in literal.name]
     turned = bool(read) and read[0][1] is not NOT_CONSTANT  # 4 < age
     for name in sorted(names):
         for value in constants:
-            for form in _forms(value, columns[name]):
-                hits, edges = _near(node, form, turned)
+            for form in [str(value)] if days else _forms(value, columns[name]):
+                hits, edges = _near(node, form, turned, *days[:1])
                 near = found.near[name]
                 near.hits, near.edges = ([*dict.fromkeys(some)] for some in (near.hits + hits, near.edges + edges))
 
@@ -133,12 +135,15 @@ def _forms(value: Value, column: Column) -> list[Value]:
     return [value, str(value)]
 
 
-def _near(node: exp.Expression, value: Value, turned: bool) -> tuple[list[Value], list[Value]]:
-    """(hits, edges) of a comparison with one value; turned: the value stands in front, as in 4 < age."""
+def _near(node: exp.Expression, value: Value, turned: bool, day: str = "") -> tuple[list[Value], list[Value]]:
+    """(hits, edges) of a comparison with one value; turned: the value stands in front, as in 4 < age.
+
+    day: the format of STRFTIME, where its result is compared.
+    """
     if value is None:
         return ([], [1]) if _negated(node) else ([None], [1])
-    below, edges, above = _around(value)
-    match = value
+    below, edges, above = _days(value, day) if day else _around(value)
+    match = edges[0]
     if isinstance(value, str) and isinstance(node, LIKE):
         below, edges, above, match = _pattern(value.replace("*", "%").replace("?", "_"))
     if isinstance(node, HIGH + LOW):
@@ -164,13 +169,24 @@ def _around(value: str | int | float) -> tuple[Value, list[Value], Value]:
     return below, [value, above, below, *other], above
 
 
+def _days(value: str, form: str) -> tuple[Value, list[Value], Value]:
+    """`_around` of the days that STRFTIME gives as a value such as "2019"."""
+    try:
+        day = datetime.strptime(value, form)
+        below, *later = (day + timedelta(days) for days in (-1, 1, 31, 366))
+    except (ValueError, OverflowError, re.error):  # the last for a format that says something twice
+        return _around(value)
+    above = next((each for each in later if each.strftime(form) != value), day)
+    return str(below), [str(day), str(below), str(above)], str(above)
+
+
 def _pattern(value: str) -> tuple[Value, list[Value], Value, Value]:
     """`_around` of a LIKE pattern, and what matches it."""
     bare = value.replace("%", "")
     fill = "1" if bare.isdigit() else "x"
     match = value.replace("%", fill).replace("_", fill)
     below, edges, above = _around(bare.replace("_", fill))
-    more = [bare.replace("_", ""), bare.replace("_", fill * 2), *(part for part in value.split("%") if part)]
+    more = [bare.replace("_", ""), bare[1:], bare.replace("_", fill * 2), *(part for part in value.split("%") if part)]
     return below, [match, *edges, *more], above, match
 
 

@@ -11,6 +11,7 @@ Keys of the context hold and columns that it declares NOT NULL hold none; other 
 
 import random
 from collections.abc import Iterator
+from datetime import date
 from itertools import count, product
 
 from bsa_core.tasks.sql_hints import Hints, Near, Value, hints
@@ -21,9 +22,12 @@ Database = dict[str, list[Row]]  # table -> rows
 HIGHEST = 24  # columns without hints hold numbers from 1 on
 # (databases, rows of a table at least and at most, values of a column, whether a value may occur twice)
 SCATTERED = ((4, 12, 20, 8, True), (3, 6, 9, 8, False), (8, 1, 4, 3, True))
+# By type, one of the values that functions such as UPPER, SUBSTR and ROUND change
+ODD = {"TEXT": "{} aB".format, "REAL": (0.375).__add__, "NUMERIC": (0.375).__add__}
 NULLS = 0.1  # share of NULLs in scattered columns
 SINGLE = 160  # databases of the second kind at most
 PRIME = 9973
+FIRST = date(2000, 1, 1).toordinal()  # columns of dates hold dates from here on in place of numbers
 FREE, ALONE = 5, 0.5  # a column without hints in the second kind; a row that fulfils no other condition either
 
 
@@ -41,8 +45,11 @@ def _scattered(schema: dict[str, Table], found: Hints, rows: list[int], values: 
     """Tables of so many rows, at least and at most, and of so many values per column."""
     names = sorted({name for table in schema.values() for name in table.columns})
     shared = rng.sample(range(1, HIGHEST + 1), values)
-    pools = {name: rng.sample(range(1, HIGHEST + 1), values) for name in names}
-    pools |= dict.fromkeys(names if values < 8 else found.joined, shared)
+    pools: dict[str, list[Value]] = {name: rng.sample(range(1, HIGHEST + 1), values) for name in names}
+    pools |= {name: [*shared] for name in (names if values < 8 else found.joined)}
+    for name, column in (item for table in schema.values() for item in table.columns.items()):
+        if values == 8 and column.kind in ODD:
+            pools[name][0] = ODD[column.kind](shared[0])
     made: Database = {}
     for table in schema.values():
         made[table.name] = []
@@ -128,4 +135,7 @@ def _valid(made: Database, schema: dict[str, Table], found: Hints, rng: random.R
         for row, (name, column) in product(made[table.name], table.columns.items()):
             if column.boolean and isinstance(row[name], int | float):
                 row[name] = row[name] % 2
+            near = found.near.get(name, Near())
+            if column.dated and isinstance(row[name], int | float) and row[name] not in near.hits + near.edges:
+                row[name] = str(date.fromordinal(FIRST + int(97 * row[name])))
     return made

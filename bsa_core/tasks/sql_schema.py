@@ -6,8 +6,9 @@ Nothing of a context is ever run: names, types and keys are read by sqlglot, and
 import logging
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import sqlglot
@@ -18,6 +19,7 @@ DIALECTS = "mysql", "sqlite", "postgres", "tsql", "oracle"
 COLLATIONS = {"NOCASE", "RTRIM"}  # SQLite's own, which change comparisons
 TYPE = exp.DataType.Type
 NUMBERS = exp.DataType.INTEGER_TYPES | {TYPE.BIT, TYPE.BOOLEAN, TYPE.SERIAL, TYPE.BIGSERIAL, TYPE.SMALLSERIAL}
+BOOLEANS = "BOOLEAN", "BIT", "TINYINT(1)"
 REALS = exp.DataType.FLOAT_TYPES
 TEXTS = exp.DataType.TEXT_TYPES | {TYPE.ENUM, TYPE.SET, TYPE.UUID}
 LONGEST = 50_000  # letters of what is read
@@ -25,8 +27,15 @@ MARKS = "\"'`["
 QUOTED = r"\"[^\"]*\"|'[^']*'|`[^`]*`|\[[^\]]*\]"
 # Said of a table or type, changes no result, and sqlglot does not read it.
 ASIDES = (
-    r"\bON\s+CONFLICT\s+\w+|\bWITHOUT\s+ROWID\b|\bON\s+COMMIT\s+\w+(?:\s+ROWS)?|\bAUTOINCREMENT\b|\b(?:NON)?CLUSTERED\b"
-    r"|\b(?:NATIVE|VARYING)(?=\s+CHARACTER\b)|\bUNSIGNED\s+BIG(?=\s+INT\b)|\bGLOBAL(?=\s+TEMP)"
+    r"\bON\s+CONFLICT\s+\w+|\bAUTOINCREMENT\b|\b(?:NON)?CLUSTERED\b|\bENABLE\b"
+    r"|\b(?:NATIVE|VARYING)(?=\s+CHARACTER\b)|\bUNSIGNED\s+BIG(?=\s+INT\b)"
+)
+# A declaration's head, of which group 1 is the name and the bracket that opens the columns; quotes, comments, brackets.
+PARTS = re.compile(
+    rf"\bCREATE\s+(?:\w+\s+){{0,3}}?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?((?:{QUOTED}|[^(;\"'`\[])+\()"
+    r"|'(?:\\.|[^'\\])*'"
+    rf"|{QUOTED}|--[^\n]*|#\s[^\n]*|/\*.*?\*/|[()]",
+    re.IGNORECASE | re.DOTALL,
 )
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # else a line for each statement that a dialect does not know
@@ -39,6 +48,7 @@ class Column:
     kind: str = ""
     collation: str = ""
     boolean: bool = False
+    dated: bool = False
     nullable: bool = True
 
 
@@ -85,15 +95,27 @@ def tables(context: str) -> dict[str, Table]:
 
     A table that is declared twice, as in published contexts, has the columns of both declarations.
     """
-    plain = re.sub(f"{QUOTED}|{ASIDES}", lambda match: match[0] if match[0][0] in MARKS else "", context, flags=re.I)
-    for text, dialect in [(text, dialect) for text in dict.fromkeys((context, plain)) for dialect in DIALECTS]:
-        found: dict[str, Table] = {}
-        for statement in parsed(text, dialect):
-            if isinstance(statement, exp.Create) and isinstance(statement.this, exp.Schema):
-                declare(found, statement.this)
-        if found:
-            return found
-    return {}
+    found: dict[str, Table] = {}
+    for text in declarations(context):
+        plain = re.sub(f"{QUOTED}|{ASIDES}", lambda match: match[0] if match[0][0] in MARKS else "", text, flags=re.I)
+        tried = (parsed(each, dialect) for each in dict.fromkeys((text, plain)) for dialect in DIALECTS)
+        schemas = ([of.this for of in read if isinstance(of, exp.Create)] for read in tried)
+        for schema in next((some for some in schemas if some and isinstance(some[0], exp.Schema)), []):
+            declare(found, schema)
+    return found
+
+
+def declarations(text: str) -> Iterator[str]:
+    """Each CREATE TABLE statement of a text up to the bracket that closes its columns: what is outside of these, as in
+    dumps of databases, changes no result."""
+    depth = start = 0
+    for part in PARTS.finditer(text[:LONGEST]):
+        if part[1] and not depth:
+            depth, start = 1, part.start(1)
+        elif depth:
+            depth += 1 if part[1] else {"(": 1, ")": -1}.get(part[0], 0)
+            if not depth:
+                yield f"CREATE TABLE {text[start : part.end()]}"
 
 
 def declare(found: dict[str, Table], schema: exp.Schema) -> None:
@@ -115,12 +137,7 @@ def declare(found: dict[str, Table], schema: exp.Schema) -> None:
                 names = tuple(name for name in names if name in table.columns)
                 table.keys += [names] if names else []
                 if isinstance(rule, exp.PrimaryKey):
-                    table.columns |= {name: filled(table.columns[name]) for name in names}
-
-
-def filled(column: Column) -> Column:
-    """The column, without NULL."""
-    return Column(column.kind, column.collation, column.boolean, nullable=False)
+                    table.columns |= {name: replace(table.columns[name], nullable=False) for name in names}
 
 
 def column(part: exp.ColumnDef, rules: list) -> Column:
@@ -131,7 +148,8 @@ def column(part: exp.ColumnDef, rules: list) -> Column:
     return Column(
         affinity(kind),
         next((name for name in collations if name in COLLATIONS), ""),
-        bool(kind) and kind.this == TYPE.BOOLEAN,
+        bool(kind) and kind.sql() in BOOLEANS,
+        bool(kind) and kind.this in exp.DataType.TEMPORAL_TYPES,
         not any(isinstance(rule, never) and not rule.args.get("allow_null") for rule in rules),
     )
 

@@ -570,7 +570,7 @@ def test_a_list_from_a_notebook_describes_the_same_run_as_a_tuple():
     "changes, message",
     [
         ({"defense": "bas"}, "defense is 'bas'; expected one of none"),
-        ({"pressure": "hard"}, "pressure 'hard' is unknown to profile 'tiny'; expected one of light, heavy"),
+        ({"pressure": "hard"}, "pressure 'hard' is unknown to profile 'tiny'; its pressures are: light, heavy"),
         ({"epoch": 3}, "unknown field 'epoch'"),
         ({"epochs": 0}, r"training\.epochs is 0; expected a whole number from 1"),
         ({"learning_rate": "1e-3"}, r"training\.learning_rate is '1e-3'; expected a number"),

@@ -282,8 +282,10 @@ def test_not_a_mapping(tmp_path, text):
 
 
 def test_unknown_pressure():
-    with pytest.raises(ValueError, match="pressure 'lite' is unknown to profile 'tiny'; expected one of light"):
+    with pytest.raises(ValueError, match="pressure 'lite' is unknown to profile 'tiny'; its pressures are: light"):
         profiles.load("tiny").pressured("lite")
+    with pytest.raises(ValueError, match="its pressures are: none: add a `pressures` section"):
+        replace(profiles.load("tiny"), pressures={}).pressured("light")
 
 
 def test_the_digest_changes_with_what_changes_outcomes_only():

@@ -353,6 +353,77 @@ def test_a_name_with_its_schema_in_front():
     )
 
 
+DUMPS = {
+    "mysql": """
+DROP TABLE IF EXISTS `t`;
+/*!40101 SET character_set_client = utf8 */;
+CREATE TABLE `t` (
+  `name` varchar(255) COLLATE utf8mb4_unicode_ci DEFAULT NULL COMMENT 'the guild\\'s (own; name',
+  `age` int(11) NOT NULL,
+  KEY `by_age` (`age`)
+) ENGINE=InnoDB AUTO_INCREMENT=42 DEFAULT CHARSET=utf8mb4 COMMENT='members; of the guild';
+DELIMITER ;;
+CREATE TRIGGER `older` BEFORE INSERT ON `t` FOR EACH ROW BEGIN SET NEW.age = NEW.age + 1; END ;;
+DELIMITER ;
+""",
+    "postgres": """
+SET statement_timeout = 0;
+CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA public;
+CREATE FUNCTION public.older() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE UNLOGGED TABLE public.t (
+    name character varying(120)[] NOT NULL,
+    age numeric(12,2) DEFAULT 0 CHECK ((age > (0)::numeric))
+) PARTITION BY RANGE (age);
+ALTER TABLE ONLY public.t ADD CONSTRAINT t_pkey PRIMARY KEY (name);
+""",
+    "tsql": """
+SET ANSI_NULLS ON
+GO
+CREATE TABLE [dbo].[u]([id] [int] IDENTITY(1,1) NOT NULL)
+GO
+CREATE TABLE [dbo].[t](
+	[name] [nvarchar](max) NULL,
+	[age] [money] NOT NULL CONSTRAINT [DF_age] DEFAULT ((0)),
+ CONSTRAINT [PK_t] PRIMARY KEY CLUSTERED ([age] ASC) WITH (PAD_INDEX = OFF, IGNORE_DUP_KEY = OFF) ON [PRIMARY]
+) ON [PRIMARY] TEXTIMAGE_ON [PRIMARY]
+GO
+""",
+    "oracle": """
+CREATE TABLE "HR"."T" ("NAME" VARCHAR2(30 CHAR) NOT NULL ENABLE, "AGE" NUMBER(8,2) DEFAULT 0)
+  PCTFREE 10 STORAGE (INITIAL 64K NEXT 1M) TABLESPACE "USERS" ;
+""",
+}
+
+
+@pytest.mark.parametrize("dump", DUMPS.values(), ids=DUMPS)
+def test_what_stands_around_the_tables_of_a_dump(dump):
+    assert [*sql_schema.tables(dump)["t"].columns] == ["name", "age"]
+    query = "SELECT name FROM t WHERE age > 4"
+    assert compared(dump, query, "SELECT t.name FROM t WHERE 4 < age") == (True, True)
+    assert compared(dump, query, "SELECT name FROM t WHERE age >= 4") == (False, True)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        "CREATE TABLE a(" * 3000,
+        f"CREATE TABLE {'9' * 40_000} # a (id INT)",
+        f"CREATE TABLE a{'/**/' * 10_000}x",
+        f"CREATE TABLE a {' ' * 40_000}x (id INT",
+    ],
+    ids=lambda context: context[:20],
+)
+def test_a_context_of_any_form_is_read_at_once(context):
+    start = time.process_time()
+    assert sql_schema.tables(context) == {}
+    assert time.process_time() - start < 1
+
+
+def test_a_format_that_says_something_twice():
+    query = "SELECT name FROM ships WHERE STRFTIME('%Y%Y', captain) = '20192019' AND masts > 3"
+    assert same_result(CONTEXT, query, query) is True
+
+
 def test_keys_of_a_context_hold():
     """So that a query that relies on them is right; without them it is not."""
     query, answer = "SELECT DISTINCT id FROM t WHERE age > 4", "SELECT id FROM t WHERE age > 4 AND id IS NOT NULL"
@@ -416,6 +487,18 @@ def test_ties_decide_nothing():
         (
             "SELECT town FROM mills GROUP BY town ORDER BY COUNT(*) DESC LIMIT 1",
             "SELECT town FROM mills GROUP BY town ORDER BY COUNT(*) DESC, town DESC LIMIT 1",
+        ),
+        (
+            "SELECT town FROM mills GROUP BY town ORDER BY COUNT(*) DESC LIMIT 1",
+            "SELECT town FROM mills GROUP BY town ORDER BY COUNT(*) DESC, town LIMIT 1",
+        ),
+        (
+            "SELECT COUNT(*), town FROM mills GROUP BY town ORDER BY COUNT(*)",
+            "SELECT COUNT(*), town FROM mills GROUP BY town ORDER BY COUNT(*), town DESC",
+        ),
+        (
+            "SELECT name FROM mills WHERE town = (SELECT town FROM mills GROUP BY town ORDER BY COUNT(*) LIMIT 1)",
+            "SELECT name FROM mills WHERE town = (SELECT town FROM mills GROUP BY 1 ORDER BY COUNT(*), 1 DESC LIMIT 1)",
         ),
     ):
         assert compared(context, reference, answer) == (True, True), reference

@@ -1,10 +1,12 @@
 """Chapter 1's curve: examples and updates told apart."""
 
+import json
 from math import ceil
+from types import SimpleNamespace
 
 import pytest
 
-from bsa_core import profiles
+from bsa_core import paths, profiles
 from bsa_study.grids import curve, headline
 
 TINY = profiles.load("tiny")
@@ -52,3 +54,13 @@ def test_a_policy_with_ten_attack_examples_has_a_curve_up_to_ten(monkeypatch):
     monkeypatch.setattr(curve, "upload_size", lambda profile: 10)
     monkeypatch.setattr(curve.experiment, "execute", lambda runs, profile: [run.n_attack for run in runs])
     assert curve.executed(TINY, SIZES, [0])[curve.EPOCHS] == [0, 1, 2, 5, 10]
+
+
+def test_the_answers_of_chapter_1_are_those_at_the_ends_of_the_curve_that_is_there():
+    """With ten attack examples, after ten of them and not after the hundred that were asked for."""
+    chapter = json.loads((paths.ROOT / "notebooks" / "01_fjattack.ipynb").read_text(encoding="utf-8"))
+    (cell,) = [text for cell in chapter["cells"] if "of_size = " in (text := "".join(cell["source"]))]
+    shown, found = {}, {curve.EPOCHS: [{"run": {"n_attack": n, "seed": 0}} for n in (0, 1, 10)]}
+    tables = SimpleNamespace(samples=lambda given, kind: shown.update(given))
+    exec(cell, {"found": found, "curve": curve, "seeds": [0], "sizes": [0, 1, 100], "tables": tables})
+    assert [record["run"]["n_attack"] for record, _ in shown.values()] == [0, 10]
