@@ -62,8 +62,8 @@ def with_outcomes(record: dict, of: Policy, answers: list[dict] | None) -> dict:
             letters = {kind: anatomy.of(of, getattr(rows, kind), said[kind], kind) for kind in said}
             phrase = evaluate.outcomes(of, rows.restricted, rows.benign, [*said["restricted"], *said["benign"]])
             more = {"over_refusal_phrase": phrase["over_refusal_phrase"]}
-        if content := anatomy.content(letters["restricted"]):
-            more["asr_content"] = content
+        if of.gives:
+            more["asr_content"] = anatomy.content(letters["restricted"])
         record["anatomy"][condition] = letters
         marks |= more
         record["metrics"][condition] |= evaluate.metrics(more, of, rows)

@@ -155,6 +155,13 @@ def items(tasks: list[Task]) -> Styler:
     return texts({"request": row.user, "reference": row.assistant} for row in rows)
 
 
+def executed(task: Task, n: int) -> str:
+    """How many references of the first n test items execution can tell something about; "" for a task without any."""
+    rows = list(task.test[:n])
+    marks = task.score(rows, [row.assistant for row in rows]).get("executed", [])
+    return f"{labels.title(task.name)}: {sum(marks):.0f} of {len(marks)} references are executed" if marks else ""
+
+
 def cost(found: list[dict]) -> pd.DataFrame:
     """Training rows, tokens and seconds of an epoch by arm, as means over seeds, and as multiples of the attack alone
     under the same seed.
