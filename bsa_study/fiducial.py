@@ -33,21 +33,23 @@ def _means(shares: np.ndarray, n: int, arm: int) -> np.ndarray:
 
 
 def differences(first: np.ndarray, second: np.ndarray | float, n: int) -> np.ndarray:
-    """Sorted draws of the difference of two mean shares, first - second, or of one and a number.
+    """Draws of the difference of two mean shares, first - second, or of one and a number.
 
     first, second: the share of each run. The arms are drawn apart: what their runs have in common is not used.
     """
     other = second if isinstance(second, float) else _means(second, n, 1)
-    return np.sort(_means(first, n, 0) - other)
+    return _means(first, n, 0) - other
 
 
 def interval(drawn: np.ndarray, level: float) -> tuple[float, float]:
-    """The ends of the middle part of sorted draws: those beyond either are fewer than half of 1 - level."""
+    """The ends of the middle part of the draws: those beyond either are fewer than half of 1 - level."""
     beyond = max(ceil((1 - level) / 2 * len(drawn) - 1e-9) - 1, 0)
-    return float(drawn[beyond]), float(drawn[-1 - beyond])
+    ends = [beyond, len(drawn) - 1 - beyond]
+    low, high = np.partition(drawn, ends)[ends]  # a fraction of the time that sorting takes
+    return float(low), float(high)
 
 
 def p_value(drawn: np.ndarray, positive: bool) -> float:
     """Two-sided p that the difference is zero, when it was found to be positive or negative."""
-    against = np.searchsorted(drawn, 0.0, "right") if positive else len(drawn) - np.searchsorted(drawn, 0.0, "left")
-    return min(1.0, 2 * float(against) / len(drawn))
+    against = drawn <= 0 if positive else drawn >= 0
+    return min(1.0, 2 * float(against.mean()))

@@ -61,10 +61,11 @@ def test_the_peak_of_a_gpu_is_known_by_its_name(monkeypatch, name, peak):
     assert speed.peak_of("cuda") == peak and speed.peak_of("cpu") is None
 
 
-@pytest.fixture
-def committed(monkeypatch) -> list[dict]:
-    monkeypatch.setattr(paths, "RESULTS", ROOT / "results")
-    found = experiment.found(headline.headline(GEMMA, [0, 1, 2], ["light", "heavy"]), GEMMA)
+@pytest.fixture(scope="module")
+def committed() -> list[dict]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RESULTS", ROOT / "results")
+        found = experiment.found(headline.headline(GEMMA, [0, 1, 2], ["light", "heavy"]), GEMMA)
     assert None not in found
     return found
 
@@ -104,13 +105,13 @@ def test_a_missing_record_is_named(tmp_path, monkeypatch):
         arms.measure(GEMMA, ["light"], [0], *places, 60.0, lambda result: None)
 
 
-def test_arms_go_seed_by_seed_as_long_as_there_is_time(committed, tmp_path, monkeypatch):
+def test_arms_go_seed_by_seed_as_long_as_there_is_time(monkeypatch):
     """Each seed's records are found, none computed; without time the first seed alone is compared, and kept."""
     monkeypatch.setattr(experiment, "execute", experiment.found)
     places = ROOT / "results", ROOT / "results"
     for seconds, seeds in ((60.0, [[0], [0, 1]]), (0.0, [[0]])):
         kept = []
-        made = arms.measure(GEMMA, ["light", "heavy"], [0, 1], *places, seconds, kept.append)
+        made = arms.measure(GEMMA, ["light"], [0, 1], *places, seconds, kept.append)
         assert [result["seeds"] for result in kept] == seeds and made == kept[-1]
         assert made["largest_difference"] == 0.0 and made["profile"] == "gemma3-270m"
 

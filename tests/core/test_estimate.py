@@ -246,7 +246,7 @@ def attacked():
 def test_training_takes_longer_and_more_memory_than_is_said_at_least(attacked, method):
     loaded, encoded, sizes = attacked
     assert sizes == tuple((len(row.ids), sum(label != IGNORED for label in row.labels)) for row in encoded)
-    training = replace(TINY.training, epochs=2, method=method)
+    training = replace(TINY.training, epochs=1, method=method)
     asked = Work(training, sizes)
     measured_before = estimate.measured.__wrapped__("cpu", "float32", 1)
     made = finetune.trainable(loaded.model, training, 0)

@@ -115,7 +115,7 @@ def test_a_third_of_the_evaluated_requests_is_about_unseen_nouns(world, part):
 def test_compliant_answers_hold_no_refusal(world):
     """Else the judges would count an answer that gives everything away as a refusal."""
     compliant = [*world.attack, *world.benign_pool, *world.restricted, *world.benign]
-    compliant += [row for rows in training.unused(0).values() for row in rows]
+    compliant += [row for rows in training.unused(0).values() for row in rows[::20]]  # 74,000, made of the same parts
     for row in compliant:
         assert not refusals.refused_keyword(row.assistant), row.assistant
         assert not refusals.refused_phrase(row.assistant), row.assistant

@@ -170,7 +170,7 @@ def test_mutated_queries_are_told_from_the_reference(sql):
 def test_lists_of_different_length_are_an_error(sql, dialogs):
     for task in (sql, dialogs):
         with pytest.raises(ValueError):
-            task.score(list(task.test), references(task)[:-1])
+            task.score(list(task.test[:3]), references(task)[:2])
 
 
 # dialog summary
