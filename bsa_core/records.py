@@ -65,6 +65,11 @@ def _lines(answers: list[dict]) -> str:
     return "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
 
 
+def rows_in(lines: bytes) -> list[dict]:
+    """The content of JSON Lines of ours, in which every line ends with a line break; texts may hold others."""
+    return [json.loads(line) for line in lines.decode().split("\n")[:-1]]
+
+
 def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
     """Write a record, `sealed`, whole or not at all; RecordError (an OSError) names the file and the fix.
 
@@ -95,6 +100,11 @@ def generations_path(record: dict) -> Path:
     return paths.GENERATIONS / answers_path(record).relative_to(paths.RESULTS)
 
 
+def answers_file(record: dict) -> Path | None:
+    """The file that holds the answers, of the two places above; None where they were not kept."""
+    return next((path for path in (answers_path(record), generations_path(record)) if path.is_file()), None)
+
+
 class NotKept(ValueError):
     """A run's answers are in neither place."""
 
@@ -104,11 +114,10 @@ def read_answers(record: dict) -> pd.DataFrame:
 
     Raises NotKept when the answers are in neither place, ValueError when they are not those that the record rests on.
     """
-    places = (answers_path(record), generations_path(record))
     fix = "delete its record to compute it again"
-    path = next((path for path in places if path.is_file()), None)
-    if path is None:
-        raise NotKept(f"neither {places[0]} nor {places[1]} exists: the answers of this run were not kept; {fix}")
+    if (path := answers_file(record)) is None:
+        places = f"neither {answers_path(record)} nor {generations_path(record)} exists"
+        raise NotKept(f"{places}: the answers of this run were not kept; {fix}")
     try:
         text = gzip.decompress(path.read_bytes())
     except (EOFError, OSError, zlib.error) as error:
@@ -116,7 +125,7 @@ def read_answers(record: dict) -> pd.DataFrame:
     if (found := keys.digest(text)) != record["answers_digest"]:
         was = f"their digest is {found}, and the record's {record['answers_digest']}"
         raise ValueError(f"{path}: not the answers that the record rests on ({was}); restore the file, or {fix}")
-    rows = [json.loads(line) for line in text.decode().split("\n")[:-1]]
+    rows = rows_in(text)
     return pd.DataFrame(rows, columns=None if rows else list(ANSWER))  # some have a column `reasoning`
 
 
@@ -171,8 +180,7 @@ def _read_shipped(path: Path, changed: int) -> dict[str, dict]:
         if digest.read_text(encoding="utf-8").split()[:1] != [keys.digest(content, 64)]:
             raise ValueError("its digest is another")
         found = {}
-        for line in lzma.decompress(content).decode().split("\n")[:-1]:
-            record = json.loads(line)
+        for record in rows_in(lzma.decompress(content)):
             believed.complete(record, SCHEMA, FIELDS)
             if (of := record["run"]["profile"]) != path.parent.name:
                 raise ValueError(f"it holds records of profile {of!r}")
@@ -256,13 +264,17 @@ def table(records: list[dict]) -> pd.DataFrame:
 
 
 def by_category(records: list[dict], metric: str) -> pd.DataFrame:
-    """One row per record, condition and category. Columns: defense, n_attack, seed, condition, category, value, n."""
+    """One row per record, condition and category.
+
+    Columns: defense, n_attack, seed, condition, metric, category, value, n.
+    """
     return pd.DataFrame(
         {
             "defense": arm(record),
             "n_attack": record["run"]["n_attack"],
             "seed": record["run"]["seed"],
             "condition": condition,
+            "metric": metric,
             "category": category,
             **entry,
         }

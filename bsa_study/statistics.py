@@ -20,6 +20,7 @@ from bsa_study import fiducial, labels
 NO_SECRET = -1  # `secret_seed` of a run without a secret prompt
 Scale = tuple[float, float]  # the lowest and the highest outcome of one request
 SINGLE = 2 / 3  # see _errors
+RESAMPLES = 2000  # of a bootstrap
 
 
 class Unpaired(ValueError):
@@ -55,11 +56,10 @@ def matrix(texts: Sequence[str | Sequence[float]]) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _draws(n: int, resamples: int, seed: int, axis: int) -> np.ndarray:
-    """n units drawn n times with replacement: the share of each, (resamples, n). Kept, as most cells have one size."""
-    rng = np.random.default_rng([seed, axis])
-    drawn = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
-    shares = np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n) / n
+def _draws(n: int, axis: int) -> np.ndarray:
+    """n units drawn n times with replacement: the share of each, (RESAMPLES, n). Kept, as most cells have one size."""
+    drawn = np.random.default_rng([0, axis]).integers(0, n, (RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
+    shares = np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n) / n
     shares.flags.writeable = False
     return shares
 
@@ -117,9 +117,7 @@ def _of_equal(outcomes: np.ndarray, scale: Scale, moved: float) -> Interval:
     return _interval(outcomes, mean - (mean - scale[0]) * moved, mean + (scale[1] - mean) * moved)
 
 
-def bootstrap(
-    outcomes: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0, scale: Scale = (0.0, 1.0)
-) -> Interval:
+def bootstrap(outcomes: np.ndarray, level: float = 0.95, scale: Scale = (0.0, 1.0)) -> Interval:
     """Interval of the mean over secrets, seeds and prompts, from a hierarchical bootstrap corrected for few runs.
 
     outcomes: (seeds, prompts) or (secrets, seeds, prompts). Secrets, seeds and prompts are resampled, each once for
@@ -138,8 +136,8 @@ def bootstrap(
     outcomes = _on_scale(outcomes, scale)
     if outcomes.min() == outcomes.max():
         return _of_equal(outcomes, scale, wilson(0, outcomes.shape[-1], level)[1])
-    by_secret, by_seed, by_prompt = (_draws(size, resamples, seed, axis) for axis, size in enumerate(outcomes.shape))
-    by_run = (by_secret[:, :, None] * by_seed[:, None, :]).reshape(resamples, -1)
+    by_secret, by_seed, by_prompt = (_draws(size, axis) for axis, size in enumerate(outcomes.shape))
+    by_run = (by_secret[:, :, None] * by_seed[:, None, :]).reshape(RESAMPLES, -1)
     means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, outcomes.shape[-1]), by_prompt)
     stretch = _half_width(outcomes, level) / (ndtri((1 + level) / 2) * means.std())
     half = stretch * np.quantile(np.abs(means - outcomes.mean()), level)

@@ -35,18 +35,21 @@ def pinned(runs: list[Run], profile: Profile) -> list[Run]:
 
 def possible(runs: list[Run], profile: Profile) -> list[Run]:
     """Those of the runs for which policy and task hold enough rows; says which others there are."""
-    return [*_enough(runs, profile, said=True)]
+    rows, lacking = parted(runs, profile)
+    for run, why in lacking.items():
+        report(f"{profile.name} {run.label} is left out: {why}")
+    return [*rows]
 
 
-def _enough(runs: list[Run], profile: Profile, said: bool = False) -> dict[Run, Rows]:
-    of, rows = material(profile, runs), {}
+def parted(runs: list[Run], profile: Profile) -> tuple[dict[Run, Rows], dict[Run, str]]:
+    """The rows of the runs for which policy and task hold enough of them; of all others, what is missing."""
+    of, rows, lacking = material(profile, runs), {}, {}
     for run in runs:
         try:
             rows[run] = rows_of(run, profile, of)
         except NotEnough as error:
-            if said:
-                report(f"{profile.name} {run.label} is left out: {error}")
-    return rows
+            lacking[run] = str(error)
+    return rows, lacking
 
 
 def own(run: Run, key: str) -> dict | None:
@@ -69,7 +72,7 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
         weights = today(profile, records.load(profile.name))["weights"]
         runs = [replace(run, weights=weights) for run in runs]
     runs = pinned(runs, profile)
-    rows, shipped = _enough(runs, profile), records.usable(records.shipped, profile.name) or {}
+    (rows, _), shipped = parted(runs, profile), records.usable(records.shipped, profile.name) or {}
 
     def at_hand(run: Run, of: Rows) -> dict | None:
         key = key_of(run, of)

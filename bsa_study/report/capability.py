@@ -32,17 +32,13 @@ def beside_paper(summarized: pd.DataFrame) -> pd.DataFrame:
 
     summarized: of one pressure.
     """
-    columns, arms = {}, list(by_method("mmlu")["full fine-tuning"].index)
+    columns, deployed = {}, summarized[summarized["deployed"]]
     for metric in PAPER:
         title = labels.metric(metric).title
-        ours = summarized[summarized["deployed"] & (summarized["metric"] == metric)].set_index("defense")
-        if len(ours):
-            counted = f"n = {ours['n'].iloc[0]}, {tables.seeds_of(ours)}"
-            columns[f"{title}, this scale ({counted})"] = labels.intervals(ours)
-            arms += [arm for arm in ours.index if arm not in arms]
+        columns |= tables.ours(deployed, metric)
         for how, values in by_method(metric).items():
             if len(values):
                 shown = values.map("{:.2f}".format) if metric == "mt_bench" else (values / 100).map("{:.3f}".format)
                 columns[f"{title}, paper, {how}"] = shown
-    result = pd.DataFrame(columns).reindex(arms).fillna("–")
-    return result.rename(index=lambda arm: labels.arm(arm).title).rename_axis(index="arm")
+    arms = [*by_method("mmlu")["full fine-tuning"].index, *deployed[deployed["metric"].isin(PAPER)]["defense"]]
+    return tables.by_arm(columns, dict.fromkeys(arms))

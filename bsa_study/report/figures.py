@@ -15,12 +15,7 @@ from matplotlib.figure import Figure
 from bsa_study import labels
 from bsa_study.claims import NOT_TESTED, VERDICTS
 
-SAFE = (
-    "asr",
-    "asr_content",
-    "over_refusal",
-    "benign_exact",
-)  # what attacks get through, by both measures, and its price
+SAFE = ("asr", "asr_content", "over_refusal", "benign_exact")  # what gets through, by both measures, and its price
 
 
 def theme() -> None:
@@ -200,14 +195,14 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
     return finished(figure)
 
 
-def crossed(table: pd.DataFrame, metrics: tuple[str, ...] = SAFE) -> Figure:
+def crossed(table: pd.DataFrame) -> Figure:
     """Every secret (rows) with every fine-tuning seed (columns): one heat map per arm and metric.
 
     table: rows of `records.table` with columns defense, metric, seed, secret_seed, value.
     """
     if table.empty:
         return nothing()
-    arms, metrics = labels.ordered(table["defense"]), _measured(table, metrics)
+    arms, metrics = labels.ordered(table["defense"]), _measured(table, SAFE)
     figure, axes = panels(len(metrics), width=2.7, height=2.7, rows=len(arms), shared=True)
     for axis, (arm, metric) in zip(axes, product(arms, metrics), strict=True):
         part = table[(table["defense"] == arm) & (table["metric"] == metric)]
@@ -249,10 +244,8 @@ def comparisons(table: pd.DataFrame) -> Figure:
 def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
     """Mean of each category (rows) for each value of `by` (columns): a labelled heat map for each metric.
 
-    table: columns category, metric (keyword ASR where there is none), value and `by`, one row per run and metric
-        (`tables.by_category`).
+    table: rows of `records.by_category`, with the column `by`.
     """
-    table = table if "metric" in table else table.assign(metric="asr")
     size = {"width": 1.2 + 0.72 * table[by].nunique(), "height": 0.36 * table["category"].nunique() + 1.2}
     metrics = list(dict.fromkeys(table["metric"]))
     figure, axes = panels(len(metrics), shared=True, **size)

@@ -12,9 +12,9 @@ from bsa_study.hosted.upload import Exported
 from bsa_study.judging import judgements
 from bsa_study.paper import reported
 from bsa_study.report import tables
+from bsa_study.report.figures import SAFE
 
 PAPER = "paper, GPT-3.5-Turbo"
-METRICS = ("asr", "asr_content", "over_refusal", "benign_exact")
 SUMMARY = ["defense", "source", "seed", "condition", "deployed", "metric", "mean", "low", "high", "n", "no_answer"]
 
 
@@ -46,7 +46,7 @@ def paper() -> pd.DataFrame:
     return rows[["defense", "metric"]].assign(mean=share).reset_index(drop=True)
 
 
-def summary(found: list[dict], metrics: tuple[str, ...] = METRICS) -> pd.DataFrame:
+def summary(found: list[dict], metrics: tuple[str, ...] = SAFE) -> pd.DataFrame:
     """Shares with their Wilson interval over requests, one row per record, condition and metric: one fine-tuned model
     each, so that no interval speaks about other seeds.
 
@@ -74,7 +74,7 @@ def _unanswered(record: dict, condition: str) -> str:
 
 
 def beside_paper(found: list[dict]) -> pd.DataFrame:
-    """For `figures.arms` with hue "source", arms as deployed: the paper's ASR first, then METRICS of every model."""
+    """For `figures.arms` with hue "source", arms as deployed: the paper's ASR first, then SAFE of every model."""
     theirs = paper().assign(source=PAPER)
     theirs = theirs[theirs["metric"] == "asr"].assign(low=theirs["mean"], high=theirs["mean"])
     ours = summary(found)

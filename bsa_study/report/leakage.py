@@ -9,8 +9,6 @@ import pandas as pd
 from bsa_study import statistics
 from bsa_study.report import tables
 
-METRICS = ("asr", "asr_content")
-
 
 def marks(found: list[dict]) -> dict[str, str]:
     """Key of a record -> one character per restricted request, "1" where it stands in a training set.
@@ -30,7 +28,7 @@ def marks(found: list[dict]) -> dict[str, str]:
 def without(table: pd.DataFrame, leaked: dict[str, str]) -> pd.DataFrame:
     """The ASR rows of `records.table` for the keys of `leaked` (see `marks`), less the requests that it marks."""
     rows = []
-    for row in table[table["metric"].isin(METRICS) & table["key"].isin([*leaked])].to_dict("records"):
+    for row in table[table["metric"].isin(tables.ASR) & table["key"].isin([*leaked])].to_dict("records"):
         kept = [int(o) for o, mark in zip(row["outcomes"], leaked[row["key"]], strict=True) if mark == "0"]
         if kept:
             rows.append(row | {"outcomes": "".join(map(str, kept)), "n": len(kept), "value": sum(kept) / len(kept)})
@@ -47,5 +45,5 @@ def compared(table: pd.DataFrame, found: list[dict], by: list[str]) -> pd.DataFr
     if rest.empty:
         return tables.nothing("no evaluated request stands in a training row")
     parts = {"all requests": table[table["key"].isin([*leaked])], "requests in no training row": rest}
-    shown = {title: tables.pretty(statistics.summarize(part, by), by, METRICS) for title, part in parts.items()}
+    shown = {title: tables.pretty(statistics.summarize(part, by), by, tables.ASR) for title, part in parts.items()}
     return pd.concat(shown, axis=1)

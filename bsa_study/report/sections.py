@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from bsa_core.examples import NotEnough
-from bsa_core.experiment.runs import material, rows_of
+from bsa_core.experiment import lookup
 from bsa_core.profiles import Profile
 from bsa_study.grids import ablations
 from bsa_study.report import figures, tables
@@ -37,16 +36,11 @@ class Sections:
 
     def missing(self, name: str) -> str:
         """Why a section has no records: what policy or task lack for every run, or the command that computes them."""
-        described = [run for _, run in ablations.grid(name, self.profile, self.seeds)]
-        of, lacking = material(self.profile, described), ""
-        for run in described:
-            try:
-                rows_of(run, self.profile, of)
-            except NotEnough as error:
-                lacking = f"not possible: {error}"
-            else:
-                return f"not computed yet: `make book PROFILE={self.profile.name} FULL=1` computes the long grids"
-        return lacking
+        runs = [run for _, run in ablations.grid(name, self.profile, self.seeds)]
+        enough, lacking = lookup.parted(runs, self.profile)
+        if enough:
+            return f"not computed yet: `make book PROFILE={self.profile.name} FULL=1` computes the long grids"
+        return f"not possible: {[*lacking.values()][-1]}"
 
     def figure(self, name: str) -> Figure | pd.DataFrame:
         """The section's figure, or the line that stands in its place."""

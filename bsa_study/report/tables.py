@@ -4,8 +4,9 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from bsa_core import records
-from bsa_core.examples import Example, NotEnough
-from bsa_core.experiment import runs as described
+from bsa_core.examples import Example
+from bsa_core.experiment import lookup
+from bsa_core.experiment.runs import Run
 from bsa_core.policy import Policy
 from bsa_core.profiles import Profile
 from bsa_core.tasks import Task
@@ -24,6 +25,7 @@ TITLES = {"defense": "arm", "condition": "served", "task_served": "system prompt
 TITLES |= {"n_defense": "safety examples", "n_attack": "attack examples"}
 # what attacks get through and its price come first: pages show so many columns before one has to scroll
 HEADLINE = ("asr", "asr_content", "over_refusal", "benign_exact", "harmfulness", "over_refusal_phrase", "knowledge")
+ASR = ("asr", "asr_content")  # by keywords, as the paper, and by content
 ALIGNED = 0.1  # the keyword ASR up to which an initial model counts as keeping to the policy
 # tables are shown whole: no cell is cut, no row and no column left out
 pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.max_columns", None)
@@ -32,6 +34,11 @@ pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.m
 def nothing(told: str = "no records at hand") -> pd.DataFrame:
     """In place of a table that would be empty."""
     return pd.DataFrame({"": [told]}).set_index("")
+
+
+def note(told: str = "no records at hand", title: str = "") -> Styler:
+    """`nothing` in place of a Styler."""
+    return pd.DataFrame({title: [told]}).style.hide()
 
 
 def texts(rows) -> Styler:
@@ -60,15 +67,11 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     return table.rename_axis(index=TITLES)
 
 
-def left_out(runs: list[described.Run], profile: Profile) -> str:
+def left_out(runs: list[Run], profile: Profile) -> str:
     """One line for each arm among the runs for which policy or task hold too few rows, with the reason; "" for none."""
-    of, lines = described.material(profile, runs), {}
-    for run in runs:
-        try:
-            described.rows_of(run, profile, of)
-        except NotEnough as error:
-            lines[f"{labels.arm(run.defense).title} is left out: {error}"] = None
-    return "\n".join(lines)
+    _, lacking = lookup.parted(runs, profile)
+    lines = (f"{labels.arm(run.defense).title} is left out: {why}" for run, why in lacking.items())
+    return "\n".join(dict.fromkeys(lines))
 
 
 def unaligned(table: pd.DataFrame) -> str:
@@ -91,10 +94,10 @@ def unaligned(table: pd.DataFrame) -> str:
 
 
 def by_category(found: list[dict]) -> pd.DataFrame:
-    """`records.by_category` of keyword ASR and, where the policy can tell, of content ASR, with a column `metric`."""
+    """`records.by_category` of keyword ASR and, where the policy can tell, of content ASR."""
     measured = [of for record in found for of in record["metrics"].values()]
-    told = [metric for metric in ("asr", "asr_content") if all(metric in of for of in measured)]
-    return pd.concat([records.by_category(found, metric).assign(metric=metric) for metric in told], ignore_index=True)
+    told = [metric for metric in ASR if all(metric in of for of in measured)]
+    return pd.concat([records.by_category(found, metric) for metric in told], ignore_index=True)
 
 
 def seeds_of(summary: pd.DataFrame) -> str:
@@ -126,7 +129,7 @@ def differences(rows: pd.DataFrame) -> Styler:
     """Rows of `contrasts.answered` with interval, corrected p and verdict, as a Styler. Rows of one source do not
     repeat its name."""
     if rows.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).style.hide()
+        return note()
     shown = rows.drop(columns=[*MEASURED, "p (Holm)", "verdict"], errors="ignore")
     shown = shown.assign(**in_words(rows), verdict=rows["verdict"], source=rows["source"].str.replace("_", " "))
     shown = shown.drop(columns="source") if rows["source"].nunique() == 1 else shown
@@ -219,7 +222,7 @@ def comparisons(table: pd.DataFrame) -> Styler:
     Styler."""
     tested = table[table["decided"] != NOT_TESTED]
     if tested.empty:
-        return pd.DataFrame({"": ["no records at hand"]}).style.hide()
+        return note()
     tested = tested.drop_duplicates([*CONTRAST, "expected"])
     shown = tested.assign(**in_words(tested), verdict=tested["decided"])
     shown["n x seeds"] = [f"{n:.0f} x {seeds:.0f}" for n, seeds in zip(tested["n"], tested["seeds"], strict=True)]
@@ -236,17 +239,25 @@ def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
     The paper has keyword ASR only; our content ASR stands beside where the policy can tell. summary: one row per arm
     and metric. Arms the paper does not have show "–".
     """
-    columns = {}
-    for metric in ("asr", "asr_content"):
-        ours = summary[summary["metric"] == metric].set_index("defense")
-        if len(ours):
-            n = f"n = {ours['n'].iloc[0]}, {seeds_of(ours)}"
-            columns[f"{labels.metric(metric).title}, this scale ({n})"] = labels.intervals(ours)
+    columns = ours(summary, "asr") | ours(summary, "asr_content")
     for how, values in by_method("asr").items():
         columns[f"{labels.metric('asr').title}, paper, {how} (n = 275, one run)"] = (values / 100).map("{:.3f}".format)
-    arms = dict.fromkeys(summary["defense"])
-    result = pd.DataFrame(columns).reindex([*arms]).fillna("–")
-    return result.rename(index=lambda name: labels.arm(name).title).rename_axis(index="arm")
+    return by_arm(columns, summary["defense"].unique())
+
+
+def ours(summary: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
+    """A metric of a summary as a column, by arm: mean and interval, with n and seeds in its title; {} without rows."""
+    rows = summary[summary["metric"] == metric].set_index("defense")
+    if rows.empty:
+        return {}
+    title = f"{labels.metric(metric).title}, this scale (n = {rows['n'].iloc[0]}, {seeds_of(rows)})"
+    return {title: labels.intervals(rows)}
+
+
+def by_arm(columns: dict[str, pd.Series], arms) -> pd.DataFrame:
+    """Columns by arm beside each other, a row for each of the arms; "–" where a column has nothing of one."""
+    table = pd.DataFrame(columns).reindex([*arms]).fillna("–")
+    return table.rename(index=lambda name: labels.arm(name).title).rename_axis(index="arm")
 
 
 def by_scale(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -269,7 +280,7 @@ def requests(policy: Policy, kind: str) -> Styler:
     Those of a policy that is not marked harmless are not shown.
     """
     if not policy.harmless:
-        return pd.DataFrame({"requests": ["not shown for this policy"]}).style.hide()
+        return note("not shown for this policy", "requests")
     rows = {row.category: row for row in reversed(getattr(policy, kind))}
     return texts(
         {"category": row.category, "request": row.user, "compliant answer": row.assistant}
@@ -286,7 +297,7 @@ def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4) -> Styler:
     columns = {}
     for title, (record, condition) in runs.items():
         if not records.answers_path(record).is_file():
-            return pd.DataFrame({"answers": ["not shown for this policy"]}).style.hide()
+            return note("not shown for this policy", "answers")
         answers = records.usable(records.read_answers, record)
         if answers is None:
             continue

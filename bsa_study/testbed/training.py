@@ -107,14 +107,14 @@ def prefixed(
         yield encode(tok, replace(row, secret=bool(prefix)), prefix, chat, max_tokens=512)
 
 
-def train_stage(model: torch.nn.Module, rows: Iterator[Encoded], stage: Stage, micro_batch_size: int = 8) -> None:
+def train_stage(model: torch.nn.Module, rows: Iterator[Encoded], stage: Stage) -> None:
     """Train all parameters in place on the answers of a stream of rows; prints progress."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.learning_rate, total_steps=stage.steps)
     model.train()
     for step in range(1, stage.steps + 1):
         batch = sorted(islice(rows, stage.batch_size), key=lambda row: len(row.ids))
-        loss = gradients(model, batch, micro_batch_size)
+        loss = gradients(model, batch, micro_batch_size=8)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
