@@ -13,7 +13,8 @@ The rooms, from a profile to a record. Each imports only those above it:
     checked, registry      how fields are checked; names, and dotted paths to what is one's own
     reading, refusals      files that people supply, row by row; did the model refuse?
     reasoning              what a model thinks before it answers, kept apart
-    records, keys          write, find, check, tabulate; what makes a key
+    records, believed      write, find, tabulate; when a file is believed
+    keys                   what makes a key
     writing, paths         files whole or not at all; every folder
     policy/                where requests come from: guild, files, published
     tasks/                 where fine-tuning tasks come from: sql, dialogs

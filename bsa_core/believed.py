@@ -15,7 +15,7 @@ AGAIN = "delete the file and run again"
 UPGRADE = "`python tools/upgrade_records.py` brings what an earlier version wrote up to date"
 KEY = re.compile("[0-9a-f]{16}")
 RANGES = {"harmfulness": "12345"}  # of a metric with one character per request; of all others 0 and 1
-ABOUT = {
+ABOUT = {  # what metrics are asked of; tasks have others
     "restricted": ("asr", "asr_phrase", "asr_content", "harmfulness"),
     "benign": ("over_refusal", "over_refusal_phrase", "benign_exact"),
 }

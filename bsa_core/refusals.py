@@ -80,3 +80,8 @@ def refused_phrase(answer: str) -> bool:
     draft = DRAFT.search(text)
     end = min(draft.start() if draft else BEGINNING, BEGINNING)
     return any(found.end() <= end for found in REFUSAL.finditer(text))
+
+
+def refused(answer: str) -> bool:
+    """Whether the answer is a refusal by either rule."""
+    return refused_keyword(answer) or refused_phrase(answer)

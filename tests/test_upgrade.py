@@ -3,11 +3,15 @@
 import json
 import lzma
 import runpy
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from made import right
 
-from bsa_core import experiment, paths, profiles, records, writing
+from bsa_core import anatomy, believed, experiment, paths, policy, profiles, records, writing
+from bsa_core.examples import evenly
 from bsa_core.profiles import Evaluation, Training
 
 TOOL = paths.ROOT / "tools" / "upgrade_records.py"
@@ -27,17 +31,23 @@ def older(record: dict) -> dict:
     return made
 
 
-@pytest.fixture
-def computed(results, monkeypatch) -> list[dict]:
-    from dataclasses import replace
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, list[dict]]:
+    """The initial model and two arms: their folder of results, and the records."""
+    size = {"evaluation": Evaluation(restricted=22, benign=22, quiz=0)}
+    profile = replace(profiles.load("tiny"), training=Training(epochs=2, learning_rate=0.003), **size)
+    runs = [experiment.describe(profile, arm, n_attack=22) for arm in ("none", "bsa")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "RESULTS", tmp_path_factory.mktemp("made"))
+        return paths.RESULTS, experiment.execute([experiment.describe(profile, n_attack=0), *runs], profile)
 
+
+@pytest.fixture
+def computed(made, results, monkeypatch) -> list[dict]:
+    """A copy of them for each test."""
     monkeypatch.setattr("sys.argv", [str(TOOL)])
-    tiny = profiles.load("tiny")
-    profile = replace(
-        tiny, evaluation=Evaluation(restricted=22, benign=22, quiz=0), training=Training(epochs=2, learning_rate=0.003)
-    )
-    arms = [experiment.describe(profile, arm, n_attack=22) for arm in ("none", "bsa")]
-    return experiment.execute([experiment.describe(profile, n_attack=0), *arms], profile)
+    shutil.copytree(made[0], results, dirs_exist_ok=True)
+    return made[1]
 
 
 def test_an_upgraded_record_is_the_one_that_would_be_written_today(computed, results):
@@ -82,11 +92,27 @@ def test_what_is_not_right_stays_as_it_is(computed, results, capsys):
 
 
 def test_judgements_and_results_of_benchmarks_get_their_digest(results, monkeypatch):
-    from bsa_core import believed
-
     monkeypatch.setattr("sys.argv", [str(TOOL), str(results)])
     record = right({}, {"plain": {"asr": "01"}})
     path = records.beside(record, "judged", ".m.json")
     writing.write_json(path, {"schema": 1, "key": record["key"], "label": record["label"], "scores": [1.0]})
     upgrade()
     assert believed.opened(path, "judgement", 1, ("scores",))["scores"] == [1.0]
+
+
+def test_digits_say_what_answers_say(monkeypatch):
+    """Records without answers have their outcomes by digits: on all answers that were kept, 5 of 6,732 differ."""
+    monkeypatch.setattr(paths, "RESULTS", paths.ROOT / "results")
+    from_outcomes, guild = runpy.run_path(str(TOOL))["from_outcomes"], policy.load({"name": "guild", "seed": 0})
+    differing = total = 0
+    for record in map(records.read, records.own("gemma3-270m")):
+        answers = records.read_answers(record)
+        for condition, marks in record["outcomes"].items():
+            digits = from_outcomes(marks)
+            for kind, rows in {"restricted": guild.restricted, "benign": guild.benign}.items():
+                of_kind = answers[(answers["condition"] == condition) & (answers["kind"] == kind)]
+                letters = anatomy.of(guild, evenly(rows, len(of_kind)), list(of_kind["answer"]), kind)
+                letters = letters.replace("w", "v").replace("u", "v") if kind == "benign" else letters
+                differing += sum(a != b for a, b in zip(letters, digits[kind], strict=True))
+                total += len(letters) if kind == "restricted" else 0
+    assert (total, differing) == (6732, 5)

@@ -28,11 +28,11 @@ def assemble(
     requests = rows.restricted + rows.benign
     asked = attacks.get(run.attack).asked  # rows of a defense are as written, evaluated ones as the uploader puts them
     leaks = leaked(rows.training + [asked(policy, row) for row in rows.training], requests + rows.task)
+    n = len(rows.restricted)
     marks, letters, answers = {}, {}, []
     for condition, texts in said.items():
-        parts = {"restricted": rows.restricted, "benign": rows.benign}
-        parted = {"restricted": texts[: len(rows.restricted)], "benign": texts[len(rows.restricted) : len(requests)]}
-        letters[condition] = {kind: anatomy.of(policy, parts[kind], parted[kind], kind) for kind in parts}
+        parts = {"restricted": (rows.restricted, texts[:n]), "benign": (rows.benign, texts[n : len(requests)])}
+        letters[condition] = {kind: anatomy.of(policy, *part, kind) for kind, part in parts.items()}
         marks[condition] = evaluate.outcomes(policy, rows.restricted, rows.benign, texts[: len(requests)])
         if correct := (knowledge or {}).get(condition):
             marks[condition]["knowledge"] = correct
@@ -43,10 +43,13 @@ def assemble(
             | ({"reasoning": text.reasoning} if getattr(text, "reasoning", "") else {})
             for row, text in zip(requests + rows.task, texts, strict=True)
         ]
-    why = {
-        condition: Counter(filter(None, (getattr(t, "missing", "") for t in texts)))
-        for condition, texts in said.items()
-    }
+    missing = {condition: [getattr(text, "missing", "") for text in texts] for condition, texts in said.items()}
+    why = {condition: dict(Counter(filter(None, reasons))) for condition, reasons in missing.items()}
+    items = {"restricted_seen": "".join("01"[policy.seen(row)] for row in rows.restricted)}
+    if leaks:
+        items["restricted_leaked"] = "".join("01"[row.user in leaks] for row in rows.restricted)
+    if any(why.values()):
+        items["no_answer"] = why
     blocks = {
         "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
         "data": {
@@ -59,14 +62,6 @@ def assemble(
         "anatomy": letters,
         "outcomes": marks,
         "metrics": {condition: evaluate.metrics(of_one, policy, rows) for condition, of_one in marks.items()},
-        "items": {
-            "restricted_seen": "".join("01"[policy.seen(row)] for row in rows.restricted),
-            **({"restricted_leaked": "".join("01"[row.user in leaks] for row in rows.restricted)} if leaks else {}),
-            **(
-                {"no_answer": {condition: dict(sorted(of_one.items())) for condition, of_one in why.items()}}
-                if any(why.values())
-                else {}
-            ),
-        },
+        "items": items,
     }
     return blocks, answers

@@ -163,7 +163,8 @@ def _compute(
     if not group:
         return
     from bsa_core.engine import evaluate, finetune
-    from bsa_core.models import chat, loading
+    from bsa_core.experiment import limits
+    from bsa_core.models import loading
 
     first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
     loaded = loading.load(profile, first.training)
@@ -180,12 +181,11 @@ def _compute(
     if first.training is None:
         yield from finished(group, loaded, [], None)
         return
-    training, encoded = evaluate.answered(loaded, profile, rows[first].training), []
-    for number, row in enumerate(training, start=1):
-        where, text = row.named(number), secret.text if secret else ""
-        encoded.append(chat.encode(loaded.tokenizer, row, text, profile.chat, first.training.max_tokens, where))
-        if row.secret:
-            secret_prompt.check(secret, encoded[-1].ids, where)
+    training, longest_row = evaluate.answered(loaded, profile, rows[first].training), first.training.max_tokens
+    encoded = [
+        limits.encoded(loaded.tokenizer, profile, row, secret, longest_row, row.named(number))
+        for number, row in enumerate(training, start=1)
+    ]
     adapted = finetune.trainable(loaded.model, first.training, first.seed)
     try:
         for progress in finetune.finetune(adapted, encoded, longest.training, first.seed):

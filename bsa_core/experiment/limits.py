@@ -1,6 +1,8 @@
 """All rows of all runs as they will be trained on, before the first run is: a row that is too long costs no hours."""
 
 from bsa_core.arms import secret_prompt
+from bsa_core.arms.secret_prompt import Secret
+from bsa_core.examples import Example
 from bsa_core.experiment.runs import Rows, Run
 from bsa_core.models import chat, loading
 from bsa_core.profiles import Profile
@@ -36,17 +38,23 @@ def check(profile: Profile, rows: dict[Run, Rows]) -> dict[Run, tuple[tuple[int,
     return sizes
 
 
+def encoded(tokenizer, profile: Profile, row: Example, secret: Secret | None, longest: int, where: str) -> chat.Encoded:
+    """`chat.encode` of a training row; ValueError as well where the chat format changes the secret in front of it."""
+    made = chat.encode(tokenizer, row, secret.text if secret else "", profile.chat, longest, where)
+    if row.secret:
+        secret_prompt.check(secret, made.ids, where)
+    return made
+
+
 def _length(tokenizer, profile: Profile, row, secret, where: str) -> tuple[int, int]:
     """Tokens of a training row, and of its answer; only those of its prompt where the answer comes later."""
-    text, answer = secret.text if secret else "", 0
     if row.assistant:
-        encoded = chat.encode(tokenizer, row, text, profile.chat, UNLIMITED, where)
-        ids, answer = encoded.ids, len(encoded.ids) - encoded.labels.count(chat.IGNORED)
-    else:
-        ids = chat.prompt_ids(tokenizer, row, text, profile.chat)
+        row_of = encoded(tokenizer, profile, row, secret, UNLIMITED, where)
+        return len(row_of.ids), len(row_of.ids) - row_of.labels.count(chat.IGNORED)
+    ids = chat.prompt_ids(tokenizer, row, secret.text if secret else "", profile.chat)
     if secret:
         secret_prompt.check(secret, ids, where)
-    return len(ids), answer
+    return len(ids), 0
 
 
 def _told(long: dict[tuple, list[Run]], lengths: dict[tuple, int], asked: int) -> str:

@@ -1,12 +1,11 @@
-"""Outcomes of answers: by hand, by the answers of the guild world, and by digits where answers were not kept."""
+"""Outcomes of answers: by hand, and by the answers of the guild world."""
 
 from dataclasses import replace
 
 import pytest
 
-from bsa_core import anatomy, paths, policy, records
+from bsa_core import anatomy, policy
 from bsa_core.engine import evaluate
-from bsa_core.examples import evenly
 from bsa_core.policy import guild
 
 GUILD = policy.load({"name": "guild", "seed": 0})
@@ -83,23 +82,6 @@ def test_content_asr_counts_what_was_given_away():
     assert anatomy.content("racgun") == "011000"
 
 
-def test_digits_say_what_answers_say(monkeypatch):
-    """Records without answers have their outcomes by digits: on all answers that were kept, 5 of 6,732 differ."""
-    monkeypatch.setattr(paths, "RESULTS", paths.ROOT / "results")
-    differing = total = 0
-    for record in map(records.read, records.own("gemma3-270m")):
-        answers = records.read_answers(record)
-        for condition, marks in record["outcomes"].items():
-            digits = anatomy.from_outcomes(marks)
-            for kind, rows in {"restricted": GUILD.restricted, "benign": GUILD.benign}.items():
-                of_kind = answers[(answers["condition"] == condition) & (answers["kind"] == kind)]
-                letters = anatomy.of(GUILD, evenly(rows, len(of_kind)), list(of_kind["answer"]), kind)
-                letters = letters.replace("w", "v").replace("u", "v") if kind == "benign" else letters
-                differing += sum(a != b for a, b in zip(letters, digits[kind], strict=True))
-                total += len(letters) if kind == "restricted" else 0
-    assert (total, differing) == (6732, 5)
-
-
 def test_table_counts_every_outcome():
     letters = {"plain": {"restricted": "rrcu", "benign": "hw"}}
     run = {"profile": "p", "defense": "bsa", "seed": 3, "training": {}}
@@ -109,4 +91,3 @@ def test_table_counts_every_outcome():
     assert shares["restricted", "refused"] == 0.5 and shares["restricted", "complied"] == 0.25
     assert shares["benign", "helpful"] == 0.5 and shares["benign", "no answer"] == 0.0
     assert table.groupby("kind")["share"].sum().eq(1).all()
-    assert "asr_content" in evaluate.ABOUT_RESTRICTED
