@@ -58,19 +58,17 @@ def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HE
     summary["cell"] = labels.intervals(summary)
     for column in set(NAMES) & set(rows):
         summary[column] = summary[column].map(NAMES[column])
-    runs = seeds_of(summary)
-    counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {runs}")
+    counts = summary.groupby("metric")["n"].max().map(lambda n: f"n = {n}, {seeds_of(summary)}")
     table = summary.pivot_table(index=rows, columns="metric", values="cell", aggfunc="first", sort=False, observed=True)
     present = [metric for metric in metrics if metric in table]
     table = table[present].rename(columns={m: f"{labels.metric(m).title} ({counts[m]})" for m in present}).fillna("–")
-    table.columns.name = None
-    return table.rename_axis(index=TITLES)
+    return table.rename_axis(index=TITLES, columns=None)
 
 
 def left_out(runs: list[Run], profile: Profile) -> str:
     """One line for each arm among the runs for which policy or task hold too few rows, with the reason; "" for none."""
-    _, lacking = lookup.parted(runs, profile)
-    lines = (f"{labels.arm(run.defense).title} is left out: {why}" for run, why in lacking.items())
+    lacking = lookup.parted(runs, profile)[1].items()
+    lines = (f"{labels.arm(run.defense).title} is left out: {why}" for run, why in lacking)
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -87,10 +85,8 @@ def unaligned(table: pd.DataFrame) -> str:
     condition, share = answered.idxmax(), answered.max()
     worst = rows[rows["condition"] == condition]
     of = f"{labels.CONDITIONS[condition]}, n = {worst['n'].max()}, {counted(pd.Series(worst['seed'].nunique()))}"
-    found = f"Before any fine-tuning the model answers {share:.3f} of the restricted requests ({of})."
-    return (
-        f"{found} It does not keep to this policy. Nothing after this can be read as breaking or keeping an alignment."
-    )
+    told = "It does not keep to this policy. Nothing after this can be read as breaking or keeping an alignment."
+    return f"Before any fine-tuning the model answers {share:.3f} of the restricted requests ({of}). {told}"
 
 
 def by_category(found: list[dict]) -> pd.DataFrame:
@@ -248,10 +244,9 @@ def beside_paper(summary: pd.DataFrame) -> pd.DataFrame:
 def ours(summary: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
     """A metric of a summary as a column, by arm: mean and interval, with n and seeds in its title; {} without rows."""
     rows = summary[summary["metric"] == metric].set_index("defense")
-    if rows.empty:
-        return {}
-    title = f"{labels.metric(metric).title}, this scale (n = {rows['n'].iloc[0]}, {seeds_of(rows)})"
-    return {title: labels.intervals(rows)}
+    n = rows["n"].max()
+    title = f"{labels.metric(metric).title}, this scale (n = {n}, {seeds_of(rows) if len(rows) else ''})"
+    return {title: labels.intervals(rows)} if len(rows) else {}
 
 
 def by_arm(columns: dict[str, pd.Series], arms) -> pd.DataFrame:
@@ -270,8 +265,7 @@ def by_scale(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows["at"] = rows["scale"] + ", " + rows["pressure"]
     table = rows.pivot_table(index="statement", columns="at", values="verdict", aggfunc="first", sort=False)
     table = table.rename_axis(index=None, columns=None).fillna("–")
-    told = [f"{sum(row == 'yes')} yes, {sum(row == 'no')} no" for row in table.to_numpy()]
-    return table.assign(decided=told)
+    return table.assign(decided=[f"{sum(row == 'yes')} yes, {sum(row == 'no')} no" for row in table.to_numpy()])
 
 
 def requests(policy: Policy, kind: str) -> Styler:
