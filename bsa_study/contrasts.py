@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 import yaml
+from statsmodels.stats.multitest import multipletests
 
 from bsa_core import paths, tasks
 from bsa_core.arms import defenses
@@ -167,8 +168,9 @@ def measure(table: pd.DataFrame, contrast: Contrast) -> pd.Series | None:
 def with_holm(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with a column "p (Holm)": corrected for the number of those that have a p, so that any false finding is
     as rare as the level says (Holm 1979)."""
-    p = rows["p"].dropna().astype(float).sort_values()
-    return rows.assign(**{"p (Holm)": (p * np.arange(len(p), 0, -1)).cummax().clip(upper=1)})
+    p = rows["p"].dropna().astype(float)
+    corrected = multipletests(p, method="holm")[1] if len(p) else []
+    return rows.assign(**{"p (Holm)": pd.Series(corrected, p.index, dtype=float)})
 
 
 def verdict(row: pd.Series) -> str:
