@@ -114,7 +114,7 @@ def test_page_opens_without_errors(book, browser, page):
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
         "the page is wider than the window"
     )
-    if page in EXECUTED:
+    if page in EXECUTED and "hosted" not in page:  # where no model was evaluated there is no data to hide
         data_stand_behind_a_toggle(tab)
     tab.close()
     assert problems == []

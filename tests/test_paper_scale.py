@@ -165,16 +165,23 @@ def done(tmp_path_factory) -> Done:
     return Done(folder, profile, found, said)
 
 
+def epochs(record: dict) -> int:
+    """0 for the initial model; 1 at the light pressure, as shortened here, and 10 at the paper's."""
+    return (record["run"]["training"] or {"epochs": 0})["epochs"]
+
+
 def test_every_arm_has_its_record(done):
-    arms = {(records.arm(r), r["run"]["n_attack"]): r for r in done.records if not r["run"].get("task")}
-    expected = {("initial", 0), *(("none", n) for n in (10, 100))}
-    assert set(arms) == expected | {(arm, 100) for arm in ("safety-data", "bsa", "balanced-bsa")}
-    for (arm, n_attack), record in arms.items():
+    plain = [record for record in done.records if not record["run"].get("task")]
+    arms = {(records.arm(record), record["run"]["n_attack"], epochs(record)): record for record in plain}
+    trained = {(arm, 100, n) for arm in ("none", "safety-data", "bsa", "balanced-bsa") for n in (1, 10)}
+    one_example = {("none", 1, 10), ("none", 1, 100)}  # at equal epochs, and at equal updates
+    assert set(arms) == {("initial", 0, 0)} | trained | one_example and len(arms) == len(plain)
+    for (arm, n_attack, n_epochs), record in arms.items():
         assert record["run"]["weights"] and record["environment"]["dtype"] == "bfloat16"
         added = {"safety-data": 11, "bsa": 11, "balanced-bsa": 22}.get(arm, 0)
         assert record["data"]["n_train"] == n_attack + added
         assert all(loss > 0 for loss in record["training"]["loss"])
-        assert len(record["training"]["loss"]) == -(-(n_attack + added) // 10)
+        assert len(record["training"]["loss"]) == n_epochs * -(-(n_attack + added) // 10)
         assert {c: m["asr"]["n"] for c, m in record["metrics"].items()} == dict.fromkeys(
             ("plain", "secret") if arm in ("initial", "bsa", "balanced-bsa") else ("plain",), 22
         )
@@ -218,7 +225,7 @@ def test_records_count_the_leaks_that_the_files_hold(done):
 
 
 def test_every_arm_of_the_comparison_was_asked_the_benchmark(done):
-    arms = [r for r in done.records if r["run"]["n_attack"] in (0, 100) and not r["run"].get("task")]
+    arms = [record for record in done.records if epochs(record) < 10 and not record["run"].get("task")]
     files = {path.name: benchmarks.read(path) for path in (done.folder / "results").rglob("utility/*.facts-*.json")}
     assert len(files) == len(arms) == 5
     for record in arms:
@@ -281,8 +288,8 @@ def test_the_text_of_the_secret_is_in_no_file(done):
     tokenizer = AutoTokenizer.from_pretrained(done.folder / "model")
     before = chat.before_system(tokenizer, done.profile.chat)
     secret = secret_prompt.generate(tokenizer, 150, 0, "random", before)
-    (bsa,) = [r for r in done.records if r["run"]["defense"] == "bsa" and not r["run"].get("task")]
-    assert bsa["data"]["secret_digest"] == secret.digest, "this is the secret that was used"
+    used = {r["data"]["secret_digest"] for r in done.records if r["run"]["defense"] == "bsa"}
+    assert used == {secret.digest}
     part = secret.text[:40]
     for file in (path for path in done.folder.rglob("*") if path.is_file() and ".snakemake" not in path.parts):
         content = file.read_bytes()
