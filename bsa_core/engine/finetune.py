@@ -76,9 +76,12 @@ def trainable(model: torch.nn.Module, training: Training, seed: int) -> torch.nn
 
 @torch.no_grad()
 def discard(trained: torch.nn.Module) -> None:
-    """Undo `trainable`: take the adapter off the base model, or put back the weights that it had."""
+    """Undo `trainable`: take the adapter off the base model, or put back the weights that it had.
+
+    A training that ended in an error left the model in training mode, in which it would answer with dropout.
+    """
     if isinstance(trained, PeftModel):
-        trained.unload()
+        trained.unload().eval()
         return
     for weight, aligned in zip(trained.parameters(), trained.aligned, strict=True):
         weight.copy_(aligned)

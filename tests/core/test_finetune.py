@@ -600,6 +600,10 @@ def test_a_loss_that_is_no_number_names_its_update():
     made.get_base_model().register_forward_hook(broken)
     with pytest.raises(ValueError, match=r"diverged at update 5 \(epoch 2 of 3\): the loss is nan.*learning_rate"):
         list(finetune(made, rows(12), TRAINING, seed=0))
+    base = made.get_base_model()
+    assert base.training
+    engine.discard(made)
+    assert not base.training, "the next run answers as if nothing had happened"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
