@@ -16,7 +16,7 @@ from collections import Counter
 
 import pandas as pd
 
-from bsa_core import believed
+from bsa_core import believed, records
 from bsa_core.examples import Example
 from bsa_core.policy import Policy
 from bsa_core.refusals import refused
@@ -42,7 +42,7 @@ OUTCOMES = {
         "n": "no answer",
     },
 }
-content = believed.content
+content = believed.content  # it stands there because a record is checked by it
 
 
 def restricted(policy: Policy, row: Example, answer: str) -> str:
@@ -74,16 +74,16 @@ def of(policy: Policy, rows: list[Example], answers: list[str], kind: str) -> st
     return "".join(one(policy, row, answer) for row, answer in zip(rows, answers, strict=True))
 
 
-def table(records: list[dict]) -> pd.DataFrame:
+def table(found: list[dict]) -> pd.DataFrame:
     """How often each outcome occurred: one row per record, condition, kind and outcome of that kind.
 
     Columns: profile, defense ("initial" for a model that was not trained), seed, condition, deployed, kind, outcome,
     share, n (requests), key.
     """
     rows = []
-    for record in records:
+    for record in found:
         run = record["run"]
-        told = {"profile": run["profile"], "defense": run["defense"] if run["training"] else "initial"}
+        told = {"profile": run["profile"], "defense": records.arm(record)}
         for condition, letters_of in record.get("anatomy", {}).items():
             for kind, letters in letters_of.items():
                 counts = Counter(letters)
