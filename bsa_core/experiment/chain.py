@@ -7,7 +7,7 @@ at all, so an interrupted batch continues where it stopped. Memory is estimated 
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -44,12 +44,16 @@ def _shared_training(run: Run) -> Run:
     return replace(run, training=run.training and replace(run.training, epochs=1), task=task)
 
 
-def gather(runs: list[Run], profile: Profile, compute: bool) -> list[dict | None]:
-    """`execute` or, without computing anything, `found`; None for a run for which there are too few rows."""
-    if not compute:
-        return lookup.found(runs, profile)
-    enough = lookup.possible(runs, profile)
+def gather(runs: list[Run], profile: Profile, compute: bool | Collection[int]) -> list[dict | None]:
+    """`execute` or, without computing anything, `found`; None for a run for which there are too few rows or no record.
+
+    compute: True or False for all runs, or the seeds whose runs are executed; those of other seeds are looked up.
+    """
+    here = [run for run in runs if compute is True or (compute and run.seed in compute)]
+    enough = lookup.possible(here, profile) if here else []
     results = dict(zip(enough, execute(enough, profile), strict=True))
+    others = [run for run in runs if run not in set(here)]
+    results |= dict(zip(others, lookup.found(others, profile) if others else (), strict=True))
     return [results.get(run) for run in runs]
 
 

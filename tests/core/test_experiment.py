@@ -668,6 +668,21 @@ def test_shipped_records_are_shown_and_not_executed(reference, results):
     assert experiment.found(runs, profile) == [own, None]
 
 
+def test_seeds_that_are_not_to_be_computed_are_looked_up(reference, results, monkeypatch):
+    """A chapter computes some seeds on this machine and shows the shipped records of the others."""
+    computed = []
+    compute = chain._compute
+    monkeypatch.setattr(chain, "_compute", lambda group, *rest: computed.extend(group) or compute(group, *rest))
+    profile = small()
+    initial = describe(profile, n_attack=0, seed=1)
+    runs = [bsa(profile), initial, describe(profile, n_attack=0, seed=2)]
+    records.ship("tiny", [reference["bsa"]])
+    found = experiment.gather(runs, profile, compute=[1])
+    assert computed == [initial]
+    assert [record and record["key"] for record in found] == [reference["bsa"]["key"], found[1]["key"], None]
+    assert experiment.gather(runs, profile, compute=False) == found
+
+
 def test_execute_does_not_take_shipped_records(reference, results, monkeypatch):
     records.ship("tiny", [reference["bsa"]])
     monkeypatch.setattr(chain, "_compute", lambda *arguments: (_ for _ in ()).throw(AssertionError("computed")))
