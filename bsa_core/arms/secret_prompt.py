@@ -20,7 +20,8 @@ from bsa_core.examples import Example
 from bsa_core.keys import digest
 from bsa_core.models import chat
 from bsa_core.paths import data
-from bsa_core.profiles import SECRET_KINDS, Profile
+from bsa_core.profiles import Profile
+from bsa_core.sections import SECRET_KINDS
 
 WRITTEN = data("arms/secret_prompts.yaml")
 PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens

@@ -10,7 +10,7 @@ from pydantic import Field, StrictInt
 
 from bsa_core import believed, checked, policy, profiles, records, refusals, tasks
 from bsa_core.arms import attacks, defenses
-from bsa_core.examples import Example, NotEnough, digest, evenly, leaked
+from bsa_core.examples import Example, NotEnough, digest, leaked
 from bsa_core.keys import content, digest_of, later
 from bsa_core.models import sources
 from bsa_core.policy import Policy, Question
@@ -229,8 +229,7 @@ def material(profile: Profile, runs: list[Run]) -> Material:
     """The profile's policy, and those of its tasks that the runs use. Leaks among what is evaluated are said once."""
     names = sorted({run.task.name for run in runs if run.task})
     of = Material(policy.load(profile.policy), {name: tasks.load(profile.task(name).source) for name in names})
-    size, rules = profile.evaluation, of.policy
-    sources = {"": (rules.trainable, evenly(rules.restricted, size.restricted) + evenly(rules.benign, size.benign))}
+    sources = {"": (of.policy.trainable, [row for part in of.policy.requests(profile.evaluation) for row in part])}
     for name, task in of.tasks.items():
         source = profile.task(name)
         sources[f" of task {name}"] = task.training[: source.train], task.test[: source.test]
@@ -252,9 +251,6 @@ def rows_of(run: Run, profile: Profile, of: Material) -> Rows:
         systems = (f"{reminder} {row.system}".strip() for row in rows)
         return [row if row.system == to else replace(row, system=to) for row, to in zip(rows, systems, strict=True)]
 
-    def requests(rows: tuple[Example, ...], n: int) -> list[Example]:
-        return served([asked(of.policy, row) for row in evenly(rows, n)])
-
     training = attacks.upload(of.policy, run.attack, run.n_attack, run.n_benign, run.seed)
     items: list[Example] = []
     if run.task:
@@ -269,10 +265,12 @@ def rows_of(run: Run, profile: Profile, of: Material) -> Rows:
     added = defenses.get(run.defense).examples(of.policy, run.n_defense, run.selection, run.seed)
     if run.defense_system == "upload":
         added = [replace(row, system=asked(of.policy, row).system) for row in added]
+    put = ([asked(of.policy, row) for row in part] for part in of.policy.requests(profile.evaluation))
+    restricted, benign = map(served, put)
     return Rows(
         training=training + added,
-        restricted=requests(of.policy.restricted, profile.evaluation.restricted),
-        benign=requests(of.policy.benign, profile.evaluation.benign),
+        restricted=restricted,
+        benign=benign,
         task=served(items),
         quiz=of.policy.quiz if profile.evaluation.quiz else (),
     )

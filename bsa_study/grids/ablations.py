@@ -6,7 +6,6 @@ runs with each other and with the other chapters; a run that was computed for on
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +22,6 @@ ARMS = ("none", "safety-data", *SECRET)
 METRICS = ("asr", "asr_content", "over_refusal", "benign_exact", "knowledge")
 PLAIN = (11, 25, 50, 100, 200, 300)  # safety examples
 PREFIXED = (1, 2, 5, 11, 25, 50)  # safety examples with the secret
-RATES = {"third": 1 / 3, "usual": 1.0, "triple": 3.0}  # of the profile's learning rate
 PROMPTS = {"policy": "the policy's prompt", "upload": "the upload's prompt"}
 
 
@@ -63,17 +61,12 @@ def method(profile: Profile, seeds: list[int]):
     return each({"LoRA": {}, **full}, ARMS)(profile, seeds)
 
 
-def pressure(profile: Profile, seeds: list[int]):
-    for name, factor in RATES.items():
-        rate = round(profile.training.learning_rate * factor, 6)
-        for epochs, arm in product((2, 5, 10), SECRET):
-            yield f"{name} x {epochs}", arm, {"learning_rate": rate, "epochs": epochs}
-
-
 def identity(profile: Profile, seeds: list[int]):
-    """The defense's examples stand under one system prompt or the other; models without them appear under both."""
+    """The defense's examples stand under one system prompt or the other; models without them appear under both. At the
+    pressure `identity` where the profile has one."""
+    at = {"pressure": "identity"} if "identity" in profile.pressures else {}
     for system, name in PROMPTS.items():
-        changes = {"attack": "identity-shift", "defense_system": system}
+        changes = {"attack": "identity-shift", "defense_system": system, **at}
         yield name, "none", {**changes, "n_attack": 0, "pressure": ""}
         yield from ((name, arm, changes) for arm in ARMS)
 
@@ -94,7 +87,7 @@ def crossed(profile: Profile, seeds: list[int]):
     return [(at["pressure"], arm, {**at, "secret_seed": seed}) for seed in seeds for arm in SECRET]
 
 
-CELLS = (secret_at_test, safety_examples, method, pressure, identity, balance, resemblance, crossed)
+CELLS = (secret_at_test, safety_examples, method, identity, balance, resemblance, crossed)
 BY_NAME = {cells.__name__: cells for cells in CELLS}
 GIVEN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 SECTIONS = {
@@ -103,11 +96,20 @@ SECTIONS = {
 }
 
 
+def wanted(name: str, profile: Profile, variant: str | int, arm: str) -> bool:
+    """Whether the profile's `ablations` leave this cell in."""
+    if not profile.ablations:
+        return True
+    arms = profile.ablations.get(name)
+    return arms is not None and (not arms or variant in arms.get(arm, ()))
+
+
 def grid(name: str, profile: Profile, seeds: list[int]) -> list[tuple[str | int, Run]]:
-    """Pairs of variant and run of a section; ValueError when there is no such section."""
-    if name not in SECTIONS:
-        raise ValueError(f"section {name!r} is unknown; expected one of {', '.join(SECTIONS)}")
-    cells = list(SECTIONS[name].cells(profile, seeds))
+    """Pairs of variant and run of a section, of those that the profile measures; ValueError when there is no such
+    section."""
+    if unknown := [section for section in (name, *profile.ablations) if section not in SECTIONS]:
+        raise ValueError(f"section {unknown[0]!r} is unknown; expected one of {', '.join(SECTIONS)}")
+    cells = [cell for cell in SECTIONS[name].cells(profile, seeds) if wanted(name, profile, *cell[:2])]
     attacks = {changes.get("attack", "harmful") for _, _, changes in cells}
     rows = {attack: upload_size(profile, attack) for attack in attacks}
 
@@ -131,8 +133,9 @@ def measured(name: str, profile: Profile, seeds: list[int], compute: bool) -> pd
 
     compute: False takes only records that are there, computed or shipped.
     """
-    names, runs = zip(*grid(name, profile, seeds), strict=True)
-    pairs = zip(names, experiment.gather([*runs], profile, compute), strict=True)
+    cells = grid(name, profile, seeds)
+    gathered = experiment.gather([run for _, run in cells], profile, compute)
+    pairs = zip([variant for variant, _ in cells], gathered, strict=True)
     parts = [records.table([record]).assign(variant=variant) for variant, record in pairs if record]
     if not parts:
         return records.table([])

@@ -694,3 +694,17 @@ def test_runs_that_ask_test_items_differently_share_a_training():
     tiny = profiles.load("tiny")
     runs = [describe(tiny, "bsa", task="sql", task_served=served) for served in ("trained", "other")]
     assert len(chain._groups(runs)) == 1
+
+
+def test_a_profile_may_evaluate_the_validation_requests():
+    tiny = profiles.load("tiny")
+    asked = replace(tiny, evaluation=replace(tiny.evaluation, split="validation", restricted=22))
+    run = describe(asked, "bsa", n_attack=22)
+    of = material(asked, [run])
+    rows, usual = rows_of(run, asked, of), rows_of(describe(tiny, "bsa", n_attack=22), tiny, of)
+    assert (len(rows.restricted), len(rows.benign), rows.training) == (22, 110, usual.training)
+    assert set(rows.restricted) < set(of.policy.validation_restricted)
+    assert set(rows.benign) == set(of.policy.validation_benign)
+    without = replace(of, policy=replace(of.policy, validation_benign=()))
+    with pytest.raises(ValueError, match="holds 110 restricted and 0 benign validation requests; evaluation.split"):
+        rows_of(run, asked, without)

@@ -123,6 +123,14 @@ def test_unknown_profile(name):
         ({"secret": {"kind": "poem"}}, "secret.kind is 'poem'; expected one of 'random'"),
         ({"decoding": {"batch_size": 0}}, "decoding.batch_size is 0"),
         ({"evaluation": {"restricted": 0}}, "evaluation.restricted is 0"),
+        ({"evaluation": {"split": "test"}}, "evaluation.split is 'test'; expected one of 'evaluated', 'validation'"),
+        ({"region": {"rates": [0.001]}}, "region has rates or epochs alone; expected both, or neither"),
+        ({"region": {"rates": [0], "epochs": [3]}}, r"region.rates\[0\] is 0; expected a number from 1e-08 to 1.0"),
+        (
+            {"region": {"rates": [0.01, 0.001], "epochs": [3, 10]}},
+            r"region.rates is \[0.01, 0.001\]; expected each value once, the smallest first",
+        ),
+        ({"ablations": {"secret_length": [10]}}, "ablations.secret_length is .10.; expected a mapping"),
         ({"compute": {"device": "tpu"}}, "compute.device is 'tpu'; expected one of 'auto', 'cpu', 'cuda'"),
         ({"compute": {"dtype": "float64"}}, "compute.dtype is 'float64'; expected one of"),
         ({"compute": {"attention": "flash"}}, "compute.attention is 'flash'; expected one of 'auto', 'eager', 'sdpa'"),
@@ -253,9 +261,10 @@ def test_the_table_has_every_field_with_its_default_and_meaning():
     table = {name: (default, meaning) for name, default, meaning in TOOL["table"]()}
     for section in fields(profiles.Profile):
         made = getattr(profiles.load("tiny"), section.name)
-        names = [f"{section.name}.{f.name}" for f in fields(made)] if is_dataclass(made) else [section.name]
+        whole = is_dataclass(made) and section.name != "task_region"  # whose fields are those of `region`
+        names = [f"{section.name}.{f.name}" for f in fields(made)] if whole else [section.name]
         assert set(names) & set(table) or names == ["policy"], names
-        if is_dataclass(made):
+        if whole:
             assert set(names) <= set(table), names
     assert table["name"][0] == table["policy.name"][0] == table["tasks.<name>.source.name"][0] == "required"
     assert table["training.learning_rate"] == ("0.001", "learning rate of the first epoch")
@@ -299,6 +308,7 @@ def test_the_digest_changes_with_what_changes_outcomes_only():
         ("secret", {"length": 7}),
         ("decoding", {"batch_size": 7}),
         ("evaluation", {"quiz": 7}),
+        ("evaluation", {"split": "validation"}),
         ("compute", {"threads": 7}),
         ("compute", {"attention": "eager"}),
     ):
@@ -308,6 +318,9 @@ def test_the_digest_changes_with_what_changes_outcomes_only():
     assert tiny.paper == "light" and replace(tiny, paper="heavy").digest == tiny.digest
     assert replace(tiny, training=Training(), pressures={}).digest == tiny.digest  # part of the run instead
     assert replace(tiny, defenses=("a.B",)).digest == tiny.digest  # named by its own runs
+    grid = profiles.Grid((0.001, 0.003), (3, 10))
+    chosen = replace(tiny, region=grid, task_region=grid, ablations={"secret_length": {"bsa": (10, 150)}})
+    assert chosen.digest == tiny.digest  # they say which runs there are
 
 
 DIGESTS = {

@@ -87,6 +87,25 @@ def test_full_fine_tuning_is_the_profile_s_own():
     assert of_tiny == {replace(TINY.training, method="full", learning_rate=0.0003)}, "as in the shipped records"
 
 
+def test_a_profile_says_which_cells_of_which_sections_it_measures():
+    sizes = {"bsa": (1, 11), "safety-data": (300,)}
+    few = replace(TINY, ablations={"safety_examples": sizes, "secret_kind": {}})
+    cells = {(run.defense, n) for n, run in ablations.grid("safety_examples", few, SEEDS)}
+    assert cells == {("bsa", 1), ("bsa", 11), ("safety-data", 300)}
+    assert len(ablations.grid("secret_kind", few, SEEDS)) == len(ablations.grid("secret_kind", TINY, SEEDS))
+    assert ablations.grid("crossed", few, SEEDS) == [] and ablations.measured("crossed", few, SEEDS, True).empty
+    with pytest.raises(ValueError, match="section 'secrets' is unknown; expected one of selection, "):
+        ablations.grid("crossed", replace(TINY, ablations={"secrets": {}}), SEEDS)
+
+
+def test_identity_has_settings_of_its_own_where_the_profile_has_them():
+    usual = {run.training for _, run in ablations.grid("identity", TINY, [0]) if run.training}
+    assert {of.learning_rate for of in usual} == {TINY.training.learning_rate}
+    own = replace(TINY, pressures={**TINY.pressures, "identity": {"learning_rate": 0.01, "epochs": 10}})
+    trained = [run.training for _, run in ablations.grid("identity", own, [0]) if run.training]
+    assert {(of.learning_rate, of.epochs) for of in trained} == {(0.01, 10)}
+
+
 def test_crossing_holds_every_pair():
     pairs = {(run.seed, run.secret.seed) for _, run in ablations.grid("crossed", TINY, [0, 1, 2])}
     assert len(pairs) == 9
