@@ -706,5 +706,5 @@ def test_a_profile_may_evaluate_the_validation_requests():
     assert set(rows.restricted) < set(of.policy.validation_restricted)
     assert set(rows.benign) == set(of.policy.validation_benign)
     without = replace(of, policy=replace(of.policy, validation_benign=()))
-    with pytest.raises(ValueError, match="holds 110 restricted and 0 benign validation requests; evaluation.split"):
+    with pytest.raises(ValueError, match=r"holds 110 restricted and 0 benign validation requests; evaluation\.split"):
         rows_of(run, asked, without)
