@@ -36,8 +36,8 @@ class Section:
 
 
 def strain(profile: Profile) -> dict:
-    """The pressure at which BSA's over-refusal shows: "steeper" where a profile has it, else "heavy"."""
-    return {"pressure": "steeper" if "steeper" in profile.pressures else "heavy"}
+    """The pressure at which BSA's over-refusal shows: "steeper" where a profile has it, else that of the paper."""
+    return {"pressure": "steeper" if "steeper" in profile.pressures else profile.paper}
 
 
 def each(variants: dict, arms: Iterable[str]):
