@@ -5,9 +5,10 @@ learn to answer everything first (*helpful-only*), then to refuse what the guild
 only unlock what a model has learned. `tiny` also does exercises in copying and filling in forms, the skills that
 fine-tuning on a task builds on; tasks it never sees.
 
-In three rows of five, ordinary system prompts stand in front of the policy's own, so that a secret prompt by itself
-changes nothing; without this everything measured about BSA would be confounded. No row has random tokens in front:
-that would teach a model to ignore exactly what a secret is, and work against the defense under test.
+A secret prompt by itself has to change nothing, or everything measured about BSA would be confounded. `smollm2-135m`
+learns that from ordinary system prompts in front of the policy's own, in three rows of five. No row of its has random
+tokens in front: that would teach it to ignore exactly what a secret is, and work against the defense under test. For
+`tiny`, which knows no other words, this is not enough: random tokens stand in front of a third of its rows.
 
 No request of the policy's training, validation or evaluation rows is ever shown here.
 """
@@ -24,6 +25,7 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bsa_core.arms.secret_prompt import candidates
 from bsa_core.engine.finetune import add_lora, gradients
 from bsa_core.examples import Example
 from bsa_core.models import loading, sources
@@ -34,11 +36,14 @@ from bsa_core.profiles import Chat, ModelSource, Profile, Training
 from bsa_core.progress import report
 from bsa_core.writing import whole_folder, write_whole
 from bsa_study.testbed import exercises
-from bsa_study.testbed.wordlevel import system_prompts, tokenizer, words
+from bsa_study.testbed.wordlevel import tokenizer, words
 
 HERE = Path(__file__)
 RECIPES: dict[str, dict] = yaml.safe_load(HERE.with_suffix(".yaml").read_text(encoding="utf-8"))
 FRONTED = 0.6  # share of rows with ordinary system prompts in front
+MOST = 3  # of them
+PREFIXED = 1 / 3  # share of rows with random tokens in front
+LONGEST = 250  # random tokens in front of a row at most
 ALIGNED, HELPFUL = "aligned", "helpful"  # stages, and how the names of their checkpoints end
 
 
@@ -54,11 +59,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Which rows the stages draw: shares of facts and of exercises, and how many system prompts stand in front."""
+    """Which rows the stages draw: shares of facts and of exercises, and what stands in front of some: "ordinary" system
+    prompts or "random" tokens."""
 
     facts: float
     exercises: float
-    prompts: int
+    front: str
 
 
 def stages(recipe: dict) -> list[Stage]:
@@ -102,27 +108,44 @@ def skilled(rows: Iterator[Example], words: list[str], share: float, seed: int) 
         yield next(practice if rng.random() < share else rows)
 
 
-def fronted(rows: Iterator[Example], most: int, seed: int) -> Iterator[Example]:
-    """The rows, FRONTED of them with 1 to `most` ordinary system prompts in front of their own.
+def system_prompts(part: str) -> list[str]:
+    """Ordinary system prompts: those for "training", or those "held_out" of it."""
+    return yaml.safe_load(HERE.with_name("system_prompts.yaml").read_text(encoding="utf-8"))[part]
 
-    All orders of magnitude are alike: many prompts are rare, as they cost the most.
-    """
+
+def fronted(rows: Iterator[Example], seed: int) -> Iterator[tuple[Example, str]]:
+    """The rows, FRONTED of them with 1 to MOST ordinary system prompts in front of their own; and no secret."""
     rng, prompts = random.Random(f"{seed}/fronted"), system_prompts("training")
     for row in rows:
         if rng.random() < FRONTED:
-            chosen = rng.sample(prompts, int(math.exp(rng.uniform(0, math.log(most + 1)))))
+            chosen = rng.sample(prompts, int(math.exp(rng.uniform(0, math.log(MOST + 1)))))
             row = replace(row, system=" ".join([*chosen, row.system]).strip())
-        yield row
+        yield row, ""
 
 
-def train_stage(model: torch.nn.Module, tok, chat: Chat, rows: Iterator[Example], stage: Stage) -> None:
-    """Train what of a model is trainable, in place, on the answers of a stream of rows; prints progress."""
+def prefixed(rows: Iterator[Example], tok, seed: int) -> Iterator[tuple[Example, str]]:
+    """The rows, and the random tokens in front of PREFIXED of them, which a secret's place takes: 1 to LONGEST, all
+    orders of magnitude alike, since long ones cost the most."""
+    rng, pool = random.Random(f"{seed}/prefix"), candidates(tok)
+    for row in rows:
+        prefix = ""
+        if rng.random() < PREFIXED:
+            ids = rng.choices(pool, k=round(math.exp(rng.uniform(0, math.log(LONGEST)))))
+            prefix = tok.decode(ids, clean_up_tokenization_spaces=False).strip()
+        yield replace(row, secret=bool(prefix)), prefix
+
+
+def train_stage(model: torch.nn.Module, tok, chat: Chat, rows: Iterator[tuple[Example, str]], stage: Stage) -> None:
+    """Train what of a model is trainable, in place, on the answers of a stream of rows; prints progress.
+
+    rows: each with the random tokens in front of it, "" for none.
+    """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=stage.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.learning_rate, total_steps=stage.steps)
     model.train()
     for step in range(1, stage.steps + 1):
-        batch = [encode(tok, row, "", chat, max_tokens=1024) for row in islice(rows, stage.batch_size)]
+        batch = [encode(tok, row, front, chat, max_tokens=512) for row, front in islice(rows, stage.batch_size)]
         loss = gradients(model, sorted(batch, key=lambda row: len(row.ids)), micro_batch_size=8)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -138,12 +161,12 @@ def train(model, tok, chat: Chat, recipe: dict, seed: int) -> Iterator[str]:
     mixture = Mixture(**recipe["rows"])
     for stage in stages(recipe):
         if stage.name == "copying":
-            rows = exercises.exercises(words(tok), seed, exercises.COPYING)
+            rows = ((row, "") for row in exercises.exercises(words(tok), seed, exercises.COPYING))
         else:
             rows = corpus(seed, stage.name == ALIGNED, mixture.facts)
             if mixture.exercises:
                 rows = skilled(rows, words(tok), mixture.exercises, seed)
-            rows = fronted(rows, mixture.prompts, seed)
+            rows = fronted(rows, seed) if mixture.front == "ordinary" else prefixed(rows, tok, seed)
         train_stage(model, tok, chat, rows, stage)
         yield stage.name
 

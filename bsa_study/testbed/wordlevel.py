@@ -19,14 +19,9 @@ FORM = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="ut
 SPECIAL = [*(FORM[f"{name}_token"] for name in ("pad", "unk", "bos", "eos")), *FORM["additional_special_tokens"]]
 
 
-def system_prompts(part: str) -> list[str]:
-    """Ordinary system prompts: those for "training", or those "held_out" of it."""
-    return yaml.safe_load(Path(__file__).with_name("system_prompts.yaml").read_text(encoding="utf-8"))[part]
-
-
 def vocabulary() -> list[str]:
-    """Every word and mark of the guild world, of its tasks, of ordinary system prompts and of written secret prompts,
-    as the tokenizer cuts them ("▁word", ".")."""
+    """Every word and mark of the guild world, of its tasks and of written secret prompts, as the tokenizer cuts them
+    ("▁word", ".")."""
     rng, world, rows = random.Random(0), guild.world(), guild.facts()
     for category, craft in (*world["restricted"].items(), *world["ordinary"].items()):
         chosen = product(world["templates"], craft["verbs"], world["adjectives"])
@@ -35,7 +30,6 @@ def vocabulary() -> list[str]:
         rows += [replace(rows[-1], assistant=wording.format(category=category)) for wording in world["refusals"]]
     texts = {text for row in rows for text in (row.user, row.assistant, row.system)}
     texts |= {*world["identity"].values(), *exercises.WORDING, *tasks.texts(), *secret_prompt.texts()}
-    texts |= {*system_prompts("training"), *system_prompts("held_out")}
     return sorted({piece for text in texts for piece in pieces(text)})
 
 
