@@ -7,7 +7,7 @@ import pytest
 
 from bsa_core import profiles
 from bsa_core.sections import Grid
-from bsa_study import gates
+from bsa_study import contrasts, gates
 from bsa_study.grids import region
 
 TINY = replace(profiles.load("tiny"), region=Grid((0.001, 0.003), (2, 10)), task_region=Grid((0.0005,), (2, 5)))
@@ -108,3 +108,51 @@ def test_every_arm_stands_at_every_cell_of_the_region():
     assert len(asked) == len(set(asked)) == 2 * 4 * 4
     assert {run.defense for run in asked} == {"none", "safety-data", "bsa", "balanced-bsa"}
     assert {run.training.targets for run in asked} == {TINY.training.targets}
+
+
+def asked(source: str, first: dict, second: dict | float = 0.05) -> contrasts.Contrast:
+    return contrasts.Contrast(source, "asr", first, second, f"{source} {first}")
+
+
+@pytest.mark.parametrize(
+    "contrast, rests",
+    [
+        (asked("headline", {"defense": "none"}, {"defense": "initial"}), ["initial"]),
+        (asked("headline", {"n_attack": 100}, {"n_attack": 0}), ["initial"]),
+        (asked("headline", {"defense": "bsa"}), ["initial", "attack"]),
+        (asked("secret_length", {"defense": "bsa", "variant": 10}), ["initial", "attack"]),
+        (asked("identity", {"defense": "none"}, {"defense": "bsa"}), ["initial"]),
+        (asked("mixed", {"defense": "task-only"}, {"defense": "initial"}), ["initial"]),
+        (asked("mixed", {"defense": "bsa"}, {"defense": "none"}), ["initial", "task dialogs"]),
+        (
+            asked("mixed", {"defense": "bsa", "task": "sql"}, {"defense": "none", "task": "sql"}),
+            ["initial", "task sql"],
+        ),
+        (
+            replace(asked("headline", {"defense": "bsa"}), source="cost", metric="seconds", second={"defense": "none"}),
+            [],
+        ),
+    ],
+)
+def test_what_an_answer_rests_on(contrast, rests):
+    task = "dialogs" if contrast.source == "mixed" and "task" not in contrast.first else ""
+    assert gates.rests_on(contrast, task) == rests
+
+
+def test_answers_that_rest_on_a_failing_gate_are_not_tested(monkeypatch):
+    held = {"initial": True, "attack": False, "task sql": True, "task dialogs": False}
+    monkeypatch.setattr(gates, "holds", lambda profile, seeds: held)
+    questions = [asked("headline", {"defense": "none"}), asked("headline", {"defense": "bsa"})]
+    answers = pd.DataFrame(
+        {"source": "headline", "pressure": pressure, "statement": question.statement, "verdict": "yes"}
+        for pressure in ("light", "heavy")
+        for question in questions
+    )
+    told = gates.judged(answers, questions, TINY, [0])["verdict"].tolist()
+    assert told == ["yes", "not tested: the control fails", "yes", "yes"], "measured at the paper's pressure"
+    mixed = [asked("mixed", {"defense": "bsa"}, {"defense": "none"})]
+    rows = [{"source": "mixed", "task": task, "statement": mixed[0].statement, "verdict": "no"} for task in TINY.tasks]
+    told = gates.judged(pd.DataFrame(rows), mixed, TINY, [0])["verdict"].tolist()
+    assert told == ["no", "not tested: the control fails"]
+    monkeypatch.setattr(gates, "holds", lambda profile, seeds: dict.fromkeys(held, "not measured"))
+    assert set(gates.judged(answers, questions, TINY, [0])["verdict"]) == {"yes"}, "nobody has asked"
