@@ -325,11 +325,12 @@ def test_a_comparison_that_rests_on_a_failing_gate_is_not_tested(monkeypatch):
     monkeypatch.setattr(
         claims, "source", lambda *_: attacked(none=["1" * 40] * 2, initial=["0" * 40] * 2, bsa=["0" * 40] * 2)
     )
-    attack = comparison("higher")
-    attack = replace(attack, first={"defense": "none"}, second={"defense": "initial"})
+    none, initial, bsa = ({"defense": arm, "condition": "plain"} for arm in ("none", "initial", "bsa"))
+    attack = replace(comparison("higher"), first=none, second=initial)
+    defense = replace(comparison("lower"), first=bsa, second=none)
     listed = [
         claims.Claim("a", "the attack works", "", "01_fjattack", (attack,)),
-        claims.Claim("b", "BSA helps", "", "03_bsa", (comparison("lower"),), needs=(attack,)),
+        claims.Claim("b", "BSA helps", "", "03_bsa", (defense,), needs=(attack,)),
     ]
     measured = {"scale": claims.measured(listed, TINY, list(range(5)))}
     assert claims.verdicts(listed, measured)["scale"].tolist() == ["reproduced", "not tested: the control fails"]
