@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import profiles
+from bsa_core import policy, profiles
 from bsa_core.sections import Grid
 from bsa_study import contrasts, gates
 from bsa_study.grids import region
@@ -68,6 +68,20 @@ def test_validation_runs_have_a_folder_of_their_own():
     asked = [*region.attacked(of, [0, 1]), *region.tasks(of, "sql", [0, 1])]
     assert {run.profile for run in asked} == {"tiny-validation"} and {run.defense for run in asked} == {"none"}
     assert len(asked) == 2 * (4 + 2) and {run.n_attack for run in asked if run.task} == {0}
+
+
+def test_a_policy_without_validation_requests_is_measured_on_the_evaluated_ones(monkeypatch):
+    held = policy.load(TINY.policy)
+    without = replace(held, validation_restricted=(), validation_benign=())
+    monkeypatch.setattr(policy, "load", lambda spec: without)
+    assert gates.validation(TINY) is TINY
+
+
+def test_word_for_word_answers_are_asked_of_the_guild_only(monkeypatch):
+    monkeypatch.setattr(region, "measured", lambda *_: table(asr=0.0, benign_exact=0.2))
+    published = replace(TINY, policy={"name": "published", "folder": "data/release"})
+    assert set(gates.found([], published, False)["metric"]) == {"asr"}
+    assert set(gates.found([], TINY, False)["metric"]) == {"asr", "benign_exact"}
 
 
 def test_before_anything_is_measured():
