@@ -112,6 +112,12 @@ def references(profile: Profile, seeds: list[int], compute: bool) -> dict[str, p
     return models
 
 
+def attacked(profile: Profile, seeds: list[int], compute: bool) -> pd.DataFrame:
+    """The model after the attack, without any defense, at the paper's pressure."""
+    of, size = validation(profile), upload_size(profile)
+    return found([describe(of, n_attack=size, seed=seed, pressure=of.paper) for seed in seeds], of, compute)
+
+
 def task_initial(profile: Profile, task: str, compute: bool) -> dict[str, pd.DataFrame]:
     """The initial model, asked a task's items as well."""
     of = validation(profile)
@@ -120,10 +126,9 @@ def task_initial(profile: Profile, task: str, compute: bool) -> dict[str, pd.Dat
 
 def measured(profile: Profile, seeds: list[int], compute: bool = False) -> pd.DataFrame:
     """`kept` of all gates of a scale, at the settings that its profile names; gates without records have no rows."""
-    of, size, models = validation(profile), upload_size(profile), references(profile, seeds, compute)
+    of, models = validation(profile), references(profile, seeds, compute)
     parts = [kept(name, table, {}) for name, table in models.items()]
-    attacked = [describe(of, n_attack=size, seed=seed, pressure=of.paper) for seed in seeds]
-    parts.append(kept(ATTACK, found(attacked, of, compute), models))
+    parts.append(kept(ATTACK, attacked(profile, seeds, compute), models))
     for task in profile.tasks:
         alone = [describe(of, task=task, n_attack=0, seed=seed) for seed in seeds]
         parts.append(kept(of_task(task), found(alone, of, compute), task_initial(profile, task, compute)))
