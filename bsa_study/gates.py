@@ -166,14 +166,13 @@ def failing(asked: contrasts.Contrast, held: dict[str, bool | str], task: str = 
     return any(held.get(name) is False for name in names)
 
 
-def judged(
-    answers: pd.DataFrame, questions: list[contrasts.Contrast], profile: Profile, seeds: list[int]
-) -> pd.DataFrame:
-    """`contrasts.answered` of the questions, with the verdict FAILED where a gate that one rests on does not hold.
+def judged(answers: pd.DataFrame, chapter: str, profile: Profile, seeds: list[int]) -> pd.DataFrame:
+    """Answers to a chapter's questions (`contrasts.answered`), with the verdict FAILED where a gate that one rests on
+    does not hold.
 
     The attack's gate is measured at the paper's pressure, and says nothing about answers at another.
     """
-    held, by = holds(profile, seeds), {(asked.source, asked.statement): asked for asked in questions}
+    held, by = holds(profile, seeds), {(asked.source, asked.statement): asked for asked in contrasts.load(chapter)}
     verdicts = []
     for row in answers.to_dict("records"):
         asked, elsewhere = by[row["source"], row["statement"]], row.get("pressure", profile.paper) != profile.paper

@@ -157,16 +157,17 @@ def test_answers_that_rest_on_a_failing_gate_are_not_tested(monkeypatch):
     held = {"initial": True, "attack": False, "task sql": True, "task dialogs": False}
     monkeypatch.setattr(gates, "holds", lambda profile, seeds: held)
     questions = [asked("headline", {"defense": "none"}), asked("headline", {"defense": "bsa"})]
+    mixed = [asked("mixed", {"defense": "bsa"}, {"defense": "none"})]
+    monkeypatch.setattr(contrasts, "load", {"03_bsa": questions, "05_mixed_tasks": mixed}.get)
     answers = pd.DataFrame(
         {"source": "headline", "pressure": pressure, "statement": question.statement, "verdict": "yes"}
         for pressure in ("light", "heavy")
         for question in questions
     )
-    told = gates.judged(answers, questions, TINY, [0])["verdict"].tolist()
+    told = gates.judged(answers, "03_bsa", TINY, [0])["verdict"].tolist()
     assert told == ["yes", "not tested: the control fails", "yes", "yes"], "measured at the paper's pressure"
-    mixed = [asked("mixed", {"defense": "bsa"}, {"defense": "none"})]
     rows = [{"source": "mixed", "task": task, "statement": mixed[0].statement, "verdict": "no"} for task in TINY.tasks]
-    told = gates.judged(pd.DataFrame(rows), mixed, TINY, [0])["verdict"].tolist()
+    told = gates.judged(pd.DataFrame(rows), "05_mixed_tasks", TINY, [0])["verdict"].tolist()
     assert told == ["no", "not tested: the control fails"]
     monkeypatch.setattr(gates, "holds", lambda profile, seeds: dict.fromkeys(held, "not measured"))
-    assert set(gates.judged(answers, questions, TINY, [0])["verdict"]) == {"yes"}, "nobody has asked"
+    assert set(gates.judged(answers, "03_bsa", TINY, [0])["verdict"]) == {"yes"}, "nobody has asked"
