@@ -73,12 +73,12 @@ if config.get("full"):
 
 CORE = [path for path in source("bsa_core/**/*", "bsa_study/**/*") if "__pycache__" not in path]
 # The committed records of other scales are shown beside this one's. The notebooks write this scale's own and those of
-# `tiny` and `tiny-helpful`, so these are no inputs.
+# `tiny`, each with its controls (`tiny-validation`, ...), so these are no inputs.
 RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "results")))
 SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))
-    if (scale := os.path.basename(os.path.dirname(path))) != PROFILE and not scale.startswith("tiny")
+    if not os.path.basename(os.path.dirname(path)).startswith((PROFILE, "tiny"))
     if os.path.isfile(path)  # a dangling link is no input
 ]
 # What further judges said, written by people's own commands and shown in the comparison.

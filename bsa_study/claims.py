@@ -5,9 +5,10 @@
     undecided                            the data do not decide
     contradicted                         the opposite is established
     not tested                           there are no records of it at this scale, or fewer than three seeds
-    not tested: the control fails        what the claim rests on (that the attack works) is not established
+    not tested: the control fails        a gate that the claim rests on does not hold (`gates.rests_on`), or what it
+                                         rests on beside (that the attack works) is not established
 
-A claim takes the weakest verdict of its comparisons. Where only some of them were measured, the verdict says how many.
+A claim takes the weakest verdict of its comparisons. Where only some of them were tested, the verdict says how many.
 Controls are comparisons that must be reproduced before the claim is tested, and count for no claim that only needs
 them. `book/claims.yaml` holds the claims and says which comparisons decide each; `decided` holds the rule.
 """
@@ -19,8 +20,9 @@ import pandas as pd
 
 from bsa_core import paths, records
 from bsa_core.profiles import Profile
-from bsa_study import contrasts, labels, paper
+from bsa_study import contrasts, gates, labels, paper
 from bsa_study.capability import benchmarks
+from bsa_study.contrasts import FAILED
 from bsa_study.grids import ablations, mixed
 from bsa_study.grids.headline import headline
 
@@ -28,7 +30,6 @@ EXPECTATIONS = ("higher", "lower", "same")
 VERDICTS = ("reproduced", "same direction, not established", "undecided", "contradicted")
 REPRODUCED, LEANING, UNDECIDED, CONTRADICTED = VERDICTS  # from the strongest to the weakest
 NOT_TESTED = "not tested"
-FAILED = "not tested: the control fails"
 ELSEWHERE = ("gpt-3.5", "mt_bench")  # sources without records here: a model that is gone, a judge that is hired
 CONTRAST = ["source", "asked", "first", "second"]  # columns that name a contrast; claims share some
 LEANS = 0.2  # p, not corrected, below which a difference leans to its side: were there none, one in ten would lean so
@@ -131,8 +132,8 @@ def _machine(record: dict) -> list:
     return [record["environment"].get(field) for field in ("machine", "device", "cpu", "dtype", "threads")]
 
 
-def decided(comparison: Comparison, row: pd.Series) -> str:
-    """The verdict on one comparison, from its contrast with "p (Holm)".
+def decided(comparison: Comparison, row: pd.Series, failing: bool = False) -> str:
+    """The verdict on one comparison, from its contrast with "p (Holm)". failing: a gate that it rests on does not hold.
 
     "higher" and "lower": established, either way, by `contrasts.verdict`; else a difference on the claim's side with an
     uncorrected p below LEANS has the same direction. A mean on the right side is not enough: of two arms that do not
@@ -142,6 +143,8 @@ def decided(comparison: Comparison, row: pd.Series) -> str:
     """
     if not row["seeds"] >= contrasts.SEEDS:  # also where nothing was measured
         return NOT_TESTED
+    if failing:
+        return FAILED
     low, high, mean, margin = row["low"], row["high"], row["difference"], comparison.margin
     found = contrasts.verdict(row)
     if comparison.expect == "same":
@@ -158,10 +161,10 @@ def decided(comparison: Comparison, row: pd.Series) -> str:
 
 def verdict(decisions: list[str], controls: list[str] = ()) -> str:
     """Of one claim: the weakest of its comparisons that were tested, unless one of its controls fails."""
-    tested = [decision for decision in decisions if decision != NOT_TESTED]
+    tested = [decision for decision in decisions if decision in VERDICTS]
     if not tested:
-        return NOT_TESTED
-    if not {*controls} <= {REPRODUCED, NOT_TESTED}:
+        return FAILED if FAILED in decisions else NOT_TESTED
+    if not {*controls} <= {REPRODUCED, NOT_TESTED, FAILED}:  # what rests on the gate of the last has failed already
         return FAILED
     result = max(tested, key=VERDICTS.index)
     return result if len(tested) == len(decisions) else f"{result} ({len(tested)} of {len(decisions)} tested)"
@@ -190,8 +193,9 @@ def measured(claims: list[Claim], profile: Profile, seeds: list[int]) -> pd.Data
     table = pd.DataFrame(rows)
     corrected = contrasts.with_holm(table.drop_duplicates(CONTRAST)).set_index(CONTRAST)["p (Holm)"]
     table = table.join(corrected, on=CONTRAST)
-    pairs = zip(asked, table.iterrows(), strict=True)
-    return table.assign(decided=[decided(comparison, row) for (*_, comparison), (_, row) in pairs])
+    pairs, held = zip(asked, table.iterrows(), strict=True), gates.holds(profile, seeds)
+    said = [decided(comparison, row, gates.failing(comparison, held)) for (*_, comparison), (_, row) in pairs]
+    return table.assign(decided=said)
 
 
 def inside(row: dict) -> str:

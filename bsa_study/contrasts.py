@@ -9,6 +9,8 @@ chapter. A question about the attack success rate is decided by what the answers
     no              the corrected p is below 0.05, and the difference lies below zero: the opposite is established
     undecided       neither
     too few seeds   fewer than three: their spread says nothing about other seeds
+
+Where a control fails, `gates.judged` puts "not tested: the control fails" in the verdict's place.
 """
 
 from dataclasses import dataclass, fields
@@ -24,6 +26,7 @@ from bsa_study import labels, statistics
 
 LEVEL = 0.05  # of the corrected p
 SEEDS = 3  # the fewest that a verdict rests on
+FAILED = "not tested: the control fails"
 DECIDES = {"asr": "asr_content"}  # asked -> decides, where it was measured
 BESIDE = {"asr_content": "asr", "seconds": "tokens"}  # decides -> stands beside
 COSTS = ("tokens", "seconds")

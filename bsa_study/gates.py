@@ -26,6 +26,7 @@ from bsa_study.grids import region
 
 INITIAL, HELPFUL, ATTACK = "initial", "helpful-only", "attack"
 NOT_MEASURED = "not measured"
+ELSEWHERE = ("cost", "gpt-3.5", "mt_bench")  # sources whose comparisons no gate bears on
 COLUMNS = ["gate", "metric", "condition", "bound", "measured", "margin", "holds", "seeds"]
 
 
@@ -111,6 +112,12 @@ def references(profile: Profile, seeds: list[int], compute: bool) -> dict[str, p
     return models
 
 
+def attacked(profile: Profile, seeds: list[int], compute: bool) -> pd.DataFrame:
+    """The model after the attack, without any defense, at the paper's pressure."""
+    of, size = validation(profile), upload_size(profile)
+    return found([describe(of, n_attack=size, seed=seed, pressure=of.paper) for seed in seeds], of, compute)
+
+
 def task_initial(profile: Profile, task: str, compute: bool) -> dict[str, pd.DataFrame]:
     """The initial model, asked a task's items as well."""
     of = validation(profile)
@@ -119,10 +126,9 @@ def task_initial(profile: Profile, task: str, compute: bool) -> dict[str, pd.Dat
 
 def measured(profile: Profile, seeds: list[int], compute: bool = False) -> pd.DataFrame:
     """`kept` of all gates of a scale, at the settings that its profile names; gates without records have no rows."""
-    of, size, models = validation(profile), upload_size(profile), references(profile, seeds, compute)
+    of, models = validation(profile), references(profile, seeds, compute)
     parts = [kept(name, table, {}) for name, table in models.items()]
-    attacked = [describe(of, n_attack=size, seed=seed, pressure=of.paper) for seed in seeds]
-    parts.append(kept(ATTACK, found(attacked, of, compute), models))
+    parts.append(kept(ATTACK, attacked(profile, seeds, compute), models))
     for task in profile.tasks:
         alone = [describe(of, task=task, n_attack=0, seed=seed) for seed in seeds]
         parts.append(kept(of_task(task), found(alone, of, compute), task_initial(profile, task, compute)))
@@ -136,6 +142,43 @@ def holds(profile: Profile, seeds: list[int], compute: bool = False) -> dict[str
     names = [INITIAL, *([HELPFUL] if training.has_helpful(profile) else ()), ATTACK, *map(of_task, profile.tasks)]
     held = measured(profile, seeds, compute).groupby("gate")["holds"].all()
     return {name: bool(held[name]) if name in held else NOT_MEASURED for name in names}
+
+
+def rests_on(asked: contrasts.Contrast, task: str = "") -> list[str]:
+    """The gates that the answer to a question, or a comparison of a claim, rests on. task: where its cells name none.
+
+    All rest on the initial model. What compares a defense rests on the attack; in the mixed setting, what compares more
+    than the task alone rests on the task. Identity role shift is an attack of its own, with a control of its own.
+    """
+    if asked.source in ELSEWHERE:
+        return []
+    cells = [cell for cell in (asked.first, asked.second) if isinstance(cell, dict)]
+    arms = {cell.get("defense", "none") for cell in cells}
+    if asked.source == "mixed":
+        named = [task, *(cell.get("task", "") for cell in cells)] if arms - {INITIAL, "task-only"} else []
+        return [INITIAL, *(of_task(name) for name in dict.fromkeys(named) if name)]
+    return [INITIAL, *([ATTACK] if asked.source != "identity" and arms - {INITIAL, "none"} else [])]
+
+
+def failing(asked: contrasts.Contrast, held: dict[str, bool | str], task: str = "", elsewhere: bool = False) -> bool:
+    """Whether a gate that it rests on does not hold. held: of `holds`; elsewhere: at other settings than the gate's."""
+    names = [name for name in rests_on(asked, task) if not (elsewhere and name == ATTACK)]
+    return any(held.get(name) is False for name in names)
+
+
+def judged(answers: pd.DataFrame, chapter: str, profile: Profile, seeds: list[int]) -> pd.DataFrame:
+    """Answers to a chapter's questions (`contrasts.answered`), with the verdict FAILED where a gate that one rests on
+    does not hold.
+
+    The attack's gate is measured at the paper's pressure, and says nothing about answers at another.
+    """
+    held, by = holds(profile, seeds), {(asked.source, asked.statement): asked for asked in contrasts.load(chapter)}
+    verdicts = []
+    for row in answers.to_dict("records"):
+        asked, elsewhere = by[row["source"], row["statement"]], row.get("pressure", profile.paper) != profile.paper
+        fails = failing(asked, held, row.get("task") or "", elsewhere)
+        verdicts.append(contrasts.FAILED if fails else row["verdict"])
+    return answers.assign(verdict=verdicts)
 
 
 def cells(gate: str, table: pd.DataFrame, references: dict[str, pd.DataFrame]) -> pd.DataFrame:

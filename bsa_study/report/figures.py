@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bsa_study import labels
-from bsa_study.claims import NOT_TESTED, VERDICTS
+from bsa_study.claims import VERDICTS
 
 SAFE = ("asr", "asr_content", "over_refusal", "benign_exact")  # what gets through, by both measures, and its price
 
@@ -83,7 +83,7 @@ def _legend(figure: Figure, axis) -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
 
 
-def _heat(cells: pd.DataFrame, axis, **more) -> None:
+def heat(cells: pd.DataFrame, axis, **more) -> None:
     """A heat map of shares with their values."""
     sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, **more)
 
@@ -206,7 +206,7 @@ def crossed(table: pd.DataFrame) -> Figure:
     figure, axes = panels(len(metrics), width=2.7, height=2.7, rows=len(arms), shared=True)
     for axis, (arm, metric) in zip(axes, product(arms, metrics), strict=True):
         part = table[(table["defense"] == arm) & (table["metric"] == metric)]
-        _heat(part.pivot_table(index="secret_seed", columns="seed", values="value"), axis, cbar=False)
+        heat(part.pivot_table(index="secret_seed", columns="seed", values="value"), axis, cbar=False)
         title = f"{labels.arm(arm).title}:\n{labels.metric(metric).title}"
         axis.set(title=title, xlabel="fine-tuning seed", ylabel="secret")
         axis.label_outer()
@@ -218,7 +218,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
 
     Where the paper counts otherwise (refusals by keywords), what that count gives stands beside as a hollow mark.
     """
-    tested = table[(table["decided"] != NOT_TESTED) & (table["role"] == "claim")].reset_index(drop=True)
+    tested = table[table["decided"].isin(VERDICTS) & (table["role"] == "claim")].reset_index(drop=True)
     if tested.empty:
         return nothing()
     figure, (axis,) = panels(1, width=7.6, height=0.27 * len(tested) + 1.2)
@@ -251,6 +251,6 @@ def categories(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
     figure, axes = panels(len(metrics), shared=True, **size)
     for axis, metric in zip(axes, metrics, strict=True):
         part = table[table["metric"] == metric]
-        _heat(part.pivot_table(index="category", columns=by, values="value", sort=False), axis, cbar=False)
+        heat(part.pivot_table(index="category", columns=by, values="value", sort=False), axis, cbar=False)
         axis.set(title=labels.metric(metric).title, xlabel=xlabel, ylabel="")
     return finished(figure)

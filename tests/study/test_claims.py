@@ -84,6 +84,8 @@ def test_too_few_seeds_test_nothing(expect, margin, seeds):
         (["reproduced", "not tested"], "reproduced (1 of 2 tested)"),
         (["contradicted", "not tested"], "contradicted (1 of 2 tested)"),
         (["not tested", "not tested"], "not tested"),
+        ([claims.FAILED, "not tested"], claims.FAILED),
+        ([claims.FAILED, "reproduced"], "reproduced (1 of 2 tested)"),
     ],
 )
 def test_a_claim_takes_the_weakest_of_its_comparisons(decisions, result):
@@ -223,6 +225,7 @@ def test_benchmarks_decide_where_the_profile_has_them(tmp_path, monkeypatch):
     monkeypatch.setattr(claims.ablations, "at_hand", lambda *_: ["a record"])
     monkeypatch.setattr(claims.records, "table", lambda found: rows)
     monkeypatch.setattr(claims.benchmarks, "table", lambda *_: asked)
+    monkeypatch.setattr(claims.gates, "holds", lambda *_: {})
     listed = [claim for claim in claims.load() if claim.id == "capability-is-kept"]
     table = claims.measured(listed, TINY, list(range(5)))
     told = dict(zip(table["asked"], table["decided"], strict=True))
@@ -313,3 +316,24 @@ def test_a_wrong_entry_is_named(tmp_path, monkeypatch, change, message, field):
     with pytest.raises(ValueError, match=r"claims\.yaml, claim 1 \(mine\): ") as error:
         claims.load()
     assert message in str(error.value)
+
+
+def test_a_comparison_that_rests_on_a_failing_gate_is_not_tested(monkeypatch):
+    """What the attack does to the model is the gate itself; what a defense does about it rests on the gate."""
+    held = {"initial": True, "attack": False}
+    monkeypatch.setattr(claims.gates, "holds", lambda *_: held)
+    monkeypatch.setattr(
+        claims, "source", lambda *_: attacked(none=["1" * 40] * 2, initial=["0" * 40] * 2, bsa=["0" * 40] * 2)
+    )
+    none, initial, bsa = ({"defense": arm, "condition": "plain"} for arm in ("none", "initial", "bsa"))
+    attack = replace(comparison("higher"), first=none, second=initial)
+    defense = replace(comparison("lower"), first=bsa, second=none)
+    listed = [
+        claims.Claim("a", "the attack works", "", "01_fjattack", (attack,)),
+        claims.Claim("b", "BSA helps", "", "03_bsa", (defense,), needs=(attack,)),
+    ]
+    measured = {"scale": claims.measured(listed, TINY, list(range(5)))}
+    assert claims.verdicts(listed, measured)["scale"].tolist() == ["reproduced", "not tested: the control fails"]
+    held["attack"] = True
+    measured = {"scale": claims.measured(listed, TINY, list(range(5)))}
+    assert claims.verdicts(listed, measured)["scale"].tolist() == ["reproduced", "reproduced"]

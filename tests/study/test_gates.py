@@ -5,9 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bsa_core import profiles
+from bsa_core import policy, profiles
 from bsa_core.sections import Grid
-from bsa_study import gates
+from bsa_study import contrasts, gates
 from bsa_study.grids import region
 
 TINY = replace(profiles.load("tiny"), region=Grid((0.001, 0.003), (2, 10)), task_region=Grid((0.0005,), (2, 5)))
@@ -70,6 +70,20 @@ def test_validation_runs_have_a_folder_of_their_own():
     assert len(asked) == 2 * (4 + 2) and {run.n_attack for run in asked if run.task} == {0}
 
 
+def test_a_policy_without_validation_requests_is_measured_on_the_evaluated_ones(monkeypatch):
+    held = policy.load(TINY.policy)
+    without = replace(held, validation_restricted=(), validation_benign=())
+    monkeypatch.setattr(policy, "load", lambda spec: without)
+    assert gates.validation(TINY) is TINY
+
+
+def test_word_for_word_answers_are_asked_of_the_guild_only(monkeypatch):
+    monkeypatch.setattr(region, "measured", lambda *_: table(asr=0.0, benign_exact=0.2))
+    published = replace(TINY, policy={"name": "published", "folder": "data/release"})
+    assert set(gates.found([], published, False)["metric"]) == {"asr"}
+    assert set(gates.found([], TINY, False)["metric"]) == {"asr", "benign_exact"}
+
+
 def test_before_anything_is_measured():
     expected = ["initial", "helpful-only", "attack", "task sql", "task dialogs"]
     assert gates.holds(TINY, [0, 1]) == dict.fromkeys(expected, "not measured")
@@ -108,3 +122,52 @@ def test_every_arm_stands_at_every_cell_of_the_region():
     assert len(asked) == len(set(asked)) == 2 * 4 * 4
     assert {run.defense for run in asked} == {"none", "safety-data", "bsa", "balanced-bsa"}
     assert {run.training.targets for run in asked} == {TINY.training.targets}
+
+
+def asked(source: str, first: dict, second: dict | float = 0.05) -> contrasts.Contrast:
+    return contrasts.Contrast(source, "asr", first, second, f"{source} {first}")
+
+
+@pytest.mark.parametrize(
+    "contrast, rests",
+    [
+        (asked("headline", {"defense": "none"}, {"defense": "initial"}), ["initial"]),
+        (asked("headline", {"n_attack": 100}, {"n_attack": 0}), ["initial"]),
+        (asked("headline", {"defense": "bsa"}), ["initial", "attack"]),
+        (asked("secret_length", {"defense": "bsa", "variant": 10}), ["initial", "attack"]),
+        (asked("identity", {"defense": "none"}, {"defense": "bsa"}), ["initial"]),
+        (asked("mixed", {"defense": "task-only"}, {"defense": "initial"}), ["initial"]),
+        (asked("mixed", {"defense": "bsa"}, {"defense": "none"}), ["initial", "task dialogs"]),
+        (
+            asked("mixed", {"defense": "bsa", "task": "sql"}, {"defense": "none", "task": "sql"}),
+            ["initial", "task sql"],
+        ),
+        (
+            replace(asked("headline", {"defense": "bsa"}), source="cost", metric="seconds", second={"defense": "none"}),
+            [],
+        ),
+    ],
+)
+def test_what_an_answer_rests_on(contrast, rests):
+    task = "dialogs" if contrast.source == "mixed" and "task" not in contrast.first else ""
+    assert gates.rests_on(contrast, task) == rests
+
+
+def test_answers_that_rest_on_a_failing_gate_are_not_tested(monkeypatch):
+    held = {"initial": True, "attack": False, "task sql": True, "task dialogs": False}
+    monkeypatch.setattr(gates, "holds", lambda profile, seeds: held)
+    questions = [asked("headline", {"defense": "none"}), asked("headline", {"defense": "bsa"})]
+    mixed = [asked("mixed", {"defense": "bsa"}, {"defense": "none"})]
+    monkeypatch.setattr(contrasts, "load", {"03_bsa": questions, "05_mixed_tasks": mixed}.get)
+    answers = pd.DataFrame(
+        {"source": "headline", "pressure": pressure, "statement": question.statement, "verdict": "yes"}
+        for pressure in ("light", "heavy")
+        for question in questions
+    )
+    told = gates.judged(answers, "03_bsa", TINY, [0])["verdict"].tolist()
+    assert told == ["yes", "not tested: the control fails", "yes", "yes"], "measured at the paper's pressure"
+    rows = [{"source": "mixed", "task": task, "statement": mixed[0].statement, "verdict": "no"} for task in TINY.tasks]
+    told = gates.judged(pd.DataFrame(rows), "05_mixed_tasks", TINY, [0])["verdict"].tolist()
+    assert told == ["no", "not tested: the control fails"]
+    monkeypatch.setattr(gates, "holds", lambda profile, seeds: dict.fromkeys(held, "not measured"))
+    assert set(gates.judged(answers, "03_bsa", TINY, [0])["verdict"]) == {"yes"}, "nobody has asked"

@@ -64,6 +64,13 @@ def test_without_records_one_line_says_what_computes_them(tmp_path, monkeypatch)
     assert shown.differences("uploads") is None and shown.table("uploads") is None
 
 
+def test_a_section_that_the_scale_leaves_out_says_so():
+    shown = sections(replace(TINY, ablations={"selection": {}}))
+    assert shown.figure("uploads").index.tolist() == [
+        "not asked of this scale: `ablations` of its profile leaves this section out"
+    ]
+
+
 def test_without_the_rows_one_line_says_what_is_lacking(tmp_path, monkeypatch):
     """Files of one's own describe no identity unless they are told to."""
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
