@@ -64,7 +64,7 @@ def secret_refusals_and_answers(
     selection: str,
     seed: int,
 ) -> list[Example]:
-    """n safety examples and n helpful answers to benign requests, all with the secret."""
+    """n refusals and n helpful answers to benign requests, all with the secret."""
     benign = draw(policy.benign_pool, policy.pool, n, selection, seed)
     return secret_refusals(policy, n, selection, seed) + marked(benign)
 
