@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\n  make book PROFILE=gemma3-270m SEEDS="0 1 2" CORES=4     another scale, other seeds, more cores\n'
+	@printf '\n  make book PROFILE=smollm2-135m SEEDS="0 1 2" CORES=4     another scale, other seeds, more cores\n'
 	@printf '  make book FULL=1     compute the mixed setting and the ablations too (hours), in place of the shipped records\n'
 
 setup: ## install the locked dependencies into .venv

@@ -145,7 +145,7 @@ for PLACE, NAME in enumerate(NOTEBOOKS):
             """
             export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
             # glibc gives large blocks back to the system at once and gets them anew, page by page: a sixth of the
-            # time that gemma3-270m trains
+            # training time of a model of 270 million parameters
             export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184
             export IPYTHONDIR="$PWD/_build/ipython/{params.name}" JUPYTER_PREFER_ENV_PATH=1
             echo "{params.name}: starting" >&2

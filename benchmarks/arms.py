@@ -1,4 +1,4 @@
-"""The arms of the main table on this machine's device, beside the committed records of the same runs."""
+"""The arms of the main table on this machine's device, beside the shipped records of the same runs."""
 
 import time
 from collections.abc import Callable

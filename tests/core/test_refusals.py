@@ -198,8 +198,10 @@ def test_plain_ascii_is_judged_as_published():
 
 @pytest.fixture(scope="module")
 def kept() -> list[tuple[dict, list[dict]]]:
-    """The committed records whose answers are kept, each with the answers to restricted requests, by condition."""
-    found = records.load("gemma3-270m")
+    """The shipped records whose answers are kept, each with the answers to restricted requests, by condition."""
+    found = [record for record in records.shipped("smollm2-135m").values() if record["answers_digest"]]
+    if not found:
+        pytest.skip("no answers of smollm2-135m ship yet")
     rows = [(record, records.read_answers(record)) for record in found]
     return [(record, rows[rows["kind"] == "restricted"]) for record, rows in rows]
 
