@@ -1,7 +1,6 @@
 """The book as a reader has it: built from the notebooks at their smoke setting, opened in Chromium."""
 
 import re
-import shutil
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,8 +13,6 @@ from building import build
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 def toc_pages() -> list[str]:
@@ -74,20 +71,6 @@ def test_tables_hold_no_missing_numbers_and_no_cut_cells(book, page):
     text = (book / f"{page}.html").read_text(encoding="utf-8")
     cells = [unescape(re.sub(r"<[^>]+>", "", cell)).strip() for cell in re.findall(r"<t[dh]\b.*?</t[dh]>", text, re.S)]
     assert not [cell for cell in cells if cell.lower() in ("nan", "none", "<na>", "nat") or cell.endswith(("...", "…"))]
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """The system's Chromium, driven by playwright."""
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=SWITCHES)
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.browser

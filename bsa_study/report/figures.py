@@ -30,7 +30,7 @@ def finished(figure: Figure) -> Figure:
     return figure
 
 
-def _errors(rows: pd.DataFrame) -> np.ndarray:
+def errors(rows: pd.DataFrame) -> np.ndarray:
     """Distances from the mean to both ends of the interval: array (2, rows)."""
     return np.clip(np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]), 0, None)
 
@@ -59,6 +59,12 @@ def _measured(summary: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
     return [metric for metric in metrics if metric in set(summary["metric"])]
 
 
+def decisive(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE) -> list[str]:
+    """Those of the metrics that the summary holds, without keyword ASR where it holds content ASR."""
+    found = _measured(summary, metrics)
+    return [metric for metric in found if metric != "asr" or "asr_content" not in found]
+
+
 def panels(
     count: int, width: float = 4.1, height: float = 3.4, rows: int = 1, shared: bool | str = False
 ) -> tuple[Figure, list]:
@@ -78,7 +84,7 @@ def _of_metrics(count: int, **more) -> tuple[Figure, list]:
     return figure, axes[:count]
 
 
-def _legend(figure: Figure, axis) -> None:
+def legend(figure: Figure, axis) -> None:
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
 
@@ -91,33 +97,43 @@ def heat(cells: pd.DataFrame, axis, **more) -> None:
 def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = SAFE) -> Figure:
     """One panel per metric, one line per arm and condition, with intervals, over evenly spaced values of x.
 
+    Where the policy can tell content, keyword ASR stands beside content ASR, dotted and without intervals.
     Numbers stand in their order; names in that of their appearance, and without a line between them.
     """
     if summary.empty:
         return nothing()
-    metrics = _measured(summary, metrics)
+    metrics = decisive(summary, metrics)
     ticks = list(dict.fromkeys(summary[x]))
     numbers = all(isinstance(tick, (int, float, np.number)) for tick in ticks)
     ticks = sorted(ticks) if numbers else ticks
     longest = 0 if numbers else max(len(str(tick)) for tick in ticks)
     figure, axes = _of_metrics(len(metrics), width=max(4.1, 0.62 * len(ticks) if longest > 6 else 0))
+    cells = ["defense", "condition"]
     for axis, metric in zip(axes, metrics, strict=True):
-        lines = summary[summary["metric"] == metric].groupby(["defense", "condition"], sort=False)
-        for index, ((name, condition), rows) in enumerate(lines):
+        beside = "asr" if metric == "asr_content" else None
+        for index, ((name, condition), rows) in enumerate(summary.groupby(cells, sort=False)):
             arm = labels.arm(name)
             rows = rows.sort_values(x, key=lambda values: values.map(ticks.index))
-            places = [ticks.index(value) + 0.06 * (index - (len(lines) - 1) / 2) for value in rows[x]]
+            keywords, rows = rows[rows["metric"] == beside], rows[rows["metric"] == metric]
+            offset = 0.06 * (index - (summary.groupby(cells).ngroups - 1) / 2)
             title = arm.title
             if arm.secret or condition == "secret":
                 title += f", {labels.CONDITIONS[condition]}"
-            line = "none" if not numbers else ":" if arm.secret and condition == "plain" else "-"
-            axis.errorbar(places, rows["mean"], _errors(rows), label=title, linestyle=line, **_drawn(arm))
+            line = "none" if not numbers else "--" if arm.secret and condition == "plain" else "-"
+            places = [ticks.index(value) + offset for value in rows[x]]
+            axis.errorbar(places, rows["mean"], errors(rows), label=title, linestyle=line, **_drawn(arm))
+            open_marker = {"marker": arm.marker, "markerfacecolor": "white", "markersize": 5, "zorder": 1}
+            dotted = {"color": arm.colour, "linewidth": 1.2, "linestyle": ":" if numbers else "none", **open_marker}
+            if len(keywords):
+                axis.plot([ticks.index(value) + offset for value in keywords[x]], keywords["mean"], **dotted)
         axis.set_xticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
         if longest * len(ticks) > 40:
             plt.setp(axis.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
         axis.set(xlabel=xlabel, xlim=(-0.5, len(ticks) - 0.5))
         _scale(axis, metric)
-    _legend(figure, axes[0])
+        if beside in set(summary["metric"]):
+            axis.set_ylabel(f"{labels.metric(metric).title}\n(dotted: {labels.metric(beside).title})")
+    legend(figure, axes[0])
     return finished(figure)
 
 
@@ -141,7 +157,7 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None
                 rows = rows[rows[hue] == group] if hue else rows
                 offset = 0.22 * (index - (len(groups) - 1) / 2)
                 how = {"markerfacecolor": "white" if index else arm.colour, "linestyle": "none", **_drawn(arm)}
-                axis.errorbar(rows["mean"], [place + offset] * len(rows), xerr=_errors(rows), **how)
+                axis.errorbar(rows["mean"], [place + offset] * len(rows), xerr=errors(rows), **how)
         _scale(axis, metric, along="x")
         axis.locator_params(axis="x", nbins=5 if len(metrics) == 4 else 3)  # so that those of neighbours do not touch
         axis.set_yticks(range(len(order)), [labels.arm(name).title for name in order])
@@ -150,7 +166,7 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None
         for index, group in enumerate(groups):  # points of no arm, for the legend
             point = {"color": "0.3", "marker": "o", "markerfacecolor": "white" if index else "0.3"}
             axes[0].plot([], [], linestyle="none", label=labels.title(group), **point)
-        _legend(figure, axes[0])
+        legend(figure, axes[0])
     return finished(figure)
 
 
@@ -178,7 +194,7 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
             open_marker = {"facecolors": "white", "edgecolors": arm.colour, "marker": arm.marker, "zorder": 1, "s": 80}
             axis.scatter(refusal["mean"], keyword["mean"], **open_marker)  # larger: it is seen around a filled one
         how = {"label": arm.title, "linestyle": "none", "alpha": 0.85, **_drawn(arm), "capsize": 2}
-        axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), **how)
+        axis.errorbar(refusal["mean"], asr["mean"], errors(asr), errors(refusal), **how)
         # two arms write on different sides of their points, above the intervals and not across them
         side, ha = ((1, "left"), (-1, "right"))[index % 2]
         text = {"textcoords": ("offset points", "data"), "ha": ha, "va": "bottom", "fontsize": 9, "color": arm.colour}
@@ -202,7 +218,7 @@ def crossed(table: pd.DataFrame) -> Figure:
     """
     if table.empty:
         return nothing()
-    arms, metrics = labels.ordered(table["defense"]), _measured(table, SAFE)
+    arms, metrics = labels.ordered(table["defense"]), decisive(table)
     figure, axes = panels(len(metrics), width=2.7, height=2.7, rows=len(arms), shared=True)
     for axis, (arm, metric) in zip(axes, product(arms, metrics), strict=True):
         part = table[(table["defense"] == arm) & (table["metric"] == metric)]
@@ -227,7 +243,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
     for decision, colour in zip(VERDICTS, ("#0072B2", "#56B4E9", "#888888", "#D55E00"), strict=True):
         rows = ours[ours["decided"] == decision]
         marks = {"color": colour, "marker": "o", "linestyle": "none", "capsize": 2.5, "label": decision}
-        axis.errorbar(rows["mean"], rows.index, xerr=_errors(rows), **marks)
+        axis.errorbar(rows["mean"], rows.index, xerr=errors(rows), **marks)
     hollow = {"color": "0.2", "marker": "o", "markerfacecolor": "none", "markersize": 7, "linestyle": "none"}
     beside = tested["beside_difference"].astype(float).where(tested["metric"] != tested["asked"])
     if beside.notna().any():
@@ -237,7 +253,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
     names = [f"{labels.metric(r['metric']).title}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
     axis.set_yticks(range(len(tested)), names, fontsize=8)
     axis.set(xlabel="difference first – second", ylim=(len(tested) - 0.4, -0.6))
-    _legend(figure, axis)
+    legend(figure, axis)
     return finished(figure)
 
 

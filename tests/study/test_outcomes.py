@@ -1,11 +1,13 @@
 """Outcomes of the answers as bars and as a table: every share says what it counts, and the parts add up to one."""
 
+import nbformat
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from bsa_core import paths
 from bsa_core.anatomy import OUTCOMES
-from bsa_study import labels
+from bsa_study import labels, statistics
 from bsa_study.report import figures, outcomes
 
 
@@ -86,6 +88,29 @@ def test_bars_are_as_long_as_the_shares_and_add_up(rows):
     assert [text.get_text() for text in legend.get_texts()][:2] == ["refused", "refused but gives away"]
 
 
+def test_the_line_in_a_bar_is_the_interval_of_what_it_begins_with(rows):
+    """Content ASR, also behind a refusal, and the helpful answers."""
+    light = rows[rows["pressure"] == "light"]
+    told = {"restricted": "0000 1110 1100 0000 0011".split(), "benign": "1111 1100 1000 1100 1000".split()}
+    for axis, (kind, marks) in zip(outcomes.figure(light).axes, told.items(), strict=True):
+        runs = [{"defense": of["run"]["defense"], "seed": of["run"]["seed"]} for of in FOUND]
+        arms = [one | {"metric": kind, "outcomes": text} for one, text in zip(runs, marks, strict=True)]
+        arms = [arm | {"defense": "initial"} if place == 0 else arm for place, arm in enumerate(arms)]
+        expected = statistics.summarize(pd.DataFrame(arms), ["defense"])
+        (line,) = axis.containers[-1].lines[2]
+        ends = [segment[:, 0].tolist() for segment in line.get_segments()]
+        assert ends == [pytest.approx([row["low"], row["high"]]) for _, row in expected.iterrows()]
+
+
+def test_bars_of_one_arm_are_named_by_their_value(rows):
+    alone = rows[rows["defense"] == "none"]
+    figure = outcomes.figure(alone, "pressure", "fine-tuning")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["light", "heavy"]
+    assert figure.axes[0].get_ylabel() == "fine-tuning" and not figure.axes[1].get_ylabel()
+    (named,) = outcomes.figure(alone[alone["pressure"] == "light"]).axes[0].get_yticklabels()
+    assert named.get_text() == "no defense"
+
+
 def test_outcomes_of_one_panel_are_told_apart():
     for names in OUTCOMES.values():
         looks = [
@@ -98,3 +123,13 @@ def test_without_records_both_say_so():
     empty = outcomes.of([], TABLE, "pressure")
     assert outcomes.table(empty, ["defense"]).index.tolist() == ["no records at hand"]
     assert outcomes.figure(empty).axes[0].texts[0].get_text() == figures.nothing().axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("name", ["01_fjattack", "02_safety_data", "04_comparison", "05_mixed_tasks", "06_ablations"])
+def test_chapters_show_outcomes_and_are_set_up_in_one_folded_cell(name):
+    cells = nbformat.read(paths.ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert [cell.metadata.tags for cell in code[:2]] == [["parameters"], ["hide-input"]]
+    assert not any("import " in cell.source for cell in code[2:])
+    assert any(word in cell.source for cell in code for word in ("outcomes.figure(", "section.figure("))
+    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 88, "as wide as the page"
