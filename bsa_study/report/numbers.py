@@ -1,0 +1,197 @@
+"""Numbers of a scale by their names, as book/sentences.yaml writes them, each with its interval and printed in one way.
+
+    bsa asr_content                           a cell of the headline table, as deployed: mean and 95 % interval
+    bsa asr_content, condition plain          the same, served without the secret
+    mixed/none - bsa asr_content, task sql   a paired difference of two arms, in points
+    paper/lora, bsa, asr                     what the paper reports for Llama-2-7B-Chat: table, setting, metric
+    paper GPT-3.5-Turbo/main, bsa, asr       for another model of book/reported.csv
+    claims/reproduced                        how many of the paper's claims have this verdict; "claims/all" counts all
+    profile/epochs                           a training setting of the pressure that the claims are read at
+    5 %                                       a bound
+"""
+
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+
+import pandas as pd
+
+from bsa_core import profiles
+from bsa_core.profiles import Profile
+from bsa_study import claims, contrasts, labels, paper, statistics
+from bsa_study.grids import ablations, curve
+
+SIZES = (0, 1, 2, 5, 10, 20, 50, 100)  # attack examples of the source `curve`
+SOURCES = ("headline", "curve", "mixed", *ablations.SECTIONS)
+COLUMNS = ("condition", "task", "variant", "n_attack")  # that tell the cells of a source apart, beside the arm
+LLAMA = "Llama-2-7B-Chat"
+FILE = "sentences.yaml"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its interval. seeds, n: None for what is not measured here, such as a bound."""
+
+    mean: float
+    low: float
+    high: float
+    metric: str = ""
+    difference: bool = False
+    seeds: int | None = None
+    n: int | None = None
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is a share that is printed in percent; ROUGE is not, as in the paper."""
+        return bool(self.metric) and labels.metric(self.metric).scale == (0.0, 1.0) and "rouge" not in self.metric
+
+    def __str__(self) -> str:
+        """Such as "10.5 % [2.3, 37.1]"; a difference of shares is in points."""
+        factor, form = (100, "z.1f") if self.percent else (1, "z.2f" if self.metric else "g")
+        unit = ("\u00a0points" if self.difference else "\u00a0%") if self.percent else ""
+        mean, low, high = (format(factor * value, form) for value in (self.mean, self.low, self.high))
+        return f"{mean}{unit}" + (f" [{low},\u00a0{high}]" if self.seeds else "")
+
+
+def single(value: float, metric: str = "") -> Number:
+    """A number without an interval."""
+    return Number(value, value, value, metric)
+
+
+def bound(text: str) -> Number | None:
+    """A number as a condition writes it, "5 %" or "0.05"; None where the text is no number."""
+    digits = text.removesuffix("%").strip()
+    try:
+        value = float(digits)
+    except ValueError:
+        return None
+    return single(value / 100 if text.endswith("%") else value, "asr" if text.endswith("%") else "")
+
+
+@cache
+def reported(model: str) -> dict[tuple[str, str, str], Number]:
+    """The paper's numbers of a model by table, setting and metric; percentages as shares."""
+    rows = paper.reported().query("model == @model")
+    share = rows["unit"].map({"%": 100}).fillna(1)
+    names = zip(rows["table"], rows["setting"], rows["metric"], strict=True)
+    return {name: single(value, name[2]) for name, value in zip(names, rows["value"] / share, strict=True)}
+
+
+def of_paper(name: str) -> Number | None:
+    """A number of the paper by its name; None where the name is of another kind. ValueError where it has no such."""
+    model, _, rest = name.partition("/")
+    if model.split(" ")[0] != "paper":
+        return None
+    table, _, rest = rest.partition(", ")
+    setting, _, metric = rest.rpartition(", ")
+    found = reported(model.removeprefix("paper").strip() or LLAMA).get((table, setting, metric))
+    if found is None:
+        raise ValueError(f"{name!r}: reported.csv has no such row; expected 'paper/table, setting, metric'")
+    return found
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a source, or the difference between two arms of it."""
+
+    source: str
+    arms: tuple[str, ...]
+    metric: str
+    where: tuple[tuple[str, str], ...]
+
+
+def cell(name: str) -> Cell:
+    """ValueError says which part of the name is not known."""
+    source, _, rest = name.partition("/") if "/" in name else ("", "", name)
+    first, *more = rest.split(", ")
+    arms, _, metric = first.rpartition(" ")
+    where = tuple(tuple(part.split(" ", 1)) for part in more)
+    parsed = Cell(source or "headline", tuple(arms.split(" - ")), metric, where)
+    known = {"source": ([parsed.source], SOURCES), "metric": ([metric], labels.METRICS)}
+    known |= {"arm": (parsed.arms, labels.ARMS), "column": ([part[0] for part in where], COLUMNS)}
+    for kind, (given, expected) in known.items():
+        if unknown := [one for one in given if one not in expected]:
+            raise ValueError(f"{name!r}: {kind} {unknown[0]!r} is unknown; expected one of {', '.join(expected)}")
+    return parsed
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the records of a scale say. Nothing is computed: records are looked up, also those of scales not installed.
+
+    ships: whether its records come with the project, with these seeds. used: every measured number that was asked
+    for, so that a page can say how many seeds they rest on.
+    """
+
+    profile: Profile
+    seeds: list[int]
+    ships: bool = False
+    sources: dict[str, pd.DataFrame] = field(default_factory=dict)
+    used: list[Number] = field(default_factory=list)
+
+    def number(self, name: str) -> Number | None:
+        """The number of that name; None where it was not measured. ValueError where there is no such name."""
+        if told := bound(name) or of_paper(name):
+            return told
+        kind, _, rest = name.partition("/")
+        if kind in ("claims", "profile"):
+            return self._counted(rest) if kind == "claims" else single(getattr(self._training, rest))
+        found = self._measured(cell(name))
+        self.used.extend([found] if found else [])
+        return found
+
+    def table(self, source: str) -> pd.DataFrame:
+        """The rows of a source; empty where nothing was measured."""
+        if source not in self.sources:
+            self.sources[source] = self._curve() if source == "curve" else claims.source(source, self.profile, self.seeds)
+        return self.sources[source]
+
+    def _curve(self) -> pd.DataFrame:
+        grid = {name: curve.runs(self.profile, name, SIZES, self.seeds) for name in curve.SCHEDULES}
+        return curve.measured({name: ablations.at_hand(runs, self.profile) for name, runs in grid.items()})
+
+    def _measured(self, asked: Cell) -> Number | None:
+        rows = self.table(asked.source)
+        if rows.empty:
+            return None
+        rows = rows[rows["metric"] == asked.metric]
+        if "condition" not in dict(asked.where):
+            rows = rows[rows["deployed"]]
+        for column, value in asked.where:
+            rows = rows[rows[column].astype(str) == value] if column in rows else rows[:0]
+        if not set(asked.arms) <= set(rows["defense"]):
+            return None
+        if len(asked.arms) == 2:
+            first, second = ({"defense": arm} for arm in asked.arms)
+            try:
+                told = statistics.contrast(rows, first, second, asked.metric).rename({"difference": "mean"})
+            except statistics.Unpaired:
+                return None
+        else:
+            (told,) = statistics.summarize(rows[rows["defense"] == asked.arms[0]], ["defense"]).to_dict("records")
+        counts = {"seeds": told["seeds"], "n": told["n"], "difference": len(asked.arms) == 2}
+        return Number(told["mean"], told["low"], told["high"], asked.metric, **counts)
+
+    @cached_property
+    def _training(self):
+        return profiles.override(self.profile.training, self.profile.pressured(self.profile.paper))
+
+    @cached_property
+    def _verdicts(self) -> list[str]:
+        listed = claims.load()
+        told = claims.verdicts(listed, {"": claims.measured(listed, self.profile, self.seeds)})[""]
+        return [verdict.partition(" (")[0] for verdict in told]
+
+    def _counted(self, verdict: str) -> Number:
+        known = (*claims.VERDICTS, claims.NOT_TESTED, claims.FAILED, "all")
+        if verdict not in known:
+            raise ValueError(f"'claims/{verdict}': there is no such verdict; expected one of {', '.join(known)}")
+        return single(len(self._verdicts) if verdict == "all" else self._verdicts.count(verdict))
+
+
+def scales(profile: str, seeds: list[int]) -> list[Scale]:
+    """The scale of a page, and those of book/sentences.yaml beside it that have the same policy."""
+    known = {name: list(range(count)) for name, count in contrasts.read(FILE)["scales"].items()}
+    first = profiles.load(profile)
+    found = [Scale(first, seeds, ships=set(known.get(first.name, [])) == set(seeds))]
+    others = [Scale(profiles.load(name), of, ships=True) for name, of in known.items() if name != first.name]
+    return found + [scale for scale in others if scale.profile.policy == first.policy]
