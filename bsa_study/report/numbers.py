@@ -1,21 +1,25 @@
-"""Numbers of a scale by their names, as book/sentences.yaml writes them, each with its interval and printed in one way.
+"""Numbers of a scale by their names, each with its interval and printed in one way.
+
+The names are those of book/sentences.yaml:
 
     bsa asr_content                           a cell of the headline table, as deployed: mean and 95 % interval
     bsa asr_content, condition plain          the same, served without the secret
-    mixed/none - bsa asr_content, task sql   a paired difference of two arms, in points
-    paper/lora, bsa, asr                     what the paper reports for Llama-2-7B-Chat: table, setting, metric
-    paper GPT-3.5-Turbo/main, bsa, asr       for another model of book/reported.csv
-    claims/reproduced                        how many of the paper's claims have this verdict; "claims/all" counts all
-    profile/epochs                           a training setting of the pressure that the claims are read at
+    mixed/none - bsa asr_content, task sql    a paired difference of two arms, in points
+    paper/lora, bsa, asr                      what the paper reports for Llama-2-7B-Chat: table, setting, metric
+    paper GPT-3.5-Turbo/main, bsa, asr        for another model of book/reported.csv
+    claims/reproduced                         how many of the paper's claims have this verdict; `claims/all` counts all
+    profile/epochs                            a training setting of the pressure that the claims are read at
     5 %                                       a bound
+
+Nothing is computed here: records are looked up.
 """
 
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import pandas as pd
 
-from bsa_core import profiles
+from bsa_core import profiles, records
 from bsa_core.profiles import Profile
 from bsa_study import claims, contrasts, labels, paper, statistics
 from bsa_study.grids import ablations, curve
@@ -114,9 +118,14 @@ def cell(name: str) -> Cell:
     return parsed
 
 
+def _curve(profile: Profile, seeds: list[int]) -> pd.DataFrame:
+    grid = {name: curve.runs(profile, name, SIZES, seeds) for name in curve.SCHEDULES}
+    return curve.measured({name: ablations.at_hand(runs, profile) for name, runs in grid.items()})
+
+
 @dataclass(frozen=True)
 class Scale:
-    """What the records of a scale say. Nothing is computed: records are looked up, also those of scales not installed.
+    """What the records of a scale say.
 
     ships: whether its records come with the project, with these seeds. used: every measured number that was asked
     for, so that a page can say how many seeds they rest on.
@@ -142,12 +151,9 @@ class Scale:
     def table(self, source: str) -> pd.DataFrame:
         """The rows of a source; empty where nothing was measured."""
         if source not in self.sources:
-            self.sources[source] = self._curve() if source == "curve" else claims.source(source, self.profile, self.seeds)
+            look_up = _curve if source == "curve" else partial(claims.source, source)
+            self.sources[source] = look_up(self.profile, self.seeds)
         return self.sources[source]
-
-    def _curve(self) -> pd.DataFrame:
-        grid = {name: curve.runs(self.profile, name, SIZES, self.seeds) for name in curve.SCHEDULES}
-        return curve.measured({name: ablations.at_hand(runs, self.profile) for name, runs in grid.items()})
 
     def _measured(self, asked: Cell) -> Number | None:
         rows = self.table(asked.source)
@@ -176,22 +182,26 @@ class Scale:
         return profiles.override(self.profile.training, self.profile.pressured(self.profile.paper))
 
     @cached_property
-    def _verdicts(self) -> list[str]:
-        listed = claims.load()
-        told = claims.verdicts(listed, {"": claims.measured(listed, self.profile, self.seeds)})[""]
-        return [verdict.partition(" (")[0] for verdict in told]
+    def claims(self) -> pd.DataFrame:
+        """`claims.measured` of all claims."""
+        return claims.measured(claims.load(), self.profile, self.seeds)
 
     def _counted(self, verdict: str) -> Number:
         known = (*claims.VERDICTS, claims.NOT_TESTED, claims.FAILED, "all")
         if verdict not in known:
             raise ValueError(f"'claims/{verdict}': there is no such verdict; expected one of {', '.join(known)}")
-        return single(len(self._verdicts) if verdict == "all" else self._verdicts.count(verdict))
+        told = claims.verdicts(claims.load(), {"": self.claims})[""].str.partition(" (")[0]
+        return single(len(told) if verdict == "all" else (told == verdict).sum())
 
 
-def scales(profile: str, seeds: list[int]) -> list[Scale]:
-    """The scale of a page, and those of book/sentences.yaml beside it that have the same policy."""
-    known = {name: list(range(count)) for name, count in contrasts.read(FILE)["scales"].items()}
+def scales(profile: str, seeds: list[int], beside: dict[str, list[int]] | None = None) -> list[Scale]:
+    """The scale of a page; then those beside it that have the same policy and records at hand.
+
+    beside: name -> seeds; None: the scales of book/sentences.yaml, with the seeds that ship.
+    """
+    ship = {name: list(range(count)) for name, count in contrasts.read(FILE)["scales"].items()}
+    asked = {name: of for name, of in (ship if beside is None else beside).items() if records.load(name)}
     first = profiles.load(profile)
-    found = [Scale(first, seeds, ships=set(known.get(first.name, [])) == set(seeds))]
-    others = [Scale(profiles.load(name), of, ships=True) for name, of in known.items() if name != first.name]
-    return found + [scale for scale in others if scale.profile.policy == first.policy]
+    others = [(profiles.load(name), of) for name, of in asked.items() if name != first.name]
+    found = [(first, seeds), *((other, of) for other, of in others if other.policy == first.policy)]
+    return [Scale(scale, of, ships=set(of) == set(ship.get(scale.name, []))) for scale, of in found]

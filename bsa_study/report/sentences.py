@@ -86,6 +86,9 @@ class Sentence:
         """Whether it is about no scale: it names numbers of the paper at most."""
         return not any(of_paper(name) is None for one in self.alternatives for name in _names(one))
 
+    def about(self, scale: Scale) -> bool:
+        return not self.scales or scale.profile.name in self.scales
+
     def told(self, scale: Scale) -> str:
         """The sentence as it is for a scale; NotBorneOut says what the records say instead."""
         found = []
@@ -150,15 +153,17 @@ def shown(chapter: str, scales: list[Scale]) -> Markdown:
         texts, few = [], 0
         for sentence in of_scales:
             try:
-                texts += [sentence.told(scale)] if scale.profile.name in (sentence.scales or [scale.profile.name]) else []
+                texts += [sentence.told(scale)] if sentence.about(scale) else []
             except NotMeasured as lacking:
                 few += lacking.few
             except NotBorneOut as error:
                 wrong += [str(error)] if scale.ships else []
-        texts += ["Not enough seeds for more: a sentence needs three."] if few else [] if texts else ["No records."]
+        texts += ["Not enough seeds: a sentence needs three."] if few else [] if texts else ["Nothing was measured."]
         parts += [f"**`{scale.profile.name}`**{_seeds(scale)}", *(f"* {text}" for text in texts)]
     if wrong:
-        raise NotBorneOut("The records do not bear out these sentences; change words or condition.\n" + "\n".join(wrong))
+        raise NotBorneOut(
+            "\n".join(["The records do not bear out these sentences; change words or conditions.", *wrong])
+        )
     return Markdown("\n\n".join(filter(None, [*parts, disagreements.largest(chapter, scales)])))
 
 
