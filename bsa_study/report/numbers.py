@@ -14,19 +14,20 @@ The names are those of book/sentences.yaml:
 Nothing is computed here: records are looked up.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property, partial
 
 import pandas as pd
 
 from bsa_core import profiles, records
-from bsa_core.profiles import Profile
+from bsa_core.profiles import Profile, Training
 from bsa_study import claims, contrasts, labels, paper, statistics
 from bsa_study.grids import ablations, curve
 
 SIZES = (0, 1, 2, 5, 10, 20, 50, 100)  # attack examples of the source `curve`
 SOURCES = ("headline", "curve", "mixed", *ablations.SECTIONS)
 COLUMNS = ("condition", "task", "variant", "n_attack")  # that tell the cells of a source apart, beside the arm
+VERDICTS = (*claims.VERDICTS, claims.NOT_TESTED, claims.FAILED, "all")  # that are counted
 LLAMA = "Llama-2-7B-Chat"
 FILE = "sentences.yaml"
 
@@ -101,6 +102,16 @@ class Cell:
     arms: tuple[str, ...]
     metric: str
     where: tuple[tuple[str, str], ...]
+
+
+def check(name: str) -> None:
+    """ValueError where there is no number of that name, with what was expected."""
+    kind, _, rest = name.partition("/")
+    known = {"claims": ("verdict", VERDICTS), "profile": ("setting", [one.name for one in fields(Training)])}
+    if kind in known and rest not in known[kind][1]:
+        raise ValueError(f"{name!r}: there is no such {known[kind][0]}; expected one of {', '.join(known[kind][1])}")
+    if kind not in known and bound(name) is None and of_paper(name) is None:
+        cell(name)
 
 
 def cell(name: str) -> Cell:
@@ -187,9 +198,6 @@ class Scale:
         return claims.measured(claims.load(), self.profile, self.seeds)
 
     def _counted(self, verdict: str) -> Number:
-        known = (*claims.VERDICTS, claims.NOT_TESTED, claims.FAILED, "all")
-        if verdict not in known:
-            raise ValueError(f"'claims/{verdict}': there is no such verdict; expected one of {', '.join(known)}")
         told = claims.verdicts(claims.load(), {"": self.claims})[""].str.partition(" (")[0]
         return single(len(told) if verdict == "all" else (told == verdict).sum())
 

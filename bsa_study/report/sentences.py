@@ -19,7 +19,7 @@ from IPython.display import Markdown
 
 from bsa_study import contrasts
 from bsa_study.report import disagreements, tables
-from bsa_study.report.numbers import FILE, Number, Scale, bound, cell, of_paper
+from bsa_study.report.numbers import FILE, Number, Scale, bound, check, of_paper
 
 SLOT = re.compile(r"\{([^{}]+)\}")
 CONDITION = re.compile(r"(.+?) (above|below|at least|at most) (.+)")
@@ -128,7 +128,7 @@ def _alternative(given: dict) -> Alternative:
     conditions = [given["if"]] if isinstance(given.get("if"), str) else given.get("if", [])
     one = Alternative(given["say"].strip(), tuple(map(_condition, conditions)))
     for name in _names(one):
-        _check(name)
+        check(name)
     return one
 
 
@@ -136,12 +136,6 @@ def _condition(text: str) -> Condition:
     if not (parts := CONDITION.fullmatch(text)):
         raise ValueError(f"condition {text!r}; expected two numbers with one of {', '.join(HOLDS)} between them")
     return Condition(*parts.groups())
-
-
-def _check(name: str) -> None:
-    """ValueError where there is no number of that name."""
-    if bound(name) is None and of_paper(name) is None and name.partition("/")[0] not in ("claims", "profile"):
-        cell(name)
 
 
 def shown(chapter: str, scales: list[Scale]) -> Markdown:
