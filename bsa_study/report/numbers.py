@@ -138,7 +138,7 @@ def _curve(profile: Profile, seeds: list[int]) -> pd.DataFrame:
 class Scale:
     """What the records of a scale say.
 
-    ships: whether its records come with the project, with these seeds. used: every measured number that was asked
+    ships: whether its records come with the project, for these seeds. used: every measured number that was asked
     for, so that a page can say how many seeds they rest on.
     """
 
@@ -212,4 +212,4 @@ def scales(profile: str, seeds: list[int], beside: dict[str, list[int]] | None =
     first = profiles.load(profile)
     others = [(profiles.load(name), of) for name, of in asked.items() if name != first.name]
     found = [(first, seeds), *((other, of) for other, of in others if other.policy == first.policy)]
-    return [Scale(scale, of, ships=set(of) == set(ship.get(scale.name, []))) for scale, of in found]
+    return [Scale(at, of, ships=at.name in ship and {*ship[at.name]} <= {*of}) for at, of in found]

@@ -61,6 +61,7 @@ def test_numbers_are_printed_in_one_way():
 def test_the_first_alternative_that_holds_is_told(book):
     book(
         "either: [{if: bsa over_refusal below 5 %, say: few},"
+        " {if: bsa asr_content below balanced-bsa asr_content, say: their intervals overlap},"
         " {if: [bsa asr_content below none asr_content, bsa over_refusal at least 0.5],"
         " say: 'safe, and refuses {bsa over_refusal}'}, {say: neither}]"
     )
@@ -138,6 +139,12 @@ def test_the_first_figure_has_every_arm_of_every_scale_and_the_paper():
     assert names == ["tiny", "tiny", "paper, full fine-tuning, keyword ASR", "paper, LoRA, keyword ASR"]
     marks = {line.get_label(): list(line.get_xdata()) for line in left.lines}
     assert marks["paper, LoRA, keyword ASR"] == pytest.approx([0.0327, 0.9527, 0.4036, 0.0291])
+
+
+def test_a_scale_ships_with_the_seeds_of_the_book(book):
+    book("fine")
+    asked = {seeds: numbers.scales("tiny", list(range(seeds))) for seeds in (1, 5, 20)}
+    assert {seeds: [at.ships for at in found] for seeds, found in asked.items()} == {1: [False], 5: [True], 20: [True]}
 
 
 def test_every_entry_of_the_book_is_readable():
