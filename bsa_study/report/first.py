@@ -3,11 +3,10 @@
 from matplotlib.figure import Figure
 
 from bsa_study import labels, paper
-from bsa_study.grids.headline import HEADLINE
+from bsa_study.grids import headline
 from bsa_study.report import figures
 from bsa_study.report.numbers import Number, Scale
 
-ARMS = ("initial", *HEADLINE)
 PAPER = {"full fine-tuning": "|", "LoRA": "x"}  # of Llama-2-7B-Chat: how it was fine-tuned -> mark
 
 
@@ -16,23 +15,24 @@ def figure(scales: list[Scale]) -> Figure:
 
     The paper's keyword ASR stands in the first panel as marks. Where a policy cannot tell content, keyword ASR does.
     """
-    drawn, axes = figures.panels(2, width=4.3, height=3.1, shared="row")
+    arms = ["initial", *headline.arms(scales[0].profile)]
+    drawn, axes = figures.panels(2, width=4.3, height=0.42 * len(arms) + 1.0, shared="row")
     shown = [("asr_content", "asr"), ("over_refusal",)]
     for axis, metrics in zip(axes, shown, strict=True):
-        for place, arm in enumerate(ARMS):
+        for place, arm in enumerate(arms):
             for index, scale in enumerate(scales):
                 found = next(filter(None, (scale.number(f"{arm} {metric}") for metric in metrics)), None)
                 if found:
                     _point(axis, found, place + 0.26 * (index - (len(scales) - 1) / 2), labels.arm(arm), bool(index))
-        axis.set(xlabel=labels.metric(metrics[0]).title, xlim=(-0.04, 1.04), ylim=(len(ARMS) - 0.5, -0.5))
-        axis.set_yticks(range(len(ARMS)), [labels.arm(arm).title for arm in ARMS])
+        axis.set(xlabel=labels.metric(metrics[0]).title, xlim=(-0.04, 1.04), ylim=(len(arms) - 0.5, -0.5))
+        axis.set_yticks(range(len(arms)), [labels.arm(arm).title for arm in arms])
     for index, scale in enumerate(scales):  # points of no arm, for the legend
         how = {"color": "0.3", "marker": "o", "linestyle": "none", "markerfacecolor": "white" if index else "0.3"}
         axes[0].plot([], [], label=scale.profile.name, **how)
     for how, values in paper.by_method("asr").items():
-        at = [arm for arm in ARMS if arm in values]
+        at = [arm for arm in arms if arm in values]
         mark = {"color": "0.1", "marker": PAPER[how], "linestyle": "none", "markersize": 9, "markeredgewidth": 1.6}
-        axes[0].plot(values[at] / 100, [ARMS.index(arm) for arm in at], label=f"paper, {how}, keyword ASR", **mark)
+        axes[0].plot(values[at] / 100, [arms.index(arm) for arm in at], label=f"paper, {how}, keyword ASR", **mark)
     figures.legend(drawn, axes[0])
     return figures.finished(drawn)
 

@@ -20,6 +20,7 @@ from functools import cache, cached_property, partial
 import pandas as pd
 
 from bsa_core import profiles, records
+from bsa_core.arms import defenses
 from bsa_core.profiles import Profile, Training
 from bsa_study import claims, contrasts, labels, paper, statistics
 from bsa_study.grids import ablations, curve
@@ -122,7 +123,10 @@ def cell(name: str) -> Cell:
     where = tuple(tuple(part.split(" ", 1)) for part in more)
     parsed = Cell(source or "headline", tuple(arms.split(" - ")), metric, where)
     known = {"source": ([parsed.source], SOURCES), "metric": ([metric], labels.METRICS)}
-    known |= {"arm": (parsed.arms, labels.ARMS), "column": ([part[0] for part in where], COLUMNS)}
+    known |= {
+        "arm": (parsed.arms, {**labels.ARMS, **defenses.DEFENSES}),
+        "column": ([part[0] for part in where], COLUMNS),
+    }
     for kind, (given, expected) in known.items():
         if unknown := [one for one in given if one not in expected]:
             raise ValueError(f"{name!r}: {kind} {unknown[0]!r} is unknown; expected one of {', '.join(expected)}")

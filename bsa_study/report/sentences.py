@@ -152,7 +152,13 @@ def shown(chapter: str, scales: list[Scale]) -> Markdown:
                 few += lacking.few
             except NotBorneOut as error:
                 wrong += [str(error)] if scale.ships else []
-        texts += ["Not enough seeds: a sentence needs three."] if few else [] if texts else ["Nothing was measured."]
+        texts += (
+            ["Not enough seeds: a sentence needs three."]
+            if few
+            else []
+            if texts
+            else ["None of the numbers was measured."]
+        )
         parts += [f"**`{scale.profile.name}`**{_seeds(scale)}", *(f"* {text}" for text in texts)]
     if wrong:
         raise NotBorneOut(
