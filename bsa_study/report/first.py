@@ -38,6 +38,6 @@ def figure(scales: list[Scale]) -> Figure:
 
 
 def _point(axis, number: Number, place: float, arm: labels.Arm, hollow: bool) -> None:
-    ends = [[number.mean - number.low], [number.high - number.mean]]
+    ends = [[max(number.mean - number.low, 0)], [max(number.high - number.mean, 0)]]  # rounded, they can be below 0
     face = "white" if hollow else arm.colour
     axis.errorbar([number.mean], [place], xerr=ends, markerfacecolor=face, color=arm.colour, marker="o", capsize=3)

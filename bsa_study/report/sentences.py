@@ -152,18 +152,11 @@ def shown(chapter: str, scales: list[Scale]) -> Markdown:
                 few += lacking.few
             except NotBorneOut as error:
                 wrong += [str(error)] if scale.ships else []
-        texts += (
-            ["Not enough seeds: a sentence needs three."]
-            if few
-            else []
-            if texts
-            else ["None of the numbers was measured."]
-        )
+        if few or not texts:
+            texts.append("Not enough seeds: a sentence needs three." if few else "None of the numbers was measured.")
         parts += [f"**`{scale.profile.name}`**{_seeds(scale)}", *(f"* {text}" for text in texts)]
     if wrong:
-        raise NotBorneOut(
-            "\n".join(["The records do not bear out these sentences; change words or conditions.", *wrong])
-        )
+        raise NotBorneOut("\n".join(["The records do not bear this out; change words or conditions:", *wrong]))
     return Markdown("\n\n".join(filter(None, [*parts, disagreements.largest(chapter, scales)])))
 
 
