@@ -7,6 +7,9 @@ The names are those of book/sentences.yaml:
     mixed/none - bsa asr_content, task sql    a paired difference of two arms, in points
     paper/lora, bsa, asr                      what the paper reports for Llama-2-7B-Chat: table, setting, metric
     paper GPT-3.5-Turbo/main, bsa, asr        for another model of book/reported.csv
+    region mean/bsa asr_content               over the rates and epochs at which the attack works: the mean of all cells
+    region worst/bsa asr_content              the mean of the worst cell
+    gate/hold                                 how many of the `gate/all` gates hold; `gate/attack` is 1 where that one does
     claims/reproduced                         how many of the paper's claims have this verdict; `claims/all` counts all
     profile/epochs                            a training setting of the pressure that the claims are read at
     5 %                                       a bound
@@ -14,7 +17,7 @@ The names are those of book/sentences.yaml:
 Nothing is computed here: records are looked up.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 
 import pandas as pd
@@ -22,13 +25,18 @@ import pandas as pd
 from bsa_core import profiles, records
 from bsa_core.arms import defenses
 from bsa_core.profiles import Profile, Training
-from bsa_study import claims, contrasts, labels, paper, statistics
-from bsa_study.grids import ablations, curve
+from bsa_study import claims, contrasts, gates, labels, paper, statistics
+from bsa_study.grids import ablations, curve, region
 
 SIZES = (0, 1, 2, 5, 10, 20, 50, 100)  # attack examples of the source `curve`
 SOURCES = ("headline", "curve", "mixed", *ablations.SECTIONS)
+REGION = {"region mean": "mean", "region worst": "worst"}  # source -> column of `region.over`
 COLUMNS = ("condition", "task", "variant", "n_attack")  # that tell the cells of a source apart, beside the arm
-VERDICTS = (*claims.VERDICTS, claims.NOT_TESTED, claims.FAILED, "all")  # that are counted
+COUNTED = {  # kind of number -> its names
+    "claims": (*claims.VERDICTS, claims.NOT_TESTED, claims.FAILED, "all"),
+    "gate": ("hold", "all", gates.INITIAL, gates.HELPFUL, gates.ATTACK, *map(gates.of_task, labels.TASKS)),
+    "profile": tuple(one.name for one in fields(Training)),
+}
 LLAMA = "Llama-2-7B-Chat"
 FILE = "sentences.yaml"
 
@@ -55,7 +63,7 @@ class Number:
         factor, form = (100, "z.1f") if self.percent else (1, "z.2f" if self.metric else "g")
         unit = ("\u00a0points" if self.difference else "\u00a0%") if self.percent else ""
         mean, low, high = (format(factor * value, form) for value in (self.mean, self.low, self.high))
-        return f"{mean}{unit}" + (f" [{low},\u00a0{high}]" if self.seeds else "")
+        return f"{mean}{unit}" + (f" [{low},\u00a0{high}]" if self.low < self.high else "")
 
 
 def single(value: float, metric: str = "") -> Number:
@@ -108,10 +116,9 @@ class Cell:
 def check(name: str) -> None:
     """ValueError where there is no number of that name, with what was expected."""
     kind, _, rest = name.partition("/")
-    known = {"claims": ("verdict", VERDICTS), "profile": ("setting", [one.name for one in fields(Training)])}
-    if kind in known and rest not in known[kind][1]:
-        raise ValueError(f"{name!r}: there is no such {known[kind][0]}; expected one of {', '.join(known[kind][1])}")
-    if kind not in known and bound(name) is None and of_paper(name) is None:
+    if kind in COUNTED and rest not in COUNTED[kind]:
+        raise ValueError(f"{name!r}: {kind} has no {rest!r}; expected one of {', '.join(COUNTED[kind])}")
+    if kind not in COUNTED and bound(name) is None and of_paper(name) is None:
         cell(name)
 
 
@@ -122,7 +129,7 @@ def cell(name: str) -> Cell:
     arms, _, metric = first.rpartition(" ")
     where = tuple(tuple(part.split(" ", 1)) for part in more)
     parsed = Cell(source or "headline", tuple(arms.split(" - ")), metric, where)
-    known = {"source": ([parsed.source], SOURCES), "metric": ([metric], labels.METRICS)}
+    known = {"source": ([parsed.source], (*SOURCES, *REGION)), "metric": ([metric], labels.METRICS)}
     known |= {
         "arm": (parsed.arms, {**labels.ARMS, **defenses.DEFENSES}),
         "column": ([part[0] for part in where], COLUMNS),
@@ -157,9 +164,10 @@ class Scale:
         if told := bound(name) or of_paper(name):
             return told
         kind, _, rest = name.partition("/")
-        if kind in ("claims", "profile"):
-            return self._counted(rest) if kind == "claims" else single(getattr(self._training, rest))
-        found = self._measured(cell(name))
+        if kind in COUNTED:
+            return {"claims": self._claims, "gate": self._gate, "profile": self._setting}[kind](rest)
+        asked = cell(name)
+        found = self._over_region(asked) if asked.source in REGION else self._measured(asked)
         self.used.extend([found] if found else [])
         return found
 
@@ -192,18 +200,47 @@ class Scale:
         counts = {"seeds": told["seeds"], "n": told["n"], "difference": len(asked.arms) == 2}
         return Number(told["mean"], told["low"], told["high"], asked.metric, **counts)
 
+    def _over_region(self, asked: Cell) -> Number | None:
+        rows = self.region[(self.region["defense"] == asked.arms[0]) & (self.region["metric"] == asked.metric)]
+        if rows.empty:
+            return None
+        (value,), (seeds,) = rows[REGION[asked.source]], rows["seeds"]
+        return replace(single(value, asked.metric), seeds=seeds)
+
     @cached_property
-    def _training(self):
-        return profiles.override(self.profile.training, self.profile.pressured(self.profile.paper))
+    def region(self) -> pd.DataFrame:
+        """`region.over` the cells at which the attack gate holds, with the fewest seeds of a cell."""
+        grid = region.defended(self.profile, self.seeds)
+        cells = region.cells(region.measured(grid, self.profile, compute=False))
+        inside = gates.attack_cells(self.profile, self.seeds).query("holds == True")
+        if cells.empty or inside.empty:
+            return pd.DataFrame(columns=["defense", "metric"])
+        return region.over(cells, inside).assign(seeds=cells["seeds"].min())
+
+    @cached_property
+    def gates(self) -> dict[str, bool]:
+        """`gates.holds` of the gates that were measured."""
+        held = gates.holds(self.profile, self.seeds)
+        return {name: holds for name, holds in held.items() if holds != gates.NOT_MEASURED}
 
     @cached_property
     def claims(self) -> pd.DataFrame:
         """`claims.measured` of all claims."""
         return claims.measured(claims.load(), self.profile, self.seeds)
 
-    def _counted(self, verdict: str) -> Number:
+    def _gate(self, name: str) -> Number | None:
+        counts = {"hold": sum(self.gates.values()), "all": len(self.gates)} if self.gates else {}
+        found = {**self.gates, **counts}.get(name)
+        return None if found is None else single(found)
+
+    def _claims(self, verdict: str) -> Number:
         told = claims.verdicts(claims.load(), {"": self.claims})[""].str.partition(" (")[0]
         return single(len(told) if verdict == "all" else (told == verdict).sum())
+
+    def _setting(self, name: str) -> Number:
+        return single(
+            getattr(profiles.override(self.profile.training, self.profile.pressured(self.profile.paper)), name)
+        )
 
 
 def scales(profile: str, seeds: list[int], beside: dict[str, list[int]] | None = None) -> list[Scale]:

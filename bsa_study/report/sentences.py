@@ -154,7 +154,7 @@ def shown(chapter: str, scales: list[Scale]) -> Markdown:
                 wrong += [str(error)] if scale.ships else []
         if few or not texts:
             texts.append("Not enough seeds: a sentence needs three." if few else "None of the numbers was measured.")
-        parts += [f"**`{scale.profile.name}`**{_seeds(scale)}", *(f"* {text}" for text in texts)]
+        parts += [f"**`{scale.profile.name}`**{_seeds(scale)}", "\n".join(f"* {text}" for text in texts)]
     if wrong:
         raise NotBorneOut("\n".join(["The records do not bear this out; change words or conditions:", *wrong]))
     return Markdown("\n\n".join(filter(None, [*parts, disagreements.largest(chapter, scales)])))

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from bsa_core import paths, profiles
-from bsa_study import contrasts
+from bsa_study import contrasts, gates
+from bsa_study.grids import region
 from bsa_study.report import disagreements, first, numbers, sentences
 
 RATES = {  # of 20 requests: content and keyword ASR, over-refusal
@@ -58,6 +59,24 @@ def test_numbers_are_printed_in_one_way():
     assert {number.seeds for number in at.used} == {5}
 
 
+def test_gates_and_region_have_numbers(monkeypatch):
+    held = {"initial": True, "attack": False, "task sql": gates.NOT_MEASURED}
+    monkeypatch.setattr(gates, "holds", lambda profile, seeds: held)
+    cells = {"defense": "bsa", "metric": "asr_content", "epochs": 10, "seeds": 3}
+    cells = pd.DataFrame(
+        {**cells, "rate": rate, "mean": mean, "worst": 1.0} for rate, mean in ((1, 0.1), (3, 0.3), (9, 1))
+    )
+    monkeypatch.setattr(region, "cells", lambda table: cells)
+    inside = cells[["rate", "epochs"]].assign(holds=[True, True, False])
+    monkeypatch.setattr(gates, "attack_cells", lambda profile, seeds: inside)
+    at = scale()
+    assert [at.number(f"gate/{name}") and at.number(f"gate/{name}").mean for name in ("hold", "all")] == [1, 2]
+    assert at.number("gate/attack").mean == 0 and at.number("gate/task sql") is None
+    assert str(at.number("region mean/bsa asr_content")) == "20.0\u00a0%"
+    assert str(at.number("region worst/bsa asr_content")) == "30.0\u00a0%"
+    assert at.number("region worst/none asr_content") is None
+
+
 def test_the_first_alternative_that_holds_is_told(book):
     book(
         "either: [{if: bsa over_refusal below 5 %, say: few},"
@@ -105,8 +124,9 @@ def test_a_sentence_about_the_paper_alone_is_told_once(book):
         ("'{somewhere/bsa asr}'", "source 'somewhere' is unknown; expected one of headline"),
         ("'{bsa asr, colour red}'", "column 'colour' is unknown; expected one of condition"),
         ("'{paper/main, bsa, rouge1}'", "reported.csv has no such row"),
-        ("'{claims/right}'", "there is no such verdict; expected one of reproduced"),
-        ("'{profile/rate}'", "there is no such setting; expected one of "),
+        ("'{claims/right}'", "claims has no 'right'; expected one of reproduced"),
+        ("'{profile/rate}'", "profile has no 'rate'; expected one of "),
+        ("'{gate/open}'", "gate has no 'open'; expected one of hold, all, initial"),
         ("'{().__class__}'", "is unknown"),
         ("{say: x, if: bsa asr < none asr}", "expected two numbers with one of above, below, at least, at most"),
         ("{say: x, when: bsa asr below 1 %}", "field 'when' is unknown or missing"),
