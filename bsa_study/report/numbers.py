@@ -9,7 +9,7 @@ The names are those of book/sentences.yaml:
     paper GPT-3.5-Turbo/main, bsa, asr        for another model of book/reported.csv
     region mean/bsa asr_content               over the rates and epochs at which the attack works: the mean of all cells
     region worst/bsa asr_content              the mean of the worst cell
-    gate/hold                                 how many of the `gate/all` gates hold; `gate/attack` is 1 where that one does
+    gate/hold                                 how many of the `gate/all` gates hold; `gate/attack` is 1 where it does
     claims/reproduced                         how many of the paper's claims have this verdict; `claims/all` counts all
     profile/epochs                            a training setting of the pressure that the claims are read at
     5 %                                       a bound
