@@ -144,7 +144,7 @@ def shown(chapter: str, scales: list[Scale]) -> Markdown:
     parts = [sentence.told(scales[0]) for sentence in listed if sentence.general]
     of_scales = [sentence for sentence in listed if not sentence.general]
     for scale in scales if of_scales else []:
-        texts, few = [], 0
+        texts, few, before = [], 0, len(scale.used)
         for sentence in of_scales:
             try:
                 texts += [sentence.told(scale)] if sentence.about(scale) else []
@@ -154,12 +154,12 @@ def shown(chapter: str, scales: list[Scale]) -> Markdown:
                 wrong += [str(error)] if scale.ships else []
         if few or not texts:
             texts.append("Not enough seeds: a sentence needs three." if few else "None of the numbers was measured.")
-        parts += [f"**`{scale.profile.name}`**{_seeds(scale)}", "\n".join(f"* {text}" for text in texts)]
+        parts += [f"**`{scale.profile.name}`**{_seeds(scale.used[before:])}", "\n".join(f"* {text}" for text in texts)]
     if wrong:
         raise NotBorneOut("\n".join(["The records do not bear this out; change words or conditions:", *wrong]))
     return Markdown("\n\n".join(filter(None, [*parts, disagreements.largest(chapter, scales)])))
 
 
-def _seeds(scale: Scale) -> str:
-    seeds = pd.Series([number.seeds for number in scale.used])
+def _seeds(used: list[Number]) -> str:
+    seeds = pd.Series([number.seeds for number in used])
     return f" ({tables.counted(seeds)})" if len(seeds) else ""

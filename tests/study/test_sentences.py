@@ -116,6 +116,13 @@ def test_a_sentence_about_the_paper_alone_is_told_once(book):
     assert sentences.shown("03_bsa", [scale(), scale()]).data == "The paper has 3.6\u00a0%."
 
 
+def test_seeds_are_those_of_the_sentences_told(book):
+    at = scale()
+    assert at.number("none asr").seeds == 5, "asked of the same scale before, by a figure"
+    book("'{profile/epochs} epochs.'")
+    assert sentences.shown("03_bsa", [at]).data == f"**`tiny`**\n\n* {at.number('profile/epochs')} epochs."
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
