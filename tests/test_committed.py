@@ -35,7 +35,7 @@ def test_every_run_of_the_long_grids_ships(shipped):
         described += mixed.runs(TINY, task, list(range(5))) + mixed.mismatched(TINY, task, list(range(5)))
     described = list(dict.fromkeys(described))
     of, at_hand = runs.material(TINY, described), records.shipped("tiny")
-    assert {runs.key_of(run, runs.rows_of(run, TINY, of)) for run in described} == set(at_hand)
+    assert {runs.key_of(run, runs.rows_of(run, TINY, of)) for run in described} <= set(at_hand)
     assert {record["data"]["leaked"] for record in at_hand.values()} == {0}
 
 

@@ -78,7 +78,7 @@ def _of_metrics(count: int, **more) -> tuple[Figure, list]:
     return figure, axes[:count]
 
 
-def legend(figure: Figure, axis) -> None:
+def _legend(figure: Figure, axis) -> None:
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
 
@@ -117,7 +117,7 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
             plt.setp(axis.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
         axis.set(xlabel=xlabel, xlim=(-0.5, len(ticks) - 0.5))
         _scale(axis, metric)
-    legend(figure, axes[0])
+    _legend(figure, axes[0])
     return finished(figure)
 
 
@@ -150,7 +150,7 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None
         for index, group in enumerate(groups):  # points of no arm, for the legend
             point = {"color": "0.3", "marker": "o", "markerfacecolor": "white" if index else "0.3"}
             axes[0].plot([], [], linestyle="none", label=labels.title(group), **point)
-        legend(figure, axes[0])
+        _legend(figure, axes[0])
     return finished(figure)
 
 
@@ -237,7 +237,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
     names = [f"{labels.metric(r['metric']).title}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
     axis.set_yticks(range(len(tested)), names, fontsize=8)
     axis.set(xlabel="difference first – second", ylim=(len(tested) - 0.4, -0.6))
-    legend(figure, axis)
+    _legend(figure, axis)
     return finished(figure)
 
 

@@ -33,7 +33,7 @@ def figure(scales: list[Scale]) -> Figure:
         at = [arm for arm in arms if arm in values]
         mark = {"color": "0.1", "marker": PAPER[how], "linestyle": "none", "markersize": 9, "markeredgewidth": 1.6}
         axes[0].plot(values[at] / 100, [arms.index(arm) for arm in at], label=f"paper, {how}, keyword ASR", **mark)
-    figures.legend(drawn, axes[0])
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figures.finished(drawn)
 
 
