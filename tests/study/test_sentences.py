@@ -1,7 +1,9 @@
 """Sentences of the book: their numbers come from records, and what records do not bear out fails the page."""
 
+import re
 import shutil
 
+import nbformat
 import pandas as pd
 import pytest
 
@@ -181,3 +183,18 @@ def test_every_entry_of_the_book_is_readable():
         assert sentences.load(chapter), chapter
         for name, (ours, paper) in given[chapter].get("paper", {}).items():
             assert numbers.cell(ours) and numbers.of_paper(paper), name
+
+
+@pytest.mark.parametrize("name", ["07_claims", "08_hosted_models", "home"])
+def test_prose_holds_no_measured_number(name):
+    """Shares with three decimals and percentages with one are results; "±" stands before a bound."""
+    cells = nbformat.read(paths.ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert not [found for text in prose for found in re.findall(r"(?<!±)\b\d\.\d{3}|\d\.\d+ ?%", text)]
+
+
+def test_the_first_page_begins_with_the_finding_the_figure_and_how_to_rerun():
+    cells = nbformat.read(paths.ROOT / "notebooks" / "home.ipynb", as_version=4).cells
+    texts = "\n".join(cell.source for cell in cells)
+    order = ['sentences.shown("home"', "first.figure(", "## Rerun it", "## The numbers", "## The paper's claims"]
+    assert order == sorted(order, key=texts.index)
