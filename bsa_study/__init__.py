@@ -15,7 +15,7 @@ Its modules and rooms:
     contrasts     the one rule, and book/questions.yaml answered by it
     claims        book/claims.yaml and its verdicts
     grids/        which runs: headline, curve, mixed, ablations, variants
-    report/       tables, figures, and those of hosted models, benchmarks, judges and leakage
+    report/       sentences, tables, figures, and those of hosted models, benchmarks, judges and leakage
     judging/      judgements, rubric, local judges; `python -m bsa_study.judging`
     hosted/       endpoint, budget, upload, served, mt_bench
     capability/   lm-evaluation-harness on a loaded model
