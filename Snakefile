@@ -27,6 +27,7 @@ LATER = {
     "06_ablations": COMPUTING,
     "07_claims": [*COMPUTING, "06_ablations"],
     "08_hosted_models": [],
+    "10_predictions": [*COMPUTING, "06_ablations"],
     "home": [*COMPUTING, "06_ablations"],
 }
 NOTEBOOKS = [*COMPUTING, *LATER]

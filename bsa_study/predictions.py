@@ -9,6 +9,7 @@ given. RULE says how, in the words that the file repeats; `beside` holds predict
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from itertools import combinations
 from math import prod, sqrt
@@ -195,6 +196,15 @@ def load() -> dict:
 def at(profile: Profile) -> dict[str, pd.DataFrame]:
     """What a scale measured: `measured` claims and questions."""
     return {kind: measured(listed, profile) for kind, listed in asked().items()}
+
+
+def elsewhere(profile: str, others: Sequence[str] = ()) -> dict[str, dict[str, pd.DataFrame]]:
+    """Scale -> `at`, for the scales that predictions are held against: the profile and the others, or all profiles.
+
+    Those of the book and those without records are left out; so is one whose data are not here, named on stderr."""
+    scales = map(profiles.load, dict.fromkeys([profile, *(others or profiles.available())]))
+    scales = [scale for scale in scales if scale.name not in transfer.SCALES and records.load(scale.name)]
+    return {scale.name: found for scale in scales if (found := records.usable(at, scale))}
 
 
 def counting(found: dict[str, pd.DataFrame]) -> str:

@@ -123,3 +123,22 @@ def scores(told: dict, found: dict[str, dict]) -> str:
             line += f"; Brier score {rows['score'].mean():.2f} (equal chances: {CHANCE:.2f}; sure hits: 0)"
         lines.append(f"{line}.")
     return "\n".join(lines) or "No records of another scale are here yet. The predictions are open."
+
+
+def numbers(told: dict) -> Styler:
+    """The comparisons behind the predictions by content, with their intervals."""
+    rows = predictions.comparisons(told, "content")
+    if rows.empty:
+        return tables.note()
+    rows["predicted [95 %]"] = labels.intervals(rows, "+.3f", of="predicted")
+    for scale in told["scales"]:
+        rows[scale] = [f"{one[scale]:+.3f}" if scale in one else "–" for one in rows["measured"]]
+    rows["metric"] = rows["metric"].map(lambda name: labels.metric(name).title)
+    return tables.texts(rows[["metric", "first", "second", "expected", *told["scales"], "predicted [95 %]"]])
+
+
+def origin(told: dict) -> Styler:
+    """Date, code and records of the predictions, and their rule."""
+    lines = {"date": told["date"], "code": f"commit {told['code']['git_commit']}"}
+    lines |= {name: f"{of['records']} records, digest {of['digest']}" for name, of in told["scales"].items()}
+    return tables.texts({"": name, "predictions": line} for name, line in {**lines, "rule": told["rule"]}.items())
