@@ -27,6 +27,7 @@ def correlations(rows: pd.DataFrame) -> pd.DataFrame:
     told = told.set_index(["metric", "part"])[["arms", "seeds", "both", "chance"]]
     return told.rename(
         columns={
+            "arms": "cells",
             "seeds": "rank correlation [95 % over seeds]",
             "both": "[95 % over seeds and arms]",
             "chance": "random orders as good",
@@ -40,7 +41,7 @@ def scatter(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str] = 
     cells = pd.DataFrame({"x": transfer.means(first), "y": transfer.means(second)}).reset_index()
     if cells.empty:
         return figures.nothing()
-    figure, axes = figures.panels(len(transfer.METRICS), width=3.4, height=3.5)
+    figure, axes = figures.panels(len(transfer.METRICS), width=3.4, height=4.1)
     for axis, metric in zip(axes, transfer.METRICS, strict=True):
         rows = cells[cells["metric"] == metric]
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
@@ -97,8 +98,8 @@ def predicted(told: dict, found: dict[str, dict]) -> Figure:
 
 def beside(told: dict, found: dict[str, dict]) -> Styler:
     """Claims and questions: what is predicted, how sure, and beside it what each of the other scales measured."""
-    rows = pd.DataFrame([entry for entries in told["content"].values() for entry in entries])
-    shown = pd.DataFrame({"claim": rows["claim"], **_in_words(rows.get("sure"), rows["predicted"])})
+    rows = pd.DataFrame([{"sure": 0, **entry} for entries in told["content"].values() for entry in entries])
+    shown = pd.DataFrame({"claim": rows["claim"], **_in_words(rows["sure"], rows["predicted"])})
     for scale, at in found.items():
         of = predictions.beside(told, at)
         if predictions.counting(at) == "keywords":

@@ -117,6 +117,8 @@ def test_the_page_shows_every_arm_and_every_part():
     assert {text.get_text().partition(":")[0] for text in axis.texts} <= {"main arms", "Number of safety examples"}
     assert len(axis.texts) == foreseen.NAMED
     table = foreseen.correlations(transfer.correlations(one, other))
-    assert table.loc[("content ASR", "all"), "arms"] == 14 and table.loc[("content ASR", "mixed setting"), "arms"] == 0
+    assert (
+        table.loc[("content ASR", "all"), "cells"] == 14 and table.loc[("content ASR", "mixed setting"), "cells"] == 0
+    )
     cells = table.loc["content ASR", "rank correlation [95 % over seeds]"]
     assert cells["main arms"].startswith("-") and cells["mixed setting"] == "–"
