@@ -63,10 +63,11 @@ def by_keywords(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def held(listed: list[claims.Claim], table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that say something: enough seeds, and of no claim whose controls fail at this scale."""
+    """The rows that say something: enough seeds, and of no claim or comparison whose controls fail at this scale."""
     words = claims.verdicts(listed, {"": table})[""]
     failed = [claim.id for claim, word in zip(listed, words, strict=True) if word == FAILED]
-    return table[(table["seeds"] >= contrasts.SEEDS) & ~(table["id"].isin(failed) & (table["role"] == "claim"))]
+    failing = (table["decided"] == FAILED) | (table["id"].isin(failed) & (table["role"] == "claim"))
+    return table[(table["seeds"] >= contrasts.SEEDS) & ~failing]
 
 
 def distances(tables: list[pd.DataFrame]) -> np.ndarray:
