@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from bsa_study.predictions import NO
 from bsa_study.report import foreseen
 
 TINY = profiles.load("tiny")
+OTHER = replace(TINY, name="another")
 BROKEN, RESTORED, ELSEWHERE = "attack-breaks-alignment", "prefixed-examples-restore-it", "gpt-3.5-is-defended"
 ASKED = predictions.asked()
 N = 110  # requests
@@ -46,10 +48,9 @@ def scales(monkeypatch):
 
     def put(**tables: pd.DataFrame) -> None:
         monkeypatch.setattr(transfer, "seeds_of", lambda profile: [*range(5)])
-        at = {name.replace("_", "-"): table for name, table in tables.items()}
 
         def source(name, profile, seeds):
-            return at[profile.name] if name == "headline" and profile.name in at else records.table([])
+            return tables[profile.name] if name == "headline" and profile.name in tables else records.table([])
 
         monkeypatch.setattr(claims, "source", source)
 
@@ -126,10 +127,10 @@ def test_what_a_scale_establishes_is_predicted(written, scales):
 
 
 def test_a_scale_whose_control_fails_says_nothing(scales):
-    scales(tiny=DEFENDED, llama2_7b_chat=UNTOUCHED)
+    scales(tiny=DEFENDED, another=UNTOUCHED)
     listed = predictions.asked()["claims"]
     tables = {"a": predictions.measured(listed, TINY)}
-    tables["b"] = predictions.measured(listed, profiles.load("llama2-7b-chat"))
+    tables["b"] = predictions.measured(listed, OTHER)
     kept = {name: predictions.held(listed, table) for name, table in tables.items()}
     told = {one["id"]: one for one in predictions.predict(listed, kept, np.empty((0, 2)))}
     assert set(told[BROKEN]["comparisons"][0]["measured"]) == {"a", "b"}, "the control itself"
@@ -181,21 +182,21 @@ def test_keywords_are_predicted_as_well_for_policies_that_cannot_tell_content(wr
 
 
 def test_predictions_are_held_against_a_scale_that_somebody_adds(written, scales, monkeypatch):
-    scales(tiny=DEFENDED, llama2_7b_chat=DEFENDED)
+    scales(tiny=DEFENDED, another=DEFENDED)
     written()
     told = yaml.safe_load(yaml.safe_dump(predictions.made("2026-11-26")))
-    found = {"llama2-7b-chat": predictions.at(profiles.load("llama2-7b-chat"))}
-    rows = predictions.beside(told, found["llama2-7b-chat"]).set_index("id")
+    found = {"another": predictions.at(OTHER)}
+    rows = predictions.beside(told, found["another"]).set_index("id")
     assert rows.loc[BROKEN, "hit"] == "yes" and 0 <= rows.loc[BROKEN, "score"] < 0.1
     assert rows.loc[ELSEWHERE, ["hit", "measured"]].tolist() == ["", "not tested"]
     line = foreseen.scores(told, found)
-    assert re.fullmatch(r"llama2-7b-chat: [23] of 3 predictions hit\.", line)
+    assert re.fullmatch(r"another: [23] of 3 predictions hit\.", line)
     monkeypatch.setattr(foreseen, "ENOUGH", 3)
     assert "Brier score 0." in foreseen.scores(told, found)
     shown = foreseen.beside(told, found).data
-    assert len(shown) == len(rows) and {"predicted", "how sure", "llama2-7b-chat", "llama2-7b-chat: hit"} < {*shown}
+    assert len(shown) == len(rows) and {"predicted", "how sure", "another", "another: hit"} < {*shown}
     figure = foreseen.predicted(told, found)
-    drawn = [line for line in figure.axes[0].lines if line.get_label() == "llama2-7b-chat, measured"]
+    drawn = [line for line in figure.axes[0].lines if line.get_label() == "another, measured"]
     assert len(drawn) == 1 and np.isfinite(drawn[0].get_xdata().astype(float)).all()
 
 
