@@ -140,6 +140,12 @@ def test_a_scale_whose_control_fails_says_nothing(scales):
     assert chance[0] < chance[1], "where the control failed once, it may again"
 
 
+def test_a_comparison_whose_gate_fails_at_a_scale_says_nothing_there(monkeypatch):
+    monkeypatch.setattr(claims, "verdicts", lambda listed, at: pd.DataFrame({"": ["reproduced"] * len(listed)}))
+    told = {"id": BROKEN, "role": "claim", "seeds": [5, 5, 2], "decided": ["reproduced", FAILED, "reproduced"]}
+    assert [*predictions.held(ASKED["claims"], pd.DataFrame(told)).index] == [0]
+
+
 def test_scales_far_from_each_other_make_predictions_less_sure():
     comparison = claims.Comparison("headline", "asr", {"defense": "none"}, {"defense": "initial"}, expect="higher")
     rows = {name: pd.Series({"metric": "asr", "difference": 0.6, "low": 0.5, "high": 0.7}) for name in ("a", "b")}
