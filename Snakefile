@@ -28,6 +28,7 @@ LATER = {
     "07_claims": [*COMPUTING, "06_ablations"],
     "08_hosted_models": [],
     "09_answers": COMPUTING,
+    "10_predictions": [*COMPUTING, "06_ablations"],
     "home": [*COMPUTING, "06_ablations"],
 }
 NOTEBOOKS = [*COMPUTING, *LATER]
