@@ -126,7 +126,7 @@ for PLACE, NAME in enumerate(NOTEBOOKS):
             shown=SHOWN,
             judged=JUDGED if NAME == "04_comparison" else [],
             hosted=HOSTED if NAME == "08_hosted_models" else [],
-            shipped=source("results/*/shipped.jsonl.xz"),
+            shipped=source("results/*/*.jsonl.xz"),
             told=source("book/*.csv", "book/*.yaml"),
             before=expand("book/executed/{name}.ipynb", name=LATER.get(NAME, [])),
             tool=source("tools/execution.py"),

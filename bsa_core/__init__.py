@@ -14,6 +14,7 @@ The rooms, from a profile to a record. Each imports only those above it:
     reading, refusals      files that people supply, row by row; did the model refuse?
     reasoning              what a model thinks before it answers, kept apart
     records, believed      write, find, tabulate; when a file is believed
+    shipping               the records and answers that come with the project
     keys                   what makes a key
     writing, paths         files whole or not at all; every folder
     policy/                where requests come from: guild, files, published

@@ -6,8 +6,7 @@
     results/<profile>/hosted/...                          the same of models served elsewhere (`hosted.served`)
     results/<profile>/judged/<label>-<key>.*.json         what further judges gave to the answers (`judgements`)
     results/<profile>/utility/<label>-<key>.*.json        benchmarks of the run's model (`capability.benchmarks`)
-    results/<profile>/shipped.jsonl.xz                    records of long grids that ship with the project, one per line
-    results/<profile>/shipped.jsonl.xz.sha256             its digest
+    results/<profile>/shipped.jsonl.xz, answers.jsonl.xz  records and answers that come with the project (`shipping`)
 
 `run`, `data`, `training`, `outcomes`, `metrics` and `items` are reproduced bit for bit on the same machine; `cost` and
 `environment` are not. The text of a secret prompt is never in a record. One that is not right (`believed`) is named and
@@ -16,7 +15,6 @@ left out, never used and never overwritten; other files in these folders are not
 
 import gzip
 import json
-import lzma
 import os
 import re
 import zlib
@@ -26,8 +24,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from bsa_core import believed, keys, paths
+from bsa_core import believed, keys, paths, shipping
 from bsa_core.progress import report
+from bsa_core.shipping import shipped_path as shipped_path
 from bsa_core.writing import RecordError, write_json, write_whole
 
 SCHEMA = 1
@@ -63,11 +62,6 @@ def sealed(record: dict, answers: list[dict] | None = None) -> dict:
 
 def _lines(answers: list[dict]) -> str:
     return "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-
-
-def rows_in(lines: bytes) -> list[dict]:
-    """The content of JSON Lines of ours, in which every line ends with a line break; texts may hold others."""
-    return [json.loads(line) for line in lines.decode().split("\n")[:-1]]
 
 
 def write(record: dict, answers: list[dict] | None = None, harmless: bool = False) -> Path:
@@ -109,24 +103,41 @@ class NotKept(ValueError):
     """A run's answers are in neither place."""
 
 
+def shown(record: dict) -> bool:
+    """Whether the record has answers that may be shown: beside it, or among those that ship (ValueError: damaged)."""
+    kept = record["answers_digest"] is not None
+    return kept and (answers_path(record).is_file() or _shipped_answers(record) is not None)
+
+
+def _shipped_answers(record: dict) -> list[dict] | None:
+    return None if "host" in record["run"] else shipping.answers(record["run"]["profile"], record["key"])
+
+
 def read_answers(record: dict) -> pd.DataFrame:
     """Columns condition, kind, category, user, answer, all of them text as it was said.
 
-    Raises NotKept when the answers are in neither place, ValueError when they are not those that the record rests on.
+    They are in one of the two places above, or in the file that ships with the project. Raises NotKept when they are in
+    none, ValueError when they are not those that the record rests on.
     """
+    rows = _rows(record)
+    return pd.DataFrame(rows, columns=None if rows else list(ANSWER))  # some have a column `reasoning`
+
+
+def _rows(record: dict) -> list[dict]:
     fix = "delete its record to compute it again"
-    if (path := answers_file(record)) is None:
+    path = answers_file(record)
+    if path is None and (ours := _shipped_answers(record)) is None:
         places = f"neither {answers_path(record)} nor {generations_path(record)} exists"
         raise NotKept(f"{places}: the answers of this run were not kept; {fix}")
     try:
-        text = gzip.decompress(path.read_bytes())
+        text = gzip.decompress(path.read_bytes()) if path else _lines(ours).encode()
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path}: the answers are damaged ({error}); {fix}") from None
+    path = path or shipping.shipped_answers_path(record["run"]["profile"])
     if (found := keys.digest(text)) != record["answers_digest"]:
         was = f"their digest is {found}, and the record's {record['answers_digest']}"
         raise ValueError(f"{path}: not the answers that the record rests on ({was}); restore the file, or {fix}")
-    rows = rows_in(text)
-    return pd.DataFrame(rows, columns=None if rows else list(ANSWER))  # some have a column `reasoning`
+    return shipping.rows_in(text)
 
 
 def read(path: Path) -> dict:
@@ -142,52 +153,20 @@ def read(path: Path) -> dict:
     return record
 
 
-def shipped_path(profile: str) -> Path:
-    return paths.RESULTS / profile / "shipped.jsonl.xz"
-
-
 def ship(profile: str, records: Iterable[dict]) -> Path:
-    """Write these records, and no others, into the one file of a profile that ships with the project.
+    """Write these records, and no others, into the file of a profile that ships with the project.
 
-    Its digest stands beside it, as `sha256sum --check` reads it.
+    Answers that may be shown go into a file beside it: those that stand beside a record, and those that shipped before.
+    Raises ValueError when these are not those that a record rests on.
     """
-    by_key, path = {record["key"]: record for record in records}, shipped_path(profile)
-    lines = (json.dumps(by_key[key], sort_keys=True, allow_nan=False) + "\n" for key in sorted(by_key))
-    content = lzma.compress("".join(lines).encode(), preset=9)
-    write_whole(path, content)
-    write_whole(_digest_path(path), f"{keys.digest(content, 64)}  {path.name}\n".encode())
-    _read_shipped.cache_clear()
-    return path
-
-
-def _digest_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
+    by_key = {record["key"]: record for record in records}
+    answers = {key: _rows(record) for key, record in by_key.items() if shown(record)}
+    return shipping.write(profile, by_key, answers)
 
 
 def shipped(profile: str) -> dict[str, dict]:
     """The records that ship in one file, by key; ValueError names the file when it is damaged."""
-    path = shipped_path(profile)
-    return _read_shipped(path, path.stat().st_mtime_ns) if path.is_file() else {}
-
-
-@cache
-def _read_shipped(path: Path, changed: int) -> dict[str, dict]:
-    """The digest of the file stands for those of its records."""
-    digest = _digest_path(path)
-    fix = f"restore {path.name} and {digest.name} from the project ({believed.UPGRADE})"
-    try:
-        content = path.read_bytes()
-        if digest.read_text(encoding="utf-8").split()[:1] != [keys.digest(content, 64)]:
-            raise ValueError("its digest is another")
-        found = {}
-        for record in rows_in(lzma.decompress(content)):
-            believed.complete(record, SCHEMA, FIELDS)
-            if (of := record["run"]["profile"]) != path.parent.name:
-                raise ValueError(f"it holds records of profile {of!r}")
-            found[record["key"]] = record
-        return found
-    except (OSError, lzma.LZMAError, ValueError) as error:
-        raise ValueError(f"{path}: not readable ({error}); {fix}") from None
+    return shipping.records(profile, SCHEMA, FIELDS)
 
 
 def find(profile: str, label: str, key: str) -> dict | None:

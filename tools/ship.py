@@ -1,26 +1,41 @@
-"""Write the records of the long grids (mixed setting, ablations) into the file that ships with the project.
+"""Write the records of a profile's grids, and their answers, into the files that ship with the project.
 
-    python tools/ship.py PROFILE SEED...        e.g. python tools/ship.py tiny 0 1 2 3 4
+    python tools/ship.py PROFILE --main SEEDS --rest SEEDS      e.g. python tools/ship.py tiny --main 0..19 --rest 0..9
 
-`make book FULL=1` computes them. The grids' records go in, those computed in this folder and those that shipped before,
-made with today's weights; what belongs to no grid any more goes out.
+SEEDS: numbers, or ranges such as 0..4. The grids are those of `bsa_study.grids.shipped`. Their records go in, those
+computed in this folder and those that shipped before, made with today's weights; what belongs to no grid any more goes
+out. Answers go in where the policy is harmless and they were kept.
 """
 
-import sys
+import argparse
+import re
+from itertools import chain
 
-from bsa_core import experiment, profiles, records
-from bsa_study.grids import ablations, mixed
+from bsa_core import experiment, profiles, records, shipping
+from bsa_study.grids import shipped
+
+
+def seeds(text: str) -> list[int]:
+    """'0..4' -> [0, 1, 2, 3, 4]; '7' -> [7]"""
+    if not (form := re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)) or int(form[2] or form[1]) < int(form[1]):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number or a range such as 0..4")
+    return list(range(int(form[1]), int(form[2] or form[1]) + 1))
 
 
 def main() -> None:
-    profile, seeds = profiles.load(sys.argv[1]), [int(seed) for seed in sys.argv[2:]]
-    runs = [run for name in ablations.SECTIONS for _, run in ablations.grid(name, profile, seeds)]
-    for task in profile.tasks:
-        runs += mixed.runs(profile, task, seeds) + mixed.mismatched(profile, task, seeds)
-    runs = list(dict.fromkeys(runs))
+    parser = argparse.ArgumentParser(prog="ship.py", description=__doc__.splitlines()[0])
+    parser.add_argument("profile")
+    for name, of in (("--main", "the arms of the main table"), ("--rest", "all other grids")):
+        parser.add_argument(name, type=seeds, nargs="*", default=[], metavar="SEEDS", help=f"seeds of {of}")
+    given = parser.parse_args()
+    profile = profiles.load(given.profile)
+    runs = shipped.runs(profile, [*chain(*given.main)], [*chain(*given.rest)])
     found = [record for record in experiment.found(runs, profile) if record]
-    path = records.ship(profile.name, found)
+    path, beside = records.ship(profile.name, found), shipping.shipped_answers_path(profile.name)
+    with_answers = sum(records.shown(record) for record in found)
     print(f"{path}: {len(found)} of {len(runs)} runs, {path.stat().st_size / 1e6:.2f} MB")
+    if with_answers:
+        print(f"{beside}: answers of {with_answers}, {beside.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

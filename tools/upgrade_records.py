@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
-from bsa_core import anatomy, believed, keys, paths, policy, profiles, records
+from bsa_core import anatomy, believed, keys, paths, policy, profiles, records, shipping
 from bsa_core.arms import attacks
 from bsa_core.engine import evaluate
 from bsa_core.examples import evenly
@@ -32,7 +32,7 @@ def upgraded(record: dict, text: bytes | None) -> dict:
         believed.check_seal(record)
         if text is not None and record["answers_digest"] != keys.digest(text):
             raise ValueError("the answers are not those that the record rests on")
-    answers = None if text is None else records.rows_in(text)
+    answers = None if text is None else shipping.rows_in(text)
     of = _policy(record["run"]["profile"])
     if "anatomy" not in record and of and (answers is not None or of.gives):
         record = with_outcomes(json.loads(json.dumps(record)), of, answers)
@@ -128,7 +128,7 @@ def main() -> None:
             write_json(path, made)
             changed += 1
     for path in sorted(paths.RESULTS.glob("*/shipped.jsonl.xz")):
-        found = records.rows_in(lzma.decompress(path.read_bytes()))
+        found = shipping.rows_in(lzma.decompress(path.read_bytes()))
         made = [upgraded(record, None) for record in found]
         if made != found or not path.with_name(f"{path.name}.sha256").is_file():
             records.ship(path.parent.name, made)

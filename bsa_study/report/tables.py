@@ -290,7 +290,7 @@ def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4) -> Styler:
     """
     columns = {}
     for title, (record, condition) in runs.items():
-        if not records.answers_path(record).is_file():
+        if not records.usable(records.shown, record):
             return note("not shown for this policy", "answers")
         answers = records.usable(records.read_answers, record)
         if answers is None:

@@ -3,7 +3,6 @@
 import errno
 import gzip
 import json
-import lzma
 import os
 import subprocess
 import sys
@@ -64,66 +63,6 @@ def test_writing_twice_gives_the_same_bytes(results):
     shuffled = dict(reversed(ANSWERED.items()))
     again = records.write(shuffled, ANSWERS, harmless=True)
     assert (again.read_bytes(), records.answers_path(RECORD).read_bytes()) == first
-
-
-def test_shipped_records_are_found_and_own_ones_come_first(results):
-    other = initial()
-    path = records.ship("tiny", [RECORD])
-    assert records.ship("tiny", [RECORD, other]) == path and files(results) == [
-        "shipped.jsonl.xz",
-        "shipped.jsonl.xz.sha256",
-    ]
-    assert records.shipped("tiny") == {RECORD["key"]: RECORD, other["key"]: other}
-    assert records.find("tiny", RECORD["label"], RECORD["key"]) is None, "only what was computed here"
-    assert len(records.load("tiny")) == 2
-    own = RECORD | {"cost": {"train_seconds": 2.0}}
-    records.write(own)
-    assert sorted(record["cost"]["train_seconds"] for record in records.load("tiny")) == [1.0, 2.0]
-
-
-def shipped_as(results, content: bytes, digest: str | None) -> None:
-    (results / "tiny").mkdir(parents=True)
-    (results / "tiny" / "shipped.jsonl.xz").write_bytes(content)
-    if digest is not None:
-        (results / "tiny" / "shipped.jsonl.xz.sha256").write_text(f"{digest}  shipped.jsonl.xz\n", encoding="utf-8")
-
-
-@pytest.mark.parametrize("content", [b"", b"not compressed", lzma.compress(b"{]\n"), lzma.compress(b"[1]\n")])
-def test_a_damaged_shipped_file_is_named_with_the_fix(results, content):
-    shipped_as(results, content, keys.digest(content, 64))
-    with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*restore shipped.* from the project"):
-        records.shipped("tiny")
-
-
-def test_an_edited_shipped_file_is_named_with_the_fix(results):
-    """A line left out, or a metric changed: the archive is a right one, and not the one that shipped."""
-    records.ship("tiny", [RECORD, initial()])
-    path = results / "tiny" / "shipped.jsonl.xz"
-    lines = lzma.decompress(path.read_bytes()).splitlines(keepends=True)
-    path.write_bytes(lzma.compress(lines[0]))
-    with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*digest is another.*restore"):
-        records.shipped("tiny")
-    path.with_name("shipped.jsonl.xz.sha256").unlink()
-    with pytest.raises(ValueError, match=r"shipped\.jsonl\.xz: .*sha256.*restore"):
-        records.shipped("tiny")
-
-
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b""), lambda path: path.rename(path.parent / "gone")])
-def test_a_damaged_shipped_file_does_not_stop_the_scale(results, capsys, damage):
-    path, own = records.ship("tiny", [initial()]), records.sealed(RECORD)
-    records.write(own)
-    damage(path.with_name(f"{path.name}.sha256"))
-    assert records.load("tiny") == [own]
-    assert f"left out: {path}: not readable" in capsys.readouterr().err
-
-
-def test_the_shipped_file_of_another_scale(results):
-    path = records.ship("tiny", [RECORD])
-    (results / "other").mkdir()
-    for file in (path, path.with_name(f"{path.name}.sha256")):
-        file.rename(results / "other" / file.name)
-    with pytest.raises(ValueError, match=r"other/shipped\.jsonl\.xz: .*holds records of profile 'tiny'"):
-        records.shipped("other")
 
 
 def test_answers_stand_beside_the_record(results):
