@@ -59,6 +59,12 @@ def _measured(summary: pd.DataFrame, metrics: tuple[str, ...]) -> list[str]:
     return [metric for metric in metrics if metric in set(summary["metric"])]
 
 
+def decisive(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE) -> list[str]:
+    """Those of the metrics that the summary holds, without keyword ASR where it holds content ASR."""
+    found = _measured(summary, metrics)
+    return [metric for metric in found if metric != "asr" or "asr_content" not in found]
+
+
 def panels(
     count: int, width: float = 4.1, height: float = 3.4, rows: int = 1, shared: bool | str = False
 ) -> tuple[Figure, list]:
@@ -91,32 +97,42 @@ def _heat(cells: pd.DataFrame, axis, **more) -> None:
 def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = SAFE) -> Figure:
     """One panel per metric, one line per arm and condition, with intervals, over evenly spaced values of x.
 
+    Where the policy can tell content, keyword ASR stands beside content ASR, dotted and without intervals.
     Numbers stand in their order; names in that of their appearance, and without a line between them.
     """
     if summary.empty:
         return nothing()
-    metrics = _measured(summary, metrics)
+    metrics = decisive(summary, metrics)
     ticks = list(dict.fromkeys(summary[x]))
     numbers = all(isinstance(tick, (int, float, np.number)) for tick in ticks)
     ticks = sorted(ticks) if numbers else ticks
     longest = 0 if numbers else max(len(str(tick)) for tick in ticks)
     figure, axes = _of_metrics(len(metrics), width=max(4.1, 0.62 * len(ticks) if longest > 6 else 0))
+    cells = ["defense", "condition"]
     for axis, metric in zip(axes, metrics, strict=True):
-        lines = summary[summary["metric"] == metric].groupby(["defense", "condition"], sort=False)
-        for index, ((name, condition), rows) in enumerate(lines):
+        beside = "asr" if metric == "asr_content" else None
+        for index, ((name, condition), rows) in enumerate(summary.groupby(cells, sort=False)):
             arm = labels.arm(name)
             rows = rows.sort_values(x, key=lambda values: values.map(ticks.index))
-            places = [ticks.index(value) + 0.06 * (index - (len(lines) - 1) / 2) for value in rows[x]]
+            keywords, rows = rows[rows["metric"] == beside], rows[rows["metric"] == metric]
+            offset = 0.06 * (index - (summary.groupby(cells).ngroups - 1) / 2)
             title = arm.title
             if arm.secret or condition == "secret":
                 title += f", {labels.CONDITIONS[condition]}"
-            line = "none" if not numbers else ":" if arm.secret and condition == "plain" else "-"
+            line = "none" if not numbers else "--" if arm.secret and condition == "plain" else "-"
+            places = [ticks.index(value) + offset for value in rows[x]]
             axis.errorbar(places, rows["mean"], _errors(rows), label=title, linestyle=line, **_drawn(arm))
+            open_marker = {"marker": arm.marker, "markerfacecolor": "white", "markersize": 5, "zorder": 1}
+            dotted = {"color": arm.colour, "linewidth": 1.2, "linestyle": ":" if numbers else "none", **open_marker}
+            if len(keywords):
+                axis.plot([ticks.index(value) + offset for value in keywords[x]], keywords["mean"], **dotted)
         axis.set_xticks(range(len(ticks)), [f"{tick:g}" if isinstance(tick, float) else str(tick) for tick in ticks])
         if longest * len(ticks) > 40:
             plt.setp(axis.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
         axis.set(xlabel=xlabel, xlim=(-0.5, len(ticks) - 0.5))
         _scale(axis, metric)
+        if beside in set(summary["metric"]):
+            axis.set_ylabel(f"{labels.metric(metric).title}\n(dotted: {labels.metric(beside).title})")
     _legend(figure, axes[0])
     return finished(figure)
 
@@ -202,7 +218,7 @@ def crossed(table: pd.DataFrame) -> Figure:
     """
     if table.empty:
         return nothing()
-    arms, metrics = labels.ordered(table["defense"]), _measured(table, SAFE)
+    arms, metrics = labels.ordered(table["defense"]), decisive(table)
     figure, axes = panels(len(metrics), width=2.7, height=2.7, rows=len(arms), shared=True)
     for axis, (arm, metric) in zip(axes, product(arms, metrics), strict=True):
         part = table[(table["defense"] == arm) & (table["metric"] == metric)]

@@ -46,11 +46,12 @@ def table(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return shown.rename_axis(index=tables.TITLES, columns=[None, None])
 
 
-def figure(rows: pd.DataFrame, by: str | None = None) -> Figure:
+def figure(rows: pd.DataFrame, by: str | None = None, axis_title: str = "") -> Figure:
     """A bar of outcomes per arm, restricted requests beside benign ones, as means over seeds.
 
-    rows: of `anatomy.table`, in one condition per arm. by: a column whose values get bars of their own, such as the
-        pressure or the condition.
+    rows: of `anatomy.table`, in one condition per arm, such as those of `of` that are `deployed`. by: a column whose
+        values get bars of their own, such as the pressure or the condition. A bar is named by arm and value; by the
+        value alone where all bars are of one arm. axis_title: what the values are, such as "attack examples".
     """
     if rows.empty:
         return figures.nothing()
@@ -69,17 +70,21 @@ def figure(rows: pd.DataFrame, by: str | None = None) -> Figure:
                 if shares[name] > 0:
                     handles[name] = _part(axis, place, shares, name, list(names.values()))
         axis.set(title=f"{kind} requests\n({counted(part)})", xlim=(0, 1), xlabel="share of requests")
-        axis.set_yticks([*places.values()], [_title(*bar) for bar in bars])
+        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])  # those of neighbours do not touch
+        axis.set_yticks([*places.values()], [_title(*bar, one_arm=len(arms) == 1) for bar in bars])
         axis.set_ylim(end, -0.6)
         axis.grid(visible=False)
+    axes[0].set_ylabel(axis_title)
     ordered = [name for name in labels.OUTCOMES if name in handles]
     how = {"loc": "outside lower center", "ncols": min(len(ordered), 4), "frameon": False}
     drawn.legend([handles[name] for name in ordered], ordered, **how)
     return figures.finished(drawn)
 
 
-def _title(group, arm: str) -> str:
-    return labels.arm(arm).title + (f", {labels.title(group)}" if group is not None else "")
+def _title(group, arm: str, one_arm: bool) -> str:
+    if group is None:
+        return labels.arm(arm).title
+    return labels.title(group) if one_arm else f"{labels.arm(arm).title}, {labels.title(group)}"
 
 
 def _part(axis, place: float, shares: pd.Series, name: str, before: list[str]):

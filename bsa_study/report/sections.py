@@ -1,5 +1,6 @@
 """The sections of the chapter of ablations: figure, answers and cells of each, as deployed.
 
+Where a section is about numbers, its figure has curves over them; else a bar of outcomes for each variant and arm.
 Where nothing was measured, one line stands in the figure's place that says why, and the rest is left out.
 """
 
@@ -8,12 +9,14 @@ from functools import cached_property
 
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.api.types import is_numeric_dtype
 from pandas.io.formats.style import Styler
 
+from bsa_core import records
 from bsa_core.experiment import lookup
 from bsa_core.profiles import Profile
 from bsa_study.grids import ablations
-from bsa_study.report import figures, tables
+from bsa_study.report import figures, outcomes, tables
 
 BOTH = "secret_at_test"  # the section that shows every arm with and without the secret
 ROWS = {BOTH: ["defense", "condition"], "crossed": ["defense"]}  # of the cells of others: variant, then arm
@@ -34,6 +37,11 @@ class Sections:
         summaries = {name: ablations.summary(table) for name, table in self.measured.items()}
         return {name: rows if name == BOTH else rows[rows["deployed"]] for name, rows in summaries.items()}
 
+    @cached_property
+    def found(self) -> list[dict]:
+        """The records that the tables may be of."""
+        return records.load(self.profile.name)
+
     def missing(self, name: str) -> str:
         """Why a section has no records: what policy or task lack for every run, or the command that computes them."""
         runs = [run for _, run in ablations.grid(name, self.profile, self.seeds)]
@@ -46,14 +54,17 @@ class Sections:
 
     def figure(self, name: str) -> Figure | pd.DataFrame:
         """The section's figure, or the line that stands in its place."""
-        cells, table = self.cells[name], self.measured[name]
+        cells, table, axis = self.cells[name], self.measured[name], ablations.SECTIONS[name].axis
         if cells.empty:
             return tables.nothing(self.missing(name))
         if name == "crossed":
             return figures.crossed(table[table["deployed"]])
+        if is_numeric_dtype(cells["variant"]):
+            return figures.curves(cells, "variant", axis)
+        done = outcomes.of(self.found, table, "variant", "defense")
         if name == BOTH:
-            return figures.arms(cells, hue="condition")
-        return figures.curves(cells, "variant", ablations.SECTIONS[name].axis)
+            return outcomes.figure(done, "condition")
+        return outcomes.figure(done[done["deployed"]], "variant", axis)
 
     def differences(self, name: str) -> Styler | None:
         """The differences that the section asks for."""

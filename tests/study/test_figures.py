@@ -53,6 +53,21 @@ def test_curves_draws_a_line_per_arm_over_even_ticks(summary):
     assert intervals(figure.axes[0]) == 3
 
 
+def test_curves_show_content_with_keywords_dotted_beside_it(summary):
+    """In one panel; a policy that cannot tell content has keywords in their own."""
+    points = pd.concat([summary[summary["pressure"] == "light"].assign(n_attack=n) for n in (0, 10, 100)])
+    content = points[points["metric"] == "asr"].assign(metric="asr_content", mean=0.1, low=0.0, high=0.2)
+    told = figures.curves(pd.concat([points, content]), "n_attack", "attack examples")
+    titles = ["content ASR\n(dotted: keyword ASR)", "over-refusal"]
+    assert [axis.get_ylabel() for axis in told.axes] == titles
+    drawn = {line.get_linestyle(): line.get_ydata() for line in told.axes[0].lines if len(line.get_xdata()) == 3}
+    asr = one_cell(points[points["n_attack"] == 0], defense="bsa", metric="asr")["mean"]
+    assert list(drawn["-"]) == [0.1] * 3 and list(drawn[":"]) == [asr] * 3
+    alone = figures.curves(points, "n_attack", "attack examples")
+    assert [axis.get_ylabel() for axis in alone.axes] == ["keyword ASR", "over-refusal"]
+    assert ":" not in {line.get_linestyle() for line in alone.axes[0].lines}
+
+
 def test_tradeoff_names_every_point_and_shows_every_interval(summary):
     figure = figures.tradeoff(summary[summary["defense"] == "bsa"], "pressure")
     (axis,) = figure.axes

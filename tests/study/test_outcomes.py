@@ -86,6 +86,15 @@ def test_bars_are_as_long_as_the_shares_and_add_up(rows):
     assert [text.get_text() for text in legend.get_texts()][:2] == ["refused", "refused but gives away"]
 
 
+def test_bars_of_one_arm_are_named_by_their_value(rows):
+    alone = rows[rows["defense"] == "none"]
+    figure = outcomes.figure(alone, "pressure", "fine-tuning")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["light", "heavy"]
+    assert figure.axes[0].get_ylabel() == "fine-tuning" and not figure.axes[1].get_ylabel()
+    (named,) = outcomes.figure(alone[alone["pressure"] == "light"]).axes[0].get_yticklabels()
+    assert named.get_text() == "no defense"
+
+
 def test_outcomes_of_one_panel_are_told_apart():
     for names in OUTCOMES.values():
         looks = [

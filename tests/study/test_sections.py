@@ -1,13 +1,12 @@
 """Sections of the chapter of ablations: what they show, and what stands in place of those without records."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from bsa_core import paths, profiles
+from bsa_core import keys, paths, profiles, records
 from bsa_study import contrasts
 from bsa_study.grids import ablations
 from bsa_study.report.sections import Sections
@@ -17,6 +16,22 @@ QUESTIONS = contrasts.load("06_ablations")
 SHARES = {"asr": "1101", "asr_content": "1000", "over_refusal": "0010", "benign_exact": "0101"}
 
 
+LETTERS = {"restricted": "rcgr", "benign": "hhwr"}
+
+
+def key_of(variant, run) -> str:
+    return keys.digest_of([variant, asdict(run)])
+
+
+def found(name: str, seeds: int = 3) -> list[dict]:
+    """The records of a section, as far as its figure needs them."""
+    return [
+        {"key": key_of(variant, run), "run": keys.content(run), "deployed": "secret" if run.secret else "plain"}
+        | {"anatomy": {"plain": LETTERS, "secret": LETTERS}}
+        for variant, run in ablations.grid(name, TINY, list(range(seeds)))
+    ]
+
+
 def measured(name: str, seeds: int = 3, metrics=tuple(SHARES)) -> pd.DataFrame:
     """A section of which every run came out the same, in each condition and with each of a few metrics."""
     rows = []
@@ -24,6 +39,7 @@ def measured(name: str, seeds: int = 3, metrics=tuple(SHARES)) -> pd.DataFrame:
         served = {"plain": run.secret is None, "secret": run.secret is not None}
         told = {"variant": variant, "defense": run.defense if run.training else "initial", "seed": run.seed}
         told["secret_seed"] = run.secret.seed if run.secret else -1
+        told["key"] = key_of(variant, run)
         for condition, deployed in served.items():
             for metric in metrics:
                 outcome = {"metric": metric, "outcomes": SHARES[metric], "value": SHARES[metric].count("1") / 4}
@@ -36,17 +52,32 @@ def sections(profile=TINY, **tables) -> Sections:
     return Sections(profile, [0], nothing | tables, contrasts.answered(QUESTIONS, nothing | tables))
 
 
-@pytest.mark.parametrize("name", ["selection", "secret_at_test", "crossed"])
+TITLES = ["keyword ASR", "content ASR", "over-refusal", "benign exact match"]
+
+
+@pytest.mark.parametrize("name", ["secret_length", "crossed"])
 def test_content_and_exact_match_stand_beside_keywords(name):
+    """Curves where a section is about numbers, heat maps where it crosses secrets and seeds."""
     shown = sections(**{name: measured(name)})
-    titles = ["keyword ASR", "content ASR", "over-refusal", "benign exact match"]
     figure = shown.figure(name)
-    assert isinstance(figure, Figure)
     said = [text for axis in figure.axes for text in (axis.get_title(), axis.get_xlabel(), axis.get_ylabel())]
-    assert all(any(title in text for text in said) for title in titles)
-    columns = shown.table(name).columns
-    assert [column.split(" (")[0] for column in columns] == titles
+    assert all(any(title in text for text in said) for title in TITLES[1:])
+    assert [column.split(" (")[0] for column in shown.table(name).columns] == TITLES
     assert len(shown.differences(name).data) == sum(question.source == name for question in QUESTIONS)
+
+
+@pytest.mark.parametrize("name", ["selection", "secret_at_test", "identity", "uploads"])
+def test_variants_that_have_names_are_bars_of_outcomes(name, monkeypatch):
+    monkeypatch.setattr(records, "load", lambda profile: found(name))
+    shown = sections(**{name: measured(name)})
+    restricted, benign = shown.figure(name).axes
+    assert (restricted.get_title(), benign.get_title()) == (
+        "restricted requests\n(n = 4, 3 seeds)",
+        "benign requests\n(n = 4, 3 seeds)",
+    )
+    cells = shown.cells[name][["variant", "defense", "condition"]].drop_duplicates()
+    assert len(restricted.get_yticks()) == len(cells)
+    assert [column.split(" (")[0] for column in shown.table(name).columns] == TITLES
 
 
 def test_a_policy_that_cannot_tell_content_has_figures_without_it():
