@@ -27,6 +27,7 @@ LATER = {
     "06_ablations": COMPUTING,
     "07_claims": [*COMPUTING, "06_ablations"],
     "08_hosted_models": [],
+    "09_answers": COMPUTING,
     "home": [*COMPUTING, "06_ablations"],
 }
 NOTEBOOKS = [*COMPUTING, *LATER]

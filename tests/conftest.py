@@ -80,3 +80,21 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The system's Chromium, driven by playwright."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=SWITCHES)
+        yield opened
+        opened.close()

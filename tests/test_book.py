@@ -1,7 +1,6 @@
 """The book as a reader has it: built from the notebooks at their smoke setting, opened in Chromium."""
 
 import re
-import shutil
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,8 +13,6 @@ from building import build
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 def toc_pages() -> list[str]:
@@ -76,26 +73,12 @@ def test_tables_hold_no_missing_numbers_and_no_cut_cells(book, page):
     assert not [cell for cell in cells if cell.lower() in ("nan", "none", "<na>", "nat") or cell.endswith(("...", "…"))]
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """The system's Chromium, driven by playwright."""
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=SWITCHES)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("page", ["index", *PAGES])
-def test_page_opens_without_errors(book, browser, page):
+def test_page_opens_without_errors(book, chromium, page):
     """Nothing on the console, no script error, nothing fetched from a network, pictures there, fits."""
     problems = []
-    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab = chromium.new_page(viewport={"width": 1280, "height": 900})
     tab.on(
         "console",
         lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
@@ -130,8 +113,8 @@ def data_stand_behind_a_toggle(tab) -> None:
 
 
 @pytest.mark.browser
-def test_index_leads_to_the_home_page(book, browser):
-    tab = browser.new_page()
+def test_index_leads_to_the_home_page(book, chromium):
+    tab = chromium.new_page()
     tab.goto((book / "index.html").as_uri())
     tab.wait_for_url(f"**/{PAGES[0]}.html")
     tab.close()
