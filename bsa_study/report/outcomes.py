@@ -58,7 +58,8 @@ def figure(rows: pd.DataFrame, by: str | None = None, axis_title: str = "") -> F
     rows = rows.assign(bar=list(zip(rows[by] if by else [None] * len(rows), rows["defense"], strict=True)))
     groups, arms = list(dict.fromkeys(rows[by])) if by else [None], labels.ordered(rows["defense"])
     bars = sorted(set(rows["bar"]), key=lambda bar: (groups.index(bar[0]), arms.index(bar[1])))
-    places = {bar: place + 0.6 * groups.index(bar[0]) for place, bar in enumerate(bars)}
+    gap = 0.6 if len(arms) > 1 else 0
+    places = {bar: place + gap * groups.index(bar[0]) for place, bar in enumerate(bars)}
     end = places[bars[-1]] + 0.6
     drawn, axes = figures.panels(2, width=4.0, height=0.4 * end + 1.5, shared="row")
     handles = {}
