@@ -4,7 +4,8 @@
 
 SEEDS: numbers, or ranges such as 0..4. The grids are those of `bsa_study.grids.shipped`. Their records go in, those
 computed in this folder and those that shipped before, made with today's weights; what belongs to no grid any more goes
-out. Answers go in where the policy is harmless and they were kept.
+out. Answers go in where the policy is harmless and they were kept. The controls of a profile (the model before
+alignment, validation requests) have folders of their own, of which every record of today's ships.
 """
 
 import argparse
@@ -12,7 +13,10 @@ import re
 from itertools import chain
 
 from bsa_core import experiment, profiles, records, shipping
+from bsa_core.experiment import lookup
+from bsa_study import gates
 from bsa_study.grids import shipped
+from bsa_study.testbed import training
 
 
 def seeds(text: str) -> list[int]:
@@ -31,11 +35,19 @@ def main() -> None:
     profile = profiles.load(given.profile)
     runs = shipped.runs(profile, [*chain(*given.main)], [*chain(*given.rest)])
     found = [record for record in experiment.found(runs, profile) if record]
-    path, beside = records.ship(profile.name, found), shipping.shipped_answers_path(profile.name)
-    with_answers = sum(records.shown(record) for record in found)
-    print(f"{path}: {len(found)} of {len(runs)} runs, {path.stat().st_size / 1e6:.2f} MB")
-    if with_answers:
-        print(f"{beside}: answers of {with_answers}, {beside.stat().st_size / 1e6:.2f} MB")
+    write(profile.name, found, f" of {len(runs)}")
+    asked = gates.validation(profile)
+    for control in (asked, *(training.helpful_only(of) for of in (profile, asked) if training.has_helpful(of))):
+        found = lookup.current(records.load(control.name), control)
+        if found and control.name != profile.name:
+            write(control.name, found)
+
+
+def write(name: str, found: list[dict], asked: str = "") -> None:
+    path, beside = records.ship(name, found), shipping.shipped_answers_path(name)
+    print(f"{path}: {len(found)}{asked} runs, {path.stat().st_size / 1e6:.2f} MB")
+    if kept := sum(map(records.shown, found)):
+        print(f"{beside}: answers of {kept}, {beside.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import yaml
 from bsa_core import paths
 from bsa_core.experiment.runs import Run
 from bsa_core.profiles import Profile
-from bsa_study.grids import ablations, curve, headline, mixed
+from bsa_study.grids import ablations, curve, headline, mixed, region
 
 
 def runs(profile: Profile, main: list[int], rest: list[int]) -> list[Run]:
@@ -14,6 +14,7 @@ def runs(profile: Profile, main: list[int], rest: list[int]) -> list[Run]:
     sizes = chapters["01_fjattack"]["sizes"]
     grids = [
         headline.headline(profile, main, list(profile.pressures)),
+        region.defended(profile, rest),
         *(curve.runs(profile, schedule, sizes, rest) for schedule in curve.SCHEDULES),
         *([run for _, run in ablations.grid(name, profile, rest)] for name in ablations.SECTIONS),
         *(mixed.runs(profile, task, rest) + mixed.mismatched(profile, task, rest) for task in profile.tasks),

@@ -4,9 +4,11 @@ import runpy
 import sys
 
 import pytest
-from test_records import ANSWERED, ANSWERS
+from made import right
+from test_records import ANSWERED, ANSWERS, METRICS, OUTCOMES, RUN
 
 from bsa_core import experiment, paths, profiles, records
+from bsa_core.experiment import lookup
 from bsa_study.grids import shipped
 
 TINY = profiles.load("tiny")
@@ -41,7 +43,18 @@ def test_the_command_ships_records_and_answers(results, ship, capsys):
     assert {run.seed for run in ship("tiny", "--main", "0..2", "5", "--rest", "0")} == {0, 1, 2, 5}
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{results}/tiny/shipped.jsonl.xz: 1 of ")
-    assert lines[1].startswith(f"{results}/tiny/answers.jsonl.xz: answers of 1, ")
+    assert lines[1].startswith(f"{results}/tiny/answers.jsonl.xz: answers of 1, ") and len(lines) == 2
+
+
+def test_controls_ship_as_well(results, ship, monkeypatch):
+    """Every record of today's: of the model before alignment, and of validation requests."""
+    record = right(RUN | {"profile": "tiny-validation"}, OUTCOMES, metrics=METRICS)
+    records.write(record)
+    records.write(right(RUN | {"profile": "tiny-other"}, OUTCOMES, metrics=METRICS))
+    monkeypatch.setattr(lookup, "current", lambda found, profile: found)
+    ship("tiny")
+    assert records.shipped("tiny-validation") == {record["key"]: record}
+    assert sorted(path.parent.name for path in results.glob("*/shipped.jsonl.xz")) == ["tiny", "tiny-validation"]
 
 
 @pytest.mark.parametrize("seeds", ["a", "3..", "2..0", "-1"])
