@@ -78,7 +78,7 @@ def table(found: list[dict]) -> pd.DataFrame:
     """How often each outcome occurred: one row per record, condition, kind and outcome of that kind.
 
     Columns: profile, defense ("initial" for a model that was not trained), seed, condition, deployed, kind, outcome,
-    share, n (requests), key.
+    share, n (requests), letters (those of the record's requests of that kind), key.
     """
     rows = []
     for record in found:
@@ -90,8 +90,8 @@ def table(found: list[dict]) -> pd.DataFrame:
                 rows += [
                     {**told, "seed": run["seed"], "condition": condition, "deployed": condition == record["deployed"]}
                     | {"kind": kind, "outcome": name, "share": counts[letter] / len(letters), "n": len(letters)}
-                    | {"key": record["key"]}
+                    | {"letters": letters, "key": record["key"]}
                     for letter, name in OUTCOMES[kind].items()
                 ]
-    columns = ["profile", "defense", "seed", "condition", "deployed", "kind", "outcome", "share", "n", "key"]
+    columns = ["profile", "defense", "seed", "condition", "deployed", "kind", "outcome", "share", "n", "letters", "key"]
     return pd.DataFrame(rows, columns=columns)

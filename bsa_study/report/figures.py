@@ -30,7 +30,7 @@ def finished(figure: Figure) -> Figure:
     return figure
 
 
-def _errors(rows: pd.DataFrame) -> np.ndarray:
+def errors(rows: pd.DataFrame) -> np.ndarray:
     """Distances from the mean to both ends of the interval: array (2, rows)."""
     return np.clip(np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]), 0, None)
 
@@ -121,7 +121,7 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
                 title += f", {labels.CONDITIONS[condition]}"
             line = "none" if not numbers else "--" if arm.secret and condition == "plain" else "-"
             places = [ticks.index(value) + offset for value in rows[x]]
-            axis.errorbar(places, rows["mean"], _errors(rows), label=title, linestyle=line, **_drawn(arm))
+            axis.errorbar(places, rows["mean"], errors(rows), label=title, linestyle=line, **_drawn(arm))
             open_marker = {"marker": arm.marker, "markerfacecolor": "white", "markersize": 5, "zorder": 1}
             dotted = {"color": arm.colour, "linewidth": 1.2, "linestyle": ":" if numbers else "none", **open_marker}
             if len(keywords):
@@ -157,7 +157,7 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None
                 rows = rows[rows[hue] == group] if hue else rows
                 offset = 0.22 * (index - (len(groups) - 1) / 2)
                 how = {"markerfacecolor": "white" if index else arm.colour, "linestyle": "none", **_drawn(arm)}
-                axis.errorbar(rows["mean"], [place + offset] * len(rows), xerr=_errors(rows), **how)
+                axis.errorbar(rows["mean"], [place + offset] * len(rows), xerr=errors(rows), **how)
         _scale(axis, metric, along="x")
         axis.locator_params(axis="x", nbins=5 if len(metrics) == 4 else 3)  # so that those of neighbours do not touch
         axis.set_yticks(range(len(order)), [labels.arm(name).title for name in order])
@@ -194,7 +194,7 @@ def tradeoff(summary: pd.DataFrame, label: str) -> Figure:
             open_marker = {"facecolors": "white", "edgecolors": arm.colour, "marker": arm.marker, "zorder": 1, "s": 80}
             axis.scatter(refusal["mean"], keyword["mean"], **open_marker)  # larger: it is seen around a filled one
         how = {"label": arm.title, "linestyle": "none", "alpha": 0.85, **_drawn(arm), "capsize": 2}
-        axis.errorbar(refusal["mean"], asr["mean"], _errors(asr), _errors(refusal), **how)
+        axis.errorbar(refusal["mean"], asr["mean"], errors(asr), errors(refusal), **how)
         # two arms write on different sides of their points, above the intervals and not across them
         side, ha = ((1, "left"), (-1, "right"))[index % 2]
         text = {"textcoords": ("offset points", "data"), "ha": ha, "va": "bottom", "fontsize": 9, "color": arm.colour}
@@ -243,7 +243,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
     for decision, colour in zip(VERDICTS, ("#0072B2", "#56B4E9", "#888888", "#D55E00"), strict=True):
         rows = ours[ours["decided"] == decision]
         marks = {"color": colour, "marker": "o", "linestyle": "none", "capsize": 2.5, "label": decision}
-        axis.errorbar(rows["mean"], rows.index, xerr=_errors(rows), **marks)
+        axis.errorbar(rows["mean"], rows.index, xerr=errors(rows), **marks)
     hollow = {"color": "0.2", "marker": "o", "markerfacecolor": "none", "markersize": 7, "linestyle": "none"}
     beside = tested["beside_difference"].astype(float).where(tested["metric"] != tested["asked"])
     if beside.notna().any():

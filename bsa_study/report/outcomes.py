@@ -7,10 +7,15 @@ from matplotlib.figure import Figure
 
 from bsa_core import anatomy
 from bsa_core.anatomy import OUTCOMES
-from bsa_study import labels
+from bsa_study import labels, statistics
 from bsa_study.report import figures, tables
 
 ROOM = 0.11  # the least share whose number is written into its part of a bar
+# What a bar begins with, so that its interval can be drawn: the attack's success, by content where the policy can tell,
+# and the answers that help.
+FIRST = {"restricted": ("complied", "refused but gives away", "not refused"), "benign": ("helpful",)}
+LAST = "refused"
+INTERVAL = "95 % interval"
 
 
 def of(found: list[dict], table: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -25,7 +30,7 @@ def of(found: list[dict], table: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 def counted(rows: pd.DataFrame) -> str:
     """What the shares of some rows of `anatomy.table` count: "n = 66, 3 seeds"."""
-    cells = [column for column in rows if column not in ("seed", "share", "key")]
+    cells = [column for column in rows if column not in ("seed", "share", "letters", "key")]
     seeds = rows.groupby(cells, dropna=False)["key"].nunique()
     return f"n = {'-'.join(map(str, sorted({rows['n'].min(), rows['n'].max()})))}, {tables.counted(seeds)}"
 
@@ -49,6 +54,7 @@ def table(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def figure(rows: pd.DataFrame, by: str | None = None, axis_title: str = "") -> Figure:
     """A bar of outcomes per arm, restricted requests beside benign ones, as means over seeds.
 
+    A bar begins with FIRST, and a black line is the 95 % interval of their share over seeds and requests.
     rows: of `anatomy.table`, in one condition per arm, such as those of `of` that are `deployed`. by: a column whose
         values get bars of their own, such as the pressure or the condition. A bar is named by arm and value; by the
         value alone where all bars are of one arm. axis_title: what the values are, such as "attack examples".
@@ -66,20 +72,33 @@ def figure(rows: pd.DataFrame, by: str | None = None, axis_title: str = "") -> F
     for axis, (kind, names) in zip(axes, OUTCOMES.items(), strict=True):
         part = rows[rows["kind"] == kind]
         means = part.pivot_table(index="bar", columns="outcome", values="share")
+        between = [name for name in names.values() if name not in (*FIRST[kind], LAST)]
+        ordered = [*FIRST[kind], *between, LAST]
         for place, shares in ((places[bar], means.loc[[bar]].iloc[0]) for bar in bars):
-            for name in names.values():
+            for name in ordered:
                 if shares[name] > 0:
-                    handles[name] = _part(axis, place, shares, name, list(names.values()))
+                    handles[name] = _part(axis, place, shares, name, ordered)
+        ends = _intervals(part.assign(place=part["bar"].map(places)), kind)
+        line = {"color": "black", "linestyle": "none", "capsize": 2.5, "elinewidth": 1.2}
+        handles[INTERVAL] = axis.errorbar(ends["mean"], ends["place"] + 0.26, xerr=figures.errors(ends), **line)
         axis.set(title=f"{kind} requests\n({counted(part)})", xlim=(0, 1), xlabel="share of requests")
         axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])  # those of neighbours do not touch
         axis.set_yticks([*places.values()], [_title(*bar, one_arm=len(arms) == 1) for bar in bars])
         axis.set_ylim(end, -0.6)
         axis.grid(visible=False)
     axes[0].set_ylabel(axis_title)
-    ordered = [name for name in labels.OUTCOMES if name in handles]
+    ordered = [name for name in (*labels.OUTCOMES, INTERVAL) if name in handles]
     how = {"loc": "outside lower center", "ncols": min(len(ordered), 4), "frameon": False}
     drawn.legend([handles[name] for name in ordered], ordered, **how)
     return figures.finished(drawn)
+
+
+def _intervals(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The share of FIRST in each bar, a row per `place`, with its interval."""
+    runs = rows.drop_duplicates(["place", "key"])
+    first = {letter for letter, name in OUTCOMES[kind].items() if name in FIRST[kind]}
+    marks = ["".join("01"[letter in first] for letter in letters) for letters in runs["letters"]]
+    return statistics.summarize(runs.assign(metric=kind, outcomes=marks), ["place"])
 
 
 def _title(group, arm: str, one_arm: bool) -> str:
@@ -97,5 +116,5 @@ def _part(axis, place: float, shares: pd.Series, name: str, before: list[str]):
         dark = np.dot(to_rgb(look["colour"]), (0.299, 0.587, 0.114)) < 0.5
         ground = {"facecolor": look["colour"], "edgecolor": "none", "pad": 0.8} if "hatch" in look else None
         text = {"color": "white" if dark else "black", "ha": "center", "va": "center", "fontsize": 9, "bbox": ground}
-        axis.text(left + shares[name] / 2, place, f"{shares[name]:.2f}", **text)
+        axis.text(left + shares[name] / 2, place - 0.06, f"{shares[name]:.2f}", **text)
     return handle

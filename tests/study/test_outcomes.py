@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from bsa_core.anatomy import OUTCOMES
-from bsa_study import labels
+from bsa_study import labels, statistics
 from bsa_study.report import figures, outcomes
 
 
@@ -84,6 +84,20 @@ def test_bars_are_as_long_as_the_shares_and_add_up(rows):
     assert written[:4] == ["1.00", "0.62", "0.25", "0.12"], "each share has its number where there is room"
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()][:2] == ["refused", "refused but gives away"]
+
+
+def test_the_line_in_a_bar_is_the_interval_of_what_it_begins_with(rows):
+    """Content ASR, also behind a refusal, and the helpful answers."""
+    light = rows[rows["pressure"] == "light"]
+    told = {"restricted": "0000 1110 1100 0000 0011".split(), "benign": "1111 1100 1000 1100 1000".split()}
+    for axis, (kind, marks) in zip(outcomes.figure(light).axes, told.items(), strict=True):
+        runs = [{"defense": of["run"]["defense"], "seed": of["run"]["seed"]} for of in FOUND]
+        arms = [one | {"metric": kind, "outcomes": text} for one, text in zip(runs, marks, strict=True)]
+        arms = [arm | {"defense": "initial"} if place == 0 else arm for place, arm in enumerate(arms)]
+        expected = statistics.summarize(pd.DataFrame(arms), ["defense"])
+        (line,) = axis.containers[-1].lines[2]
+        ends = [segment[:, 0].tolist() for segment in line.get_segments()]
+        assert ends == [pytest.approx([row["low"], row["high"]]) for _, row in expected.iterrows()]
 
 
 def test_bars_of_one_arm_are_named_by_their_value(rows):
