@@ -84,7 +84,7 @@ def _of_metrics(count: int, **more) -> tuple[Figure, list]:
     return figure, axes[:count]
 
 
-def _legend(figure: Figure, axis) -> None:
+def legend(figure: Figure, axis) -> None:
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 3), frameon=False)
 
@@ -133,7 +133,7 @@ def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] 
         _scale(axis, metric)
         if beside in set(summary["metric"]):
             axis.set_ylabel(f"{labels.metric(metric).title}\n(dotted: {labels.metric(beside).title})")
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return finished(figure)
 
 
@@ -166,7 +166,7 @@ def arms(summary: pd.DataFrame, metrics: tuple[str, ...] = SAFE, hue: str | None
         for index, group in enumerate(groups):  # points of no arm, for the legend
             point = {"color": "0.3", "marker": "o", "markerfacecolor": "white" if index else "0.3"}
             axes[0].plot([], [], linestyle="none", label=labels.title(group), **point)
-        _legend(figure, axes[0])
+        legend(figure, axes[0])
     return finished(figure)
 
 
@@ -253,7 +253,7 @@ def comparisons(table: pd.DataFrame) -> Figure:
     names = [f"{labels.metric(r['metric']).title}: {r['first']} – {r['second']}" for _, r in tested.iterrows()]
     axis.set_yticks(range(len(tested)), names, fontsize=8)
     axis.set(xlabel="difference first – second", ylim=(len(tested) - 0.4, -0.6))
-    _legend(figure, axis)
+    legend(figure, axis)
     return finished(figure)
 
 
