@@ -1,9 +1,11 @@
 """Outcomes of the answers as bars and as a table: every share says what it counts, and the parts add up to one."""
 
+import nbformat
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from bsa_core import paths
 from bsa_core.anatomy import OUTCOMES
 from bsa_study import labels, statistics
 from bsa_study.report import figures, outcomes
@@ -121,3 +123,13 @@ def test_without_records_both_say_so():
     empty = outcomes.of([], TABLE, "pressure")
     assert outcomes.table(empty, ["defense"]).index.tolist() == ["no records at hand"]
     assert outcomes.figure(empty).axes[0].texts[0].get_text() == figures.nothing().axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("name", ["01_fjattack", "02_safety_data", "04_comparison", "05_mixed_tasks", "06_ablations"])
+def test_chapters_show_outcomes_and_are_set_up_in_one_folded_cell(name):
+    cells = nbformat.read(paths.ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert [cell.metadata.tags for cell in code[:2]] == [["parameters"], ["hide-input"]]
+    assert not any("import " in cell.source for cell in code[2:])
+    assert any(word in cell.source for cell in code for word in ("outcomes.figure(", "section.figure("))
+    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 88, "as wide as the page"
