@@ -87,7 +87,7 @@ SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def browser():
     """The system's Chromium, driven by playwright."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:

@@ -75,10 +75,10 @@ def test_tables_hold_no_missing_numbers_and_no_cut_cells(book, page):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("page", ["index", *PAGES])
-def test_page_opens_without_errors(book, chromium, page):
+def test_page_opens_without_errors(book, browser, page):
     """Nothing on the console, no script error, nothing fetched from a network, pictures there, fits."""
     problems = []
-    tab = chromium.new_page(viewport={"width": 1280, "height": 900})
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
     tab.on(
         "console",
         lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
@@ -113,8 +113,8 @@ def data_stand_behind_a_toggle(tab) -> None:
 
 
 @pytest.mark.browser
-def test_index_leads_to_the_home_page(book, chromium):
-    tab = chromium.new_page()
+def test_index_leads_to_the_home_page(book, browser):
+    tab = browser.new_page()
     tab.goto((book / "index.html").as_uri())
     tab.wait_for_url(f"**/{PAGES[0]}.html")
     tab.close()

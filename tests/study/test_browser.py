@@ -7,7 +7,7 @@ from made import right
 from playwright.sync_api import expect
 
 from bsa_core import paths, records
-from bsa_study.report import browser
+from bsa_study.report.browser import WITHOUT, data, page
 
 RESTRICTED = ("forbidden potions", "cursed weapons")
 BAD = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
@@ -49,7 +49,7 @@ def found(results, generations) -> list[dict]:
 
 
 def test_every_text_stands_there_once(found):
-    told = browser.data(found)
+    told = data(found)
     assert len(told["requests"]) == 4 and len(told["answers"]) == len({text for of in SAID.values() for text in of})
     assert [(run["arm"], run["seed"]) for run in told["runs"] if run["scale"] == "tiny"] == [
         (arm, seed) for seed in (0, 1, 10) for arm in ("no defense", "BSA, with secret")
@@ -68,12 +68,12 @@ def test_only_answers_that_may_be_shown(results, generations, found):
     private = answered("bsa", 2, harmless=False)
     old = {name: value for name, value in found[0].items() if name != "anatomy"}
     records.answers_path(found[1]).write_bytes(b"cut")
-    assert len(browser.data([private, old, *found[1:3]])["runs"]) == 1
-    assert "no answers that may be shown" in browser.page([private]).data
+    assert len(data([private, old, *found[1:3]])["runs"]) == 1
+    assert "no answers that may be shown" in page([private]).data
 
 
 def test_no_text_ends_the_element_that_holds_it(found):
-    held = browser.page(found).data
+    held = page(found).data
     assert (
         held.count("<script") == held.count("</script>") == 1
         and BAD in json.loads(held.partition('json">')[2].partition("</script>")[0])["answers"]
@@ -81,15 +81,13 @@ def test_no_text_ends_the_element_that_holds_it(found):
 
 
 @pytest.fixture
-def tab(found, chromium, tmp_path):
+def tab(found, browser, tmp_path):
     """The page opened as a file, with nothing but the browser's own script and style."""
     static = (paths.BOOK / "_static").as_uri()
     head = f'<link rel="stylesheet" href="{static}/answers.css"><script src="{static}/answers.js"></script>'
     made = tmp_path / "page.html"
-    made.write_text(
-        f"<!doctype html><meta charset=utf-8>{head}<main>{browser.page(found).data}</main>", encoding="utf-8"
-    )
-    tab, problems = chromium.new_page(viewport={"width": 360, "height": 740}), []
+    made.write_text(f"<!doctype html><meta charset=utf-8>{head}<main>{page(found).data}</main>", encoding="utf-8")
+    tab, problems = browser.new_page(viewport={"width": 360, "height": 740}), []
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("console", lambda message: problems.append(message.text))
     tab.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
@@ -107,7 +105,7 @@ def outcomes_in(tab) -> list[str]:
 def test_filters_leave_the_rows_that_they_name(tab):
     status, items = tab.get_by_role("status"), tab.locator(".answers-list li")
     expect(status).to_have_text("28 of 28 answers")
-    assert tab.locator("select").count() == 6 and browser.WITHOUT not in tab.content()
+    assert tab.locator("select").count() == 6 and WITHOUT not in tab.content()
     assert tab.get_by_label("Seed").locator("option").all_text_contents() == ["all", "0 (12)", "1 (8)", "10 (8)"]
     tab.get_by_label("Scale").select_option("tiny")
     tab.get_by_label("Arm").select_option("BSA, with secret")
