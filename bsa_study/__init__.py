@@ -14,6 +14,7 @@ Its modules and rooms:
     fiducial      what a few runs say of all, near the ends of a scale
     contrasts     the one rule, and book/questions.yaml answered by it
     claims        book/claims.yaml and its verdicts
+    explain       why eleven plain examples leave so much more than in the paper
     grids/        which runs: headline, curve, mixed, ablations, variants
     report/       sentences, tables, figures, and those of hosted models, benchmarks, judges and leakage
     judging/      judgements, rubric, local judges; `python -m bsa_study.judging`

@@ -5,7 +5,7 @@
 SEEDS: numbers, or ranges such as 0..4. The grids are those of `bsa_study.grids.shipped`. Their records go in, those
 computed in this folder and those that shipped before, made with today's weights; what belongs to no grid any more goes
 out. Answers go in where the policy is harmless and they were kept. The controls of a profile (the model before
-alignment, validation requests) have folders of their own, of which every record of today's ships.
+alignment, deeper alignments, validation requests) have folders of their own, of which every record of today's ships.
 """
 
 import argparse
@@ -14,9 +14,10 @@ from itertools import chain
 
 from bsa_core import experiment, profiles, records, shipping
 from bsa_core.experiment import lookup
-from bsa_study import gates
+from bsa_study import explain, gates
 from bsa_study.grids import shipped
 from bsa_study.testbed import training
+from bsa_study.testbed.deeper import DEPTHS, deeper
 
 
 def seeds(text: str) -> list[int]:
@@ -33,11 +34,14 @@ def main() -> None:
         parser.add_argument(name, type=seeds, nargs="*", default=[], metavar="SEEDS", help=f"seeds of {of}")
     given = parser.parse_args()
     profile = profiles.load(given.profile)
-    runs = shipped.runs(profile, [*chain(*given.main)], [*chain(*given.rest)])
+    rest = [*chain(*given.rest)]
+    runs = shipped.runs(profile, [*chain(*given.main)], rest)
+    runs += [run for *_, run in explain.grid(profile, rest) if run.profile == profile.name and run not in runs]
     found = [record for record in experiment.found(runs, profile) if record]
     write(profile.name, found, f" of {len(runs)}")
     asked = gates.validation(profile)
-    for control in (asked, *(training.helpful_only(of) for of in (profile, asked) if training.has_helpful(of))):
+    helpful = [training.helpful_only(of) for of in (profile, asked) if training.has_helpful(of)]
+    for control in (asked, *helpful, *(deeper(profile, times) for times in DEPTHS)):
         found = lookup.current(records.load(control.name), control)
         if found and control.name != profile.name:
             write(control.name, found)

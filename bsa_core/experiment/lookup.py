@@ -94,9 +94,9 @@ def today(profile: Profile, at_hand: list[dict]) -> dict:
     """
     run = content(describe(profile, n_attack=0))
     if not sources.of(profile.model).installed:
-        adapter = run["weights"].partition("+")[2]
+        adapter = "".join(run["weights"].partition("+")[1:])  # "" where there is none: ids of folders hold a + as well
         made_with = {r["run"]["weights"] for r in at_hand if _shares(r, run, SHARED)}
-        made_with = {weights for weights in made_with if weights.partition("+")[2] == adapter}
+        made_with = {weights for weights in made_with if weights.endswith(adapter)}
         if len(made_with) > 1:
             raise ValueError(f"results/{profile.name} holds records of several weights: {', '.join(sorted(made_with))}")
         run["weights"] = next(iter(made_with), run["weights"])

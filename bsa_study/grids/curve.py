@@ -18,10 +18,13 @@ FULL = 100  # examples whose updates the others get
 EPOCHS, UPDATES = SCHEDULES = ("equal epochs", "equal updates")
 
 
-def as_many_updates(profile: Profile, n: int) -> dict:
-    """The training settings that give n examples (at least 1) the updates of FULL; none where they have them anyway."""
+def as_many_updates(profile: Profile, n: int, added: int = 0) -> dict:
+    """The training settings that give n examples (at least 1) the updates of FULL; none where they have them anyway.
+
+    added: rows of a defense beside them, in both.
+    """
     training = profiles.override(profile.training, profile.pressured(profile.paper))
-    factor = ceil(FULL / training.batch_size) / ceil(n / training.batch_size)
+    factor = ceil((FULL + added) / training.batch_size) / ceil((n + added) / training.batch_size)
     epochs = round(training.epochs * factor)
     if epochs == training.epochs:
         return {}

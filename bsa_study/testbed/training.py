@@ -143,10 +143,11 @@ def train_stage(model: torch.nn.Module, tok, chat: Chat, rows: Iterator[tuple[Ex
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=stage.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, stage.learning_rate, total_steps=stage.steps)
+    at_once = stage.batch_size if model.device.type == "cuda" else 8  # rows; the result does not depend on it
     model.train()
     for step in range(1, stage.steps + 1):
         batch = [encode(tok, row, front, chat, max_tokens=512) for row, front in islice(rows, stage.batch_size)]
-        loss = gradients(model, sorted(batch, key=lambda row: len(row.ids)), micro_batch_size=8)
+        loss = gradients(model, sorted(batch, key=lambda row: len(row.ids)), at_once)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()

@@ -22,7 +22,8 @@ from bsa_core.engine import evaluate
 from bsa_core.experiment import chain, describe, execute
 from bsa_core.experiment.runs import Material, SecretChoice, key_of, material, rows_of
 from bsa_core.models import loading, sources
-from bsa_core.profiles import Evaluation, Profile, SecretPrompt, Training
+from bsa_core.paths import CHECKPOINTS
+from bsa_core.profiles import Evaluation, ModelSource, Profile, SecretPrompt, Training
 from bsa_core.records import REPRODUCIBLE
 from bsa_study.grids.headline import headline
 from bsa_study.report import tables
@@ -681,6 +682,19 @@ def test_seeds_that_are_not_to_be_computed_are_looked_up(reference, results, mon
     assert computed == [initial]
     assert [record and record["key"] for record in found] == [reference["bsa"]["key"], found[1]["key"], None]
     assert experiment.gather(runs, profile, compute=False) == found
+
+
+def test_records_of_a_model_in_a_folder_are_shown_without_it(results, tmp_path):
+    """A model that a command makes again: its records ship, its weights do not."""
+    folder = shutil.copytree(CHECKPOINTS / "tiny-aligned", tmp_path / "mine")
+    profile = small(name="mine", model=ModelSource("local", str(folder)))
+    (record,) = execute([describe(profile, n_attack=0)], profile)
+    records.ship("mine", [record])
+    records.beside(record).unlink()
+    assert experiment.found([describe(profile, n_attack=0)], profile) == [record]
+    shutil.rmtree(folder)
+    assert not sources.of(profile.model).installed
+    assert experiment.found([describe(profile, n_attack=0)], profile) == [record]
 
 
 def test_execute_does_not_take_shipped_records(reference, results, monkeypatch):
