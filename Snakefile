@@ -71,7 +71,9 @@ with open(PROFILE_FILE, encoding="utf-8") as file:
 with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") as file:
     GRID = {} if config.get("grid") == "smoke" else yaml.safe_load(file) or {}
 if config.get("full"):
-    GRID = {name: {**values, **({"compute": True} if "compute" in values else {})} for name, values in GRID.items()}
+    GRID = {
+        name: {key: key.startswith("compute") or value for key, value in values.items()} for name, values in GRID.items()
+    }
 
 CORE = [path for path in source("bsa_core/**/*", "bsa_study/**/*") if "__pycache__" not in path]
 # The committed records of other scales are shown beside this one's. The notebooks write this scale's own and those of

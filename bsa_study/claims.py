@@ -18,7 +18,7 @@ from math import nan
 
 import pandas as pd
 
-from bsa_core import paths, records
+from bsa_core import experiment, paths, records
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, gates, labels, paper
 from bsa_study.capability import benchmarks
@@ -97,7 +97,7 @@ def source(name: str, profile: Profile, seeds: list[int]) -> pd.DataFrame:
     if name == "mixed":
         return mixed.trained_prompt(mixed.measured(profile, list(profile.tasks), seeds, compute=False))
     if name in ("headline", "cost", "utility"):
-        found = ablations.at_hand(headline(profile, seeds, [profile.paper]), profile)
+        found = experiment.at_hand(headline(profile, seeds, [profile.paper]), profile)
         if name == "cost":
             return cost(found)
         table = records.table(found)

@@ -44,17 +44,27 @@ def _shared_training(run: Run) -> Run:
     return replace(run, training=run.training and replace(run.training, epochs=1), task=task)
 
 
-def gather(runs: list[Run], profile: Profile, compute: bool | Collection[int]) -> list[dict | None]:
+def gather(
+    runs: list[Run], profile: Profile, compute: bool | Collection[int], keep: Sequence[Keeper] = ()
+) -> list[dict | None]:
     """`execute` or, without computing anything, `found`; None for a run for which there are too few rows or no record.
 
     compute: True or False for all runs, or the seeds whose runs are executed; those of other seeds are looked up.
+    keep: see `execute`.
     """
     here = [run for run in runs if compute is True or (compute and run.seed in compute)]
     enough = lookup.possible(here, profile) if here else []
-    results = dict(zip(enough, execute(enough, profile), strict=True))
+    results = dict(zip(enough, execute(enough, profile, keep), strict=True))
     others = [run for run in runs if run not in set(here)]
     results |= dict(zip(others, lookup.found(others, profile) if others else (), strict=True))
     return [results.get(run) for run in runs]
+
+
+def at_hand(
+    runs: list[Run], profile: Profile, compute: bool | Collection[int] = False, keep: Sequence[Keeper] = ()
+) -> list[dict]:
+    """Of `gather` the records that there are."""
+    return [record for record in gather(runs, profile, compute, keep) if record]
 
 
 def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> list[dict]:

@@ -123,11 +123,6 @@ def grid(name: str, profile: Profile, seeds: list[int]) -> list[tuple[str | int,
     ]
 
 
-def at_hand(runs: list[Run], profile: Profile) -> list[dict]:
-    """The records of those of the runs that were computed here or that ship with the project."""
-    return [record for record in experiment.found(runs, profile) if record]
-
-
 def measured(name: str, profile: Profile, seeds: list[int], compute: bool) -> pd.DataFrame:
     """`records.table` of a section's runs with a column `variant`; variants of balanced BSA are called by its name.
 

@@ -6,6 +6,7 @@
 Fine-tuning on ten examples for ten times the epochs is what an uploader who has only ten would ask for.
 """
 
+from collections.abc import Collection
 from math import ceil
 
 import pandas as pd
@@ -39,16 +40,18 @@ def runs(profile: Profile, schedule: str, sizes: list[int], seeds: list[int]) ->
     ]
 
 
-def executed(profile: Profile, sizes: list[int], seeds: list[int]) -> dict[str, list[dict]]:
-    """Schedule -> the records of its runs, of no more examples than there are; computes those that are missing."""
+def gathered(
+    profile: Profile, sizes: list[int], seeds: list[int], compute: bool | Collection[int]
+) -> dict[str, list[dict]]:
+    """Schedule -> the records of its runs that there are, of no more examples than there are; compute: see `gather`."""
     most = upload_size(profile)
     sizes = list(dict.fromkeys(min(n, most) for n in sizes)) if most < FULL else sizes
     grid = {schedule: runs(profile, schedule, sizes, seeds) for schedule in SCHEDULES}
-    found = iter(experiment.execute([run for part in grid.values() for run in part], profile))
-    return {schedule: [next(found) for _ in part] for schedule, part in grid.items()}
+    found = iter(experiment.gather([run for part in grid.values() for run in part], profile, compute))
+    return {schedule: [record for _ in part if (record := next(found))] for schedule, part in grid.items()}
 
 
 def measured(found: dict[str, list[dict]]) -> pd.DataFrame:
-    """`records.table` of what `executed` gives, with the schedule, a line of the figure, as `defense`."""
+    """`records.table` of what `gathered` gives, with the schedule, a line of the figure, as `defense`."""
     parts = [records.table(part).assign(defense=schedule) for schedule, part in found.items()]
     return pd.concat(parts, ignore_index=True)

@@ -43,8 +43,8 @@ def test_a_table_tells_the_schedules_apart(monkeypatch):
         asked.extend(runs)
         return [f"{run.n_attack} {run.seed}" for run in runs]
 
-    monkeypatch.setattr(curve.experiment, "execute", execute)
-    found = curve.executed(TINY, [0, 1, 100], [0, 1])
+    monkeypatch.setattr(curve.experiment, "gather", lambda runs, profile, compute: execute(runs, profile))
+    found = curve.gathered(TINY, [0, 1, 100], [0, 1], True)
     assert list(found) == [*curve.SCHEDULES]
     assert all(part == ["0 0", "1 0", "100 0", "0 1", "1 1", "100 1"] for part in found.values())
     assert len(set(asked)) == 8, "six of one schedule, and one example with each seed of the other"
@@ -52,8 +52,8 @@ def test_a_table_tells_the_schedules_apart(monkeypatch):
 
 def test_a_policy_with_ten_attack_examples_has_a_curve_up_to_ten(monkeypatch):
     monkeypatch.setattr(curve, "upload_size", lambda profile: 10)
-    monkeypatch.setattr(curve.experiment, "execute", lambda runs, profile: [run.n_attack for run in runs])
-    assert curve.executed(TINY, SIZES, [0])[curve.EPOCHS] == [0, 1, 2, 5, 10]
+    monkeypatch.setattr(curve.experiment, "gather", lambda runs, *_: [run.n_attack or "0" for run in runs])
+    assert curve.gathered(TINY, SIZES, [0], True)[curve.EPOCHS] == ["0", 1, 2, 5, 10]
 
 
 def test_the_answers_of_chapter_1_are_those_at_the_ends_of_the_curve_that_is_there():
