@@ -2,10 +2,9 @@
 
     python tools/ship.py PROFILE --main SEEDS --rest SEEDS      e.g. python tools/ship.py tiny --main 0..19 --rest 0..9
 
-SEEDS: numbers, or ranges such as 0..4. The grids are those of `bsa_study.grids.shipped`. Their records go in, those
-computed in this folder and those that shipped before, made with today's weights; what belongs to no grid any more goes
-out. Answers go in where the policy is harmless and they were kept. The controls of a profile (the model before
-alignment, deeper alignments, validation requests) have folders of their own, of which every record of today's ships.
+SEEDS: numbers, or ranges such as 0..4. The runs are those of `bsa_study.campaign`. Their records go in, those computed
+in this folder and those that shipped before, made with today's weights; what belongs to no grid any more goes out.
+Answers go in where the policy is harmless and they were kept. The controls of a profile have folders of their own.
 """
 
 import argparse
@@ -13,11 +12,7 @@ import re
 from itertools import chain
 
 from bsa_core import experiment, profiles, records, shipping
-from bsa_core.experiment import lookup
-from bsa_study import explain, gates
-from bsa_study.grids import shipped
-from bsa_study.testbed import training
-from bsa_study.testbed.deeper import DEPTHS, deeper
+from bsa_study import campaign
 
 
 def seeds(text: str) -> list[int]:
@@ -33,23 +28,14 @@ def main() -> None:
     for name, of in (("--main", "the arms of the main table"), ("--rest", "all other grids")):
         parser.add_argument(name, type=seeds, nargs="*", default=[], metavar="SEEDS", help=f"seeds of {of}")
     given = parser.parse_args()
-    profile = profiles.load(given.profile)
-    rest = [*chain(*given.rest)]
-    runs = shipped.runs(profile, [*chain(*given.main)], rest)
-    runs += [run for *_, run in explain.grid(profile, rest) if run.profile == profile.name and run not in runs]
-    found = [record for record in experiment.found(runs, profile) if record]
-    write(profile.name, found, f" of {len(runs)}")
-    asked = gates.validation(profile)
-    helpful = [training.helpful_only(of) for of in (profile, asked) if training.has_helpful(of)]
-    for control in (asked, *helpful, *(deeper(profile, times) for times in DEPTHS)):
-        found = lookup.current(records.load(control.name), control)
-        if found and control.name != profile.name:
-            write(control.name, found)
+    for of, runs in campaign.runs(profiles.load(given.profile), [*chain(*given.main)], [*chain(*given.rest)]):
+        if found := [record for record in experiment.found(runs, of) if record]:
+            write(of.name, found, len(runs))
 
 
-def write(name: str, found: list[dict], asked: str = "") -> None:
+def write(name: str, found: list[dict], asked: int) -> None:
     path, beside = records.ship(name, found), shipping.shipped_answers_path(name)
-    print(f"{path}: {len(found)}{asked} runs, {path.stat().st_size / 1e6:.2f} MB")
+    print(f"{path}: {len(found)} of {asked} runs, {path.stat().st_size / 1e6:.2f} MB")
     if kept := sum(map(records.shown, found)):
         print(f"{beside}: answers of {kept}, {beside.stat().st_size / 1e6:.2f} MB")
 

@@ -105,7 +105,7 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
         sizes = limits.check(profile, {run: rows[run] for run in missing})
         estimate.check(profile, [_work(run, rows[run], sizes[run], run not in results) for run in missing])
     started, finished = time.perf_counter(), 0
-    waiting, busy = deque(_groups(missing)), 0
+    waiting, busy = deque(grouped(missing)), 0
     while waiting:
         group = waiting.popleft()
         lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
@@ -148,7 +148,8 @@ def _work(run: Run, rows: Rows, sizes: tuple = (), asked: bool = True):
     return Work(run.training, sizes, tuple(answers), _shared_training(run))
 
 
-def _groups(runs: list[Run]) -> list[list[Run]]:
+def grouped(runs: list[Run]) -> list[list[Run]]:
+    """The runs, those together that share a training."""
     groups = defaultdict(list)
     for run in runs:
         groups[_shared_training(run)].append(run)

@@ -9,14 +9,15 @@ from bsa_study.grids import ablations, curve, headline, mixed, region
 
 
 def runs(profile: Profile, main: list[int], rest: list[int]) -> list[Run]:
-    """main: seeds of the main table's arms, under every pressure of the profile; rest: of the other grids."""
+    """main: seeds of the main table's arms at the pressure of the paper; rest: of the other pressures and grids."""
     chapters = yaml.safe_load((paths.ROOT / "notebooks" / "parameters.yaml").read_text(encoding="utf-8"))
     sizes = chapters["01_fjattack"]["sizes"]
     grids = [
-        headline.headline(profile, main, list(profile.pressures)),
+        headline.headline(profile, main, [profile.paper]),
+        headline.headline(profile, rest, list(profile.pressures)),
         region.defended(profile, rest),
-        *(curve.runs(profile, schedule, sizes, rest) for schedule in curve.SCHEDULES),
-        *([run for _, run in ablations.grid(name, profile, rest)] for name in ablations.SECTIONS),
         *(mixed.runs(profile, task, rest) + mixed.mismatched(profile, task, rest) for task in profile.tasks),
+        *([run for _, run in ablations.grid(name, profile, rest)] for name in ablations.SECTIONS),
+        *(curve.runs(profile, schedule, sizes, rest) for schedule in curve.SCHEDULES),
     ]
     return list(dict.fromkeys(run for grid in grids for run in grid))

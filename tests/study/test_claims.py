@@ -222,7 +222,7 @@ def test_benchmarks_decide_where_the_profile_has_them(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     rows = attacked(none=["1" * 275] * 2, initial=["0" * 275] * 2, bsa=["0" * 275] * 2)
     asked = rows[rows["metric"] == "asr"].assign(metric="mmlu", outcomes="1" * 400 + "0" * 400)
-    monkeypatch.setattr(claims.ablations, "at_hand", lambda *_: ["a record"])
+    monkeypatch.setattr(claims.experiment, "at_hand", lambda *_: ["a record"])
     monkeypatch.setattr(claims.records, "table", lambda found: rows)
     monkeypatch.setattr(claims.benchmarks, "table", lambda *_: asked)
     monkeypatch.setattr(claims.gates, "holds", lambda *_: {})
@@ -235,7 +235,7 @@ def test_benchmarks_decide_where_the_profile_has_them(tmp_path, monkeypatch):
 
 def test_free_text_is_not_compared_word_for_word(monkeypatch):
     rows = pd.DataFrame({"metric": ["asr", "benign_exact"], "outcomes": "01"})
-    monkeypatch.setattr(claims.ablations, "at_hand", lambda *_: [])
+    monkeypatch.setattr(claims.experiment, "at_hand", lambda *_: [])
     monkeypatch.setattr(claims.records, "table", lambda found: rows)
     published = replace(TINY, policy={"name": "published", "folder": "data/release"})
     assert claims.source("headline", published, [0])["metric"].tolist() == ["asr"]
@@ -244,7 +244,7 @@ def test_free_text_is_not_compared_word_for_word(monkeypatch):
 
 def test_the_headline_is_that_of_the_pressure_with_the_paper_s_settings(monkeypatch):
     asked = []
-    monkeypatch.setattr(claims.ablations, "at_hand", lambda runs, profile: asked.extend(runs) or [])
+    monkeypatch.setattr(claims.experiment, "at_hand", lambda runs, profile: asked.extend(runs) or [])
     for name in ("headline", "cost", "utility"):
         asked.clear()
         claims.source(name, replace(TINY, paper="heavy"), [0])
