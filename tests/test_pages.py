@@ -16,28 +16,6 @@ UNCUT = re.compile(r"https?://|^\{.*\}$")  # an address, or a row of JSON Lines
 HIDDEN = {"remove-cell", "remove-input"}
 
 
-def later(paths: list[Path], *names: str) -> list:
-    """Those of these names are known to fail, and are to be mended."""
-    marks = {True: [pytest.mark.xfail(reason="is to be mended")], False: []}
-    return [pytest.param(path, id=path.stem, marks=marks[path.stem in names]) for path in paths]
-
-
-LONG = later(
-    NOTEBOOKS,
-    "00_testbed",
-    "01_fjattack",
-    "02_safety_data",
-    "03_bsa",
-    "04_comparison",
-    "05_mixed_tasks",
-    "06_ablations",
-    "07_claims",
-    "08_hosted_models",
-    "home",
-)
-SPREAD = later(NOTEBOOKS, "01_fjattack", "03_bsa")
-
-
 def cells(path: Path) -> list:
     """The code cells of a notebook that its page shows, folded ones included."""
     found = nbformat.read(path, as_version=4).cells
@@ -57,7 +35,7 @@ def too_long(code: str) -> list[str]:
     return [line for line in code.splitlines() if len(line) > WIDTH and not UNCUT.search(line)]
 
 
-@pytest.mark.parametrize("path", LONG)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_code_of_notebooks_fits_the_page(path):
     assert [line for cell in cells(path) for line in too_long(cell.source)] == []
 
@@ -80,7 +58,7 @@ def imports(source: str) -> bool:
     return any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(source).body)
 
 
-@pytest.mark.parametrize("path", SPREAD)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_set_up_in_one_folded_cell(path):
     found = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     setting_up = [set(cell.metadata.get("tags", [])) for cell in found if imports(cell.source)]
