@@ -10,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NAMES = [path.stem for path in NOTEBOOKS]
 PAGES = sorted((ROOT / "book").glob("*.md"))
 WIDTH = 88  # characters that a page shows of a line of code
 UNCUT = re.compile(r"https?://|^\{.*\}$")  # an address, or a row of JSON Lines
@@ -36,7 +35,7 @@ def too_long(code: str) -> list[str]:
     return [line for line in code.splitlines() if len(line) > WIDTH and not UNCUT.search(line)]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_code_of_notebooks_fits_the_page(path):
     assert [line for cell in cells(path) for line in too_long(cell.source)] == []
 
@@ -59,7 +58,7 @@ def imports(source: str) -> bool:
     return any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(source).body)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_set_up_in_one_folded_cell(path):
     found = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     setting_up = [set(cell.metadata.get("tags", [])) for cell in found if imports(cell.source)]

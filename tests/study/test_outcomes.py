@@ -126,10 +126,7 @@ def test_without_records_both_say_so():
 
 
 @pytest.mark.parametrize("name", ["01_fjattack", "02_safety_data", "04_comparison", "05_mixed_tasks", "06_ablations"])
-def test_chapters_show_outcomes_and_are_set_up_in_one_folded_cell(name):
+def test_chapters_show_outcomes(name):
     cells = nbformat.read(paths.ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    assert [cell.metadata.tags for cell in code[:2]] == [["parameters"], ["hide-input"]]
-    assert not any("import " in cell.source for cell in code[2:])
-    assert any(word in cell.source for cell in code for word in ("outcomes.figure(", "section.figure("))
-    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 88, "as wide as the page"
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert any(word in source for source in code for word in ("outcomes.figure(", "section.figure("))
