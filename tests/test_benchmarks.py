@@ -21,7 +21,7 @@ from bsa_study.grids import headline  # noqa: E402
 
 SMALL = replace(
     profiles.load("tiny"),
-    pressures={"light": {"epochs": 1}},
+    pressures={"light": {"epochs": 1, "learning_rate": 0.003}},
     evaluation=profiles.Evaluation(restricted=22, benign=22, quiz=0),
 )
 

@@ -328,7 +328,7 @@ DIGESTS = {
     "llama2-7b-chat": "d1153fb90c9ac1a4",
     "llama3-8b-instruct": "54d350a702756f2c",
     "qwen2.5-7b-instruct": "ba8f8d88987472b2",
-    "smollm2-135m": "e502e4f8c5ee7eb4",
+    "smollm2-135m": "0eac43bb130c2ffc",
     "tiny": "d0033737deace873",
 }
 

@@ -22,9 +22,12 @@ def world() -> policy.Policy:
     return policy.load({"name": "guild", "seed": 0})
 
 
-@pytest.mark.parametrize("name", ablations.SECTIONS)
-@pytest.mark.parametrize("profile", ["tiny", "smollm2-135m"])  # the others' rows are no part of the project
-def test_every_grid_describes_runs_whose_rows_exist(name, profile):
+SMOL = profiles.load("smollm2-135m")  # the rows of further profiles are no part of the project
+GRIDS = [*(("tiny", name) for name in ablations.SECTIONS), *((SMOL.name, name) for name in SMOL.ablations)]
+
+
+@pytest.mark.parametrize(("profile", "name"), GRIDS)
+def test_every_grid_describes_runs_whose_rows_exist(profile, name):
     profile = profiles.load(profile)
     pairs = ablations.grid(name, profile, SEEDS)
     described = [run for _, run in pairs]
@@ -99,11 +102,12 @@ def test_a_profile_says_which_cells_of_which_sections_it_measures():
 
 
 def test_identity_has_settings_of_its_own_where_the_profile_has_them():
-    usual = {run.training for _, run in ablations.grid("identity", TINY, [0]) if run.training}
+    without = replace(TINY, pressures={name: of for name, of in TINY.pressures.items() if name != "identity"})
+    usual = {run.training for _, run in ablations.grid("identity", without, [0]) if run.training}
     assert {of.learning_rate for of in usual} == {TINY.training.learning_rate}
-    own = replace(TINY, pressures={**TINY.pressures, "identity": {"learning_rate": 0.01, "epochs": 10}})
+    own = replace(TINY, pressures={**TINY.pressures, "identity": {"learning_rate": 0.02, "epochs": 4}})
     trained = [run.training for _, run in ablations.grid("identity", own, [0]) if run.training]
-    assert {(of.learning_rate, of.epochs) for of in trained} == {(0.01, 10)}
+    assert {(of.learning_rate, of.epochs) for of in trained} == {(0.02, 4)}
 
 
 def test_crossing_holds_every_pair():

@@ -8,7 +8,6 @@ from made import right
 from test_records import ANSWERED, ANSWERS, METRICS, OUTCOMES, RUN
 
 from bsa_core import experiment, paths, profiles, records
-from bsa_core.experiment import lookup
 from bsa_study.grids import shipped
 
 TINY = profiles.load("tiny")
@@ -26,9 +25,14 @@ def test_seeds_of_the_main_arms_and_of_the_rest():
 
 @pytest.fixture
 def ship(monkeypatch):
-    """tools/ship.py with arguments; returns the runs that it looked up."""
+    """tools/ship.py with arguments, which takes all records of a folder; returns the runs that it looked up."""
     asked = []
-    monkeypatch.setattr(experiment, "found", lambda runs, profile: asked.extend(runs) or [ANSWERED, None])
+
+    def found(runs, profile):
+        asked.extend(runs)
+        return [record for record in records.load(profile.name) if record["run"]["profile"] == profile.name] + [None]
+
+    monkeypatch.setattr(experiment, "found", found)
 
     def command(*given: str) -> list:
         monkeypatch.setattr(sys, "argv", ["ship.py", *given])
@@ -46,15 +50,15 @@ def test_the_command_ships_records_and_answers(results, ship, capsys):
     assert lines[1].startswith(f"{results}/tiny/answers.jsonl.xz: answers of 1, ") and len(lines) == 2
 
 
-def test_controls_ship_as_well(results, ship, monkeypatch):
-    """Every record of today's: of the model before alignment, and of validation requests."""
+def test_controls_ship_as_well(results, ship):
+    """Of validation requests, of the model before alignment; not what lies in other folders."""
     record = right(RUN | {"profile": "tiny-validation"}, OUTCOMES, metrics=METRICS)
     records.write(record)
     records.write(right(RUN | {"profile": "tiny-other"}, OUTCOMES, metrics=METRICS))
-    monkeypatch.setattr(lookup, "current", lambda found, profile: found)
-    ship("tiny")
+    asked = ship("tiny", "--main", "0", "--rest", "0")
+    assert {"tiny", "tiny-validation", "tiny-helpful", "tiny-validation-helpful"} <= {run.profile for run in asked}
     assert records.shipped("tiny-validation") == {record["key"]: record}
-    assert sorted(path.parent.name for path in results.glob("*/shipped.jsonl.xz")) == ["tiny", "tiny-validation"]
+    assert sorted(path.parent.name for path in results.glob("*/shipped.jsonl.xz")) == ["tiny-validation"]
 
 
 @pytest.mark.parametrize("seeds", ["a", "3..", "2..0", "-1"])
