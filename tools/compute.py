@@ -47,6 +47,8 @@ def main() -> None:
         for group in grouped([run for run, record in zip(runs, own(runs, profile), strict=True) if record is None])
     ]
     print(f"{len(groups)} trainings, {sum(len(group) for _, group in groups)} records to compute", flush=True)
+    if not groups:
+        return
     spawned = multiprocessing.get_context("spawn")
     waiting, done = spawned.Queue(), spawned.Queue()
     for item in [*groups, *[None] * given.workers]:
