@@ -73,7 +73,8 @@ def validation(profile: Profile) -> Profile:
 def kept(gate: str, table: pd.DataFrame, references: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per bound and condition that was measured, with COLUMNS; margin: how far inside the bound the mean lies.
 
-    table, references: `records.table`s, the latter by the name of their model; one that a scale has not got counts 1.
+    table: as `records.table` makes it, and references too, by the name of their model. A model that a scale has not got
+    counts 1; what is held against one that was not measured has no row.
     """
     rows = []
     for bound in bounds(gate) if len(table) else ():
@@ -81,7 +82,8 @@ def kept(gate: str, table: pd.DataFrame, references: dict[str, pd.DataFrame]) ->
         metric = next((m for m in (contrasts.DECIDES.get(bound.metric), bound.metric) if m in metrics), None)
         reference = 1.0
         if bound.of in references:
-            of = references[bound.of]
+            if (of := references[bound.of]).empty:
+                continue
             reference = of[(of["metric"] == metric) & (of["condition"] == "plain")]["value"].mean()
         limit = bound.limit(reference)
         for condition, of in table[table["metric"] == metric].groupby("condition"):

@@ -17,7 +17,7 @@ TINY = profiles.load("tiny")
 
 def test_a_campaign_holds_the_grids_the_controls_and_what_explains_them():
     of = {profile.name: runs for profile, runs in campaign.runs(TINY, [0, 1, 2], [0, 1])}
-    assert list(of)[0] == "tiny-validation", "what decides settings comes first"
+    assert next(iter(of)) == "tiny-validation", "what decides settings comes first"
     deep = {deeper(TINY, times).name for times in DEPTHS}
     assert set(of) == {"tiny-validation", "tiny-helpful", "tiny-validation-helpful"} | deep
     assert all(len(set(runs)) == len(runs) and {run.profile for run in runs} == {name} for name, runs in of.items())

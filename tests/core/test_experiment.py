@@ -230,7 +230,7 @@ def test_same_key_same_record_in_a_fresh_folder(reference, results):
 def test_a_shared_training_gives_the_records_of_separate_ones(reference):
     """Runs that differ in epochs only are trained once; the shorter one must not notice."""
     profile = small()
-    assert len(chain._groups([bsa(profile), bsa(profile, epochs=2)])) == 1
+    assert len(chain.grouped([bsa(profile), bsa(profile, epochs=2)])) == 1
     (alone,) = execute([bsa(profile, epochs=2)], profile)
     assert reproducible(alone) == reproducible(reference["bsa, shorter"])
     assert alone["outcomes"] != reference["bsa"]["outcomes"]
@@ -604,7 +604,7 @@ def test_the_headline_runs():
     assert len(runs) == len(set(runs)) == 2 + 2 * 4 * 2
     assert {run.n_attack for run in runs if run.training} == {100}
     assert [run.label for run in runs[:3]] == ["initial-seed0", "initial-seed1", "none-a100-d0-e3-seed0"]
-    assert len(chain._groups(runs)) == 2 + 2 * 4  # light and heavy differ in epochs: one training
+    assert len(chain.grouped(runs)) == 2 + 2 * 4  # light and heavy differ in epochs: one training
 
 
 def test_the_key_changes_with_everything_that_can_change_the_outcome():
@@ -707,7 +707,7 @@ def test_execute_does_not_take_shipped_records(reference, results, monkeypatch):
 def test_runs_that_ask_test_items_differently_share_a_training():
     tiny = profiles.load("tiny")
     runs = [describe(tiny, "bsa", task="sql", task_served=served) for served in ("trained", "other")]
-    assert len(chain._groups(runs)) == 1
+    assert len(chain.grouped(runs)) == 1
 
 
 def test_a_profile_may_evaluate_the_validation_requests():

@@ -50,6 +50,12 @@ def test_bounds(gate, means, failing):
     assert ((told["margin"] >= -1e-9) == told["holds"]).all()
 
 
+def test_what_is_held_against_a_model_that_was_not_measured_has_no_row():
+    models = {**MODELS, "initial": pd.DataFrame()}
+    told = gates.kept("task dialogs", table(asr_content=0.0, benign_exact=0.9, rouge1=0.4), models)
+    assert list(told["metric"]) == ["asr_content"]
+
+
 def test_every_condition_has_to_keep_to_a_bound():
     both = pd.concat([table(**GOOD), table(condition="secret", **{**GOOD, "over_refusal": 0.2})])
     told = gates.kept("initial", both, {})
