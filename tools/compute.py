@@ -46,6 +46,7 @@ def main() -> None:
         if sources.of(profile.model).installed
         for group in grouped([run for run, record in zip(runs, own(runs, profile), strict=True) if record is None])
     ]
+    groups.sort(key=lambda item: item[1][0].task is not None)  # those of tasks take the longest, and come last
     print(f"{len(groups)} trainings, {sum(len(group) for _, group in groups)} records to compute", flush=True)
     if not groups:
         return
