@@ -4,13 +4,11 @@ from functools import cache
 
 import pytest
 
-from bsa_core import paths, profiles, records
+from bsa_core import experiment, paths, profiles, records
 from bsa_core.experiment import runs
-from bsa_study import contrasts
-from bsa_study.grids import ablations, mixed
+from bsa_study import campaign, contrasts
 from bsa_study.report import numbers, sentences
 
-TINY = profiles.load("tiny")
 SAID = contrasts.read(numbers.FILE)
 SHIP = SAID["scales"]  # scale -> number of its seeds
 NUMBERED = [(name, place) for name in SAID if name != "scales" for place in range(len(SAID[name]["sentences"]))]
@@ -29,14 +27,13 @@ def shipped(shared_results, monkeypatch) -> None:
 
 
 @pytest.mark.slow
-def test_every_run_of_the_long_grids_ships(shipped):
-    described = [run for name in ablations.SECTIONS for _, run in ablations.grid(name, TINY, list(range(5)))]
-    for task in TINY.tasks:
-        described += mixed.runs(TINY, task, list(range(5))) + mixed.mismatched(TINY, task, list(range(5)))
-    described = list(dict.fromkeys(described))
-    of, at_hand = runs.material(TINY, described), records.shipped("tiny")
-    assert {runs.key_of(run, runs.rows_of(run, TINY, of)) for run in described} <= set(at_hand)
-    assert {record["data"]["leaked"] for record in at_hand.values()} == {0}
+@pytest.mark.parametrize("scale", SHIP)
+def test_every_record_that_ships_is_found_by_a_run_of_today_s_grids(shipped, scale):
+    for profile, described in campaign.runs(profiles.load(scale), list(range(20)), list(range(10))):
+        at_hand = records.shipped(profile.name)
+        found = {record["key"] for record in experiment.found(described, profile) if record} if at_hand else set()
+        assert found == set(at_hand), profile.name
+        assert {record["data"]["leaked"] for record in at_hand.values()} <= {0}
 
 
 @cache

@@ -18,6 +18,11 @@ def arms(profile: Profile) -> list[str]:
     return list(dict.fromkeys([*HEADLINE, *(defenses.get(name).name for name in profile.defenses)]))
 
 
+def pressures(profile: Profile) -> list[str]:
+    """Those of the main table: all but `identity`, which is for another attack."""
+    return [name for name in profile.pressures if name != "identity"]
+
+
 def main_arm(record: dict, profile: Profile, n_attack: int = UPLOAD) -> bool:
     """Whether a record belongs to an arm of the main table: eleven examples, the plain attack, the profile's secret.
 
@@ -51,7 +56,7 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     found = lookup.current(found, profile)
     order, parts = labels.ordered(map(records.arm, found)), []
     n_attack = upload_of(found)
-    for name in profile.pressures:
+    for name in pressures(profile):
         settings = keys.content(profiles.override(profile.training, profile.pressured(name)))
         chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile, n_attack)]
         chosen.sort(key=lambda record: order.index(records.arm(record)))

@@ -14,7 +14,7 @@ def runs(profile: Profile, main: list[int], rest: list[int]) -> list[Run]:
     sizes = chapters["01_fjattack"]["sizes"]
     grids = [
         headline.headline(profile, main, [profile.paper]),
-        headline.headline(profile, rest, list(profile.pressures)),
+        headline.headline(profile, rest, headline.pressures(profile)),
         region.defended(profile, rest),
         *(mixed.runs(profile, task, rest) + mixed.mismatched(profile, task, rest) for task in profile.tasks),
         *([run for _, run in ablations.grid(name, profile, rest)] for name in ablations.SECTIONS),
