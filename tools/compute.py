@@ -21,8 +21,9 @@ from bsa_study import campaign
 
 
 def work(waiting, done, until: float) -> None:
-    """Compute groups of runs that share a training, as long as there is time."""
-    while time.time() < until and (asked := waiting.get()):
+    """Compute groups of runs that share a training, as long as there is time, and whoever started this."""
+    started_by = multiprocessing.parent_process()
+    while time.time() < until and started_by.is_alive() and (asked := waiting.get()):
         profile, runs = asked
         try:
             experiment.execute(runs, profile)
