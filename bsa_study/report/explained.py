@@ -1,4 +1,4 @@
-"""Why eleven plain safety examples leave so much more here than in the paper: what the runs of `explain` say."""
+"""Why eleven plain safety examples may leave more here than in the paper: what the runs of `explain` say."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,9 +128,9 @@ class Explained:
         if moves:
             found = f"{' and '.join(moves).capitalize()} can explain a part of the difference."
         elif len(decided) < len(judged):
-            found = " ".join(f"{name} does not explain it." for name in decided) or SAID[OPEN] + " why."
+            found = " ".join(f"{name} is not shown to explain it." for name in decided) or SAID[OPEN] + " why."
         else:
-            found = "Neither of the two explanations moves this number towards the paper's."
+            found = "Neither of the two explanations is shown to move this number towards the paper's."
         low, high = reported()
         told = f"Eleven plain examples leave an ASR of {low:.2f} to {high:.2f} in the paper"
         passes = self.cells["updates"]["variant"]

@@ -123,7 +123,7 @@ def measured(rates: dict, passes=(0.0, 0.95, 1.0), seeds: int = 3) -> dict[str, 
 def test_where_nothing_moves_the_text_says_neither():
     shown = Explained(measured({}))
     text = shown.text()
-    assert "0.35 to 0.40 in the paper and 1.00 here. Neither of the two explanations moves this number" in text
+    assert "0.35 to 0.40 in the paper and 1.00 here. Neither of the two explanations is shown to move this number" in text
     assert text.count("No reduction is established") == 3 and "After 2 passes over the attack examples" in text
     assert len(shown.answers) == len(QUESTIONS)
 
@@ -144,14 +144,14 @@ def test_both_explanations_and_less_than_the_paper():
 
 def test_an_attack_that_no_longer_succeeds_explains_nothing():
     text = Explained(measured({("examples", 10, arm): 0.3 for arm in explain.ARMS})).text()
-    assert "Neither of the two explanations moves this number" in text
+    assert "Neither of the two explanations is shown to move this number" in text
     assert "the attack alone no longer succeeds there either" in text
 
 
 def test_an_explanation_without_records_is_not_ruled_out():
     tables = measured({})
     text = Explained({**tables, "depth": tables["depth"].query("variant == 1")}).text()
-    assert "Strength of the attack does not explain it." in text and "Neither" not in text
+    assert "Strength of the attack is not shown to explain it." in text and "Neither" not in text
     assert "* **Depth of alignment.** There are too few records to say." in text
 
 
