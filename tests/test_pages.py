@@ -63,3 +63,13 @@ def test_a_notebook_is_set_up_in_one_folded_cell(path):
     found = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     setting_up = [set(cell.metadata.get("tags", [])) for cell in found if imports(cell.source)]
     assert len(setting_up) == 1 and setting_up[0] & {"hide-input", "remove-input"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_sentences_are_told_of_keeps_its_name(path):
+    """A second cell that gives the name to something else would leave the chapter without its sentences."""
+    found = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    told = {name for source in found for name in re.findall(r"sentences\.shown\(\"\w+\", (\w+)\)", source)}
+    nodes = [node for source in found for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+    given = [node.id for node in nodes if isinstance(node.ctx, ast.Store)]
+    assert all(given.count(name) == 1 for name in told)
