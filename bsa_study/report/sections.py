@@ -46,7 +46,7 @@ class Sections:
         """Why a section has no records: what policy or task lack for every run, or the command that computes them."""
         runs = [run for _, run in ablations.grid(name, self.profile, self.seeds)]
         if not runs:
-            return "not asked of this scale: `ablations` of its profile leaves this section out"
+            return "not run for this scale: `ablations` of its profile leaves this section out"
         enough, lacking = lookup.parted(runs, self.profile)
         if enough:
             return f"not computed yet: `make book PROFILE={self.profile.name} FULL=1` computes the long grids"

@@ -98,7 +98,7 @@ def test_without_records_one_line_says_what_computes_them(tmp_path, monkeypatch)
 def test_a_section_that_the_scale_leaves_out_says_so():
     shown = sections(replace(TINY, ablations={"selection": {}}))
     assert shown.figure("uploads").index.tolist() == [
-        "not asked of this scale: `ablations` of its profile leaves this section out"
+        "not run for this scale: `ablations` of its profile leaves this section out"
     ]
 
 
