@@ -3,6 +3,7 @@
 A run's key says whether a record is its own. Beside that, a record of another machine counts where this one has none.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -64,9 +65,10 @@ def own(run: Run, key: str) -> dict | None:
 def found(runs: list[Run], profile: Profile) -> list[dict | None]:
     """The records of the runs, in their order, computed here or else shipped; None where there is none.
 
-    Computes nothing, so records of a scale whose weights are not installed here are found as well, and those that were
-    made on the other kind of device, where there is none of this one. A run for which policy or task hold too few rows
-    has no record; a record that is not right is named on stderr and left out.
+    Computes nothing, so records of a scale whose weights are not installed here are found as well. Those of one seed,
+    which are compared with each other, are of one kind of device: the other one than this where more were made on it.
+    A run for which policy or task hold too few rows has no record; a record that is not right is named on stderr and
+    left out.
     """
     if not sources.of(profile.model).installed:
         weights = today(profile, records.load(profile.name))["weights"]
@@ -78,13 +80,16 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
         key = key_of(run, of)
         return records.usable(own, run, key) or shipped.get(key)
 
-    for elsewhere in (False, True):
-        of_device = [replace(run, device=OTHER[run.device]) if elsewhere else run for run in runs]
-        pairs = zip(runs, of_device, strict=True)
-        results = [at_hand(asked, rows[run]) if run in rows else None for run, asked in pairs]
-        if any(results):
-            break
-    return results
+    by_seed, results = defaultdict(list), {}
+    for run in rows:
+        by_seed[run.seed].append(run)
+    for some in by_seed.values():
+        made = [at_hand(run, rows[run]) for run in some]
+        if not all(made):
+            elsewhere = [at_hand(replace(run, device=OTHER[run.device]), rows[run]) for run in some]
+            made = max(made, elsewhere, key=lambda of: sum(map(bool, of)))  # the first, where both have as many
+        results |= zip(some, made, strict=True)
+    return [results.get(run) for run in runs]
 
 
 def today(profile: Profile, at_hand: list[dict]) -> dict:

@@ -684,6 +684,25 @@ def test_seeds_that_are_not_to_be_computed_are_looked_up(reference, results, mon
     assert experiment.gather(runs, profile, compute=False) == found
 
 
+def test_of_each_seed_the_records_of_the_device_that_has_more_of_them(monkeypatch):
+    """All seeds ship from a GPU, and some of their runs were computed on this machine."""
+    profile, own = small(), {}
+    runs = [bsa(profile, n_attack=n, seed=seed) for seed in (0, 1) for n in (20, 22)]
+    of = material(profile, runs)
+
+    def on(device: str) -> list[tuple[str, str]]:
+        return [(key_of(replace(run, device=device), rows_of(run, profile, of)), device) for run in runs]
+
+    here, gpu = on("cpu"), on("cuda")
+    monkeypatch.setattr(records, "shipped", lambda name: {record[0]: record for record in gpu})
+    monkeypatch.setattr(chain.lookup, "own", lambda run, key: own.get(key))
+    assert experiment.found(runs, profile) == gpu
+    own[here[0][0]] = here[0]
+    assert experiment.found(runs, profile) == gpu, "a seed is of one device, and no other is lost"
+    own[here[1][0]] = here[1]
+    assert experiment.found(runs, profile) == [*here[:2], *gpu[2:]]
+
+
 def test_records_of_a_model_in_a_folder_are_shown_without_it(results, tmp_path):
     """A model that a command makes again: its records ship, its weights do not."""
     folder = shutil.copytree(CHECKPOINTS / "tiny-aligned", tmp_path / "mine")
