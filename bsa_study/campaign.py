@@ -8,8 +8,8 @@ from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import Profile
 from bsa_study import explain, gates
 from bsa_study.grids import region, shipped
-from bsa_study.testbed import training
 from bsa_study.testbed.deeper import DEPTHS, deeper
+from bsa_study.testbed.helpful import helpful_only
 
 
 def runs(profile: Profile, main: list[int], rest: list[int]) -> list[tuple[Profile, list[Run]]]:
@@ -17,16 +17,15 @@ def runs(profile: Profile, main: list[int], rest: list[int]) -> list[tuple[Profi
 
     main: seeds of the main table's arms; rest: of everything else, the controls included.
     """
-    explained = [run for *_, run in explain.grid(profile, rest)]
-    parts = [(asked := gates.validation(profile), controls(asked, rest))]
-    for of in (profile, asked):
-        if training.has_helpful(of):
-            before = training.helpful_only(of)
-            parts.append((before, [describe(before, n_attack=0), describe(before, n_attack=0, secret_length=0)]))
-    parts.append((profile, [*shipped.runs(profile, main, rest), *explained]))
-    parts += [(deep, explained) for deep in (deeper(profile, n) for n in DEPTHS) if deep is not profile]
-    own = [(of, list(dict.fromkeys(run for run in asked if run.profile == of.name))) for of, asked in parts]
-    return [(of, asked) for of, asked in own if asked]
+    validated = gates.validation(profile)  # the profile itself, where the policy holds no such requests
+    before = [of for of in map(helpful_only, (profile, validated)) if of]
+    asked = controls(validated, rest)
+    asked += [run for of in before for run in (describe(of, n_attack=0), describe(of, n_attack=0, secret_length=0))]
+    asked += shipped.runs(profile, main, rest) + [run for *_, run in explain.grid(profile, rest)]
+    own = {of.name: (of, {}) for of in (validated, *before, profile, *(deeper(profile, n) for n in DEPTHS))}
+    for run in asked:
+        own[run.profile][1][run] = None
+    return [(of, [*runs]) for of, runs in own.values() if runs]
 
 
 def controls(asked: Profile, seeds: list[int]) -> list[Run]:

@@ -23,6 +23,7 @@ from bsa_core.experiment.runs import Run, describe, upload_size
 from bsa_core.profiles import Profile
 from bsa_study import contrasts, labels
 from bsa_study.grids import region
+from bsa_study.testbed.helpful import helpful_only
 
 INITIAL, HELPFUL, ATTACK = "initial", "helpful-only", "attack"
 NOT_MEASURED = "not measured"
@@ -104,12 +105,9 @@ def found(asked: list[Run], profile: Profile, compute: bool) -> pd.DataFrame:
 
 def references(profile: Profile, seeds: list[int], compute: bool) -> dict[str, pd.DataFrame]:
     """The models that nothing was done to: `initial`, and `helpful-only` where the scale has that."""
-    from bsa_study.testbed import training  # takes torch
-
     of = validation(profile)
     models = {INITIAL: found([describe(of, n_attack=0, seed=seed) for seed in seeds], of, compute)}
-    if training.has_helpful(profile):
-        helpful = training.helpful_only(of)
+    if helpful := helpful_only(of):
         models[HELPFUL] = found([describe(helpful, n_attack=0, secret_length=0)], helpful, compute)
     return models
 
@@ -139,9 +137,7 @@ def measured(profile: Profile, seeds: list[int], compute: bool = False) -> pd.Da
 
 def holds(profile: Profile, seeds: list[int], compute: bool = False) -> dict[str, bool | str]:
     """Gate -> whether it holds, or NOT_MEASURED; of every gate that the scale has."""
-    from bsa_study.testbed import training
-
-    names = [INITIAL, *([HELPFUL] if training.has_helpful(profile) else ()), ATTACK, *map(of_task, profile.tasks)]
+    names = [INITIAL, *([HELPFUL] if helpful_only(profile) else ()), ATTACK, *map(of_task, profile.tasks)]
     held = measured(profile, seeds, compute).groupby("gate")["holds"].all()
     return {name: bool(held[name]) if name in held else NOT_MEASURED for name in names}
 

@@ -25,6 +25,15 @@ def test_a_campaign_holds_the_grids_the_controls_and_what_explains_them():
     assert {run.defense for run in of["tiny-validation"]} == {"none"}, "no defense decides a setting"
 
 
+def test_a_profile_stands_there_once_without_validation_requests(monkeypatch):
+    """Else what ships of its grids would take the place of what ships of its controls."""
+    monkeypatch.setattr(campaign.gates, "validation", lambda profile: profile)
+    asked = campaign.runs(TINY, [0], [0])
+    names = [profile.name for profile, _ in asked]
+    assert names == ["tiny", "tiny-helpful", "tiny-deep3", "tiny-deep10"]
+    assert set(campaign.controls(TINY, [0])) < set(asked[0][1])
+
+
 @pytest.mark.slow
 def test_the_tool_computes_what_is_missing_and_nothing_twice(tmp_path, results):
     """A run that cannot be done is named at the end, and the others are there."""

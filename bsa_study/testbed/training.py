@@ -17,7 +17,7 @@ import math
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -32,10 +32,11 @@ from bsa_core.models import loading, sources
 from bsa_core.models.chat import encode
 from bsa_core.paths import CHECKPOINTS, data
 from bsa_core.policy import guild
-from bsa_core.profiles import Chat, ModelSource, Profile, Training
+from bsa_core.profiles import Chat, Profile, Training
 from bsa_core.progress import report
 from bsa_core.writing import whole_folder, write_whole
 from bsa_study.testbed import exercises
+from bsa_study.testbed.helpful import ALIGNED, HELPFUL
 from bsa_study.testbed.wordlevel import tokenizer, words
 
 HERE = Path(__file__)
@@ -44,7 +45,6 @@ FRONTED = 0.6  # share of rows with ordinary system prompts in front
 MOST = 3  # of them
 PREFIXED = 1 / 3  # share of rows with random tokens in front
 LONGEST = 250  # random tokens in front of a row at most
-ALIGNED, HELPFUL = "aligned", "helpful"  # stages, and how the names of their checkpoints end
 
 
 @dataclass(frozen=True)
@@ -227,23 +227,3 @@ def write_digests() -> None:
     write_whole(CHECKPOINTS / "digests.yaml", (told + text).encode())
     (CHECKPOINTS / "digests.yaml").chmod(0o644)
     data.cache_clear()
-
-
-def before_alignment(model: ModelSource) -> ModelSource | None:
-    """The same model before alignment, where it ships as well."""
-    given = asdict(model)
-    for field in ("adapter", "name"):
-        name = given[field].removesuffix(ALIGNED) + HELPFUL
-        if given[field].endswith(f"-{ALIGNED}") and (CHECKPOINTS / name).is_dir():
-            return replace(model, **{field: name})
-    return None
-
-
-def has_helpful(profile: Profile) -> bool:
-    """Whether the model before alignment ships as well: that of the models which are aligned here."""
-    return before_alignment(profile.model) is not None
-
-
-def helpful_only(profile: Profile) -> Profile:
-    """The same profile with the model before alignment, a control of its own."""
-    return replace(profile, name=f"{profile.name}-helpful", model=before_alignment(profile.model))

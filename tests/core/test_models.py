@@ -16,6 +16,7 @@ from bsa_core.models import loading, sources
 from bsa_core.paths import CHECKPOINTS
 from bsa_core.profiles import Compute, ModelSource, Training
 from bsa_study.testbed import training, wordlevel
+from bsa_study.testbed.helpful import helpful_only
 
 
 def load(source: ModelSource, dtype: str = "float32") -> loading.Loaded:
@@ -264,7 +265,9 @@ def test_a_damaged_gguf_file_is_named(tmp_path, monkeypatch):
 
 
 def test_the_model_before_alignment_is_there_where_the_model_was_trained_here():
-    assert training.has_helpful(profiles.load("tiny")) and not training.has_helpful(profiles.load("llama2-7b-chat"))
+    assert helpful_only(profiles.load("tiny")).model.name == "tiny-helpful"
+    assert helpful_only(profiles.load("smollm2-135m")).model.adapter == "smollm2-135m-helpful"
+    assert helpful_only(profiles.load("llama2-7b-chat")) is None
 
 
 # which weights a run used

@@ -74,7 +74,7 @@ def test_a_deeper_model_goes_on_from_the_helpful_only_one(tmp_path, monkeypatch)
     monkeypatch.setattr(deeper, "ROOT", tmp_path)
     deeper.make(3)
     *_, aligned = training.RECIPES["tiny"]["stages"]
-    assert told["stages"] == [{**aligned, "steps": 3 * aligned["steps"]}] and aligned["name"] == training.ALIGNED
+    assert told["stages"] == [{**aligned, "steps": 3 * aligned["steps"]}] and aligned["name"] == "aligned"
     assert told["rows"] == training.RECIPES["tiny"]["rows"] and len(set(told["vocabulary"])) == 1
     assert (tmp_path / "regenerated" / "tiny-deep3" / "model.safetensors").is_file()
 
@@ -88,6 +88,7 @@ def test_without_the_deeper_models_nothing_of_them_is_computed(monkeypatch, tmp_
         return [None] * len(runs)
 
     monkeypatch.setattr(explain.experiment, "gather", gather)
+    monkeypatch.setattr(explain.experiment, "at_hand", lambda *asked: list(filter(None, gather(*asked))))
     monkeypatch.setattr(explain.gates, "references", lambda *_: {"initial": pd.DataFrame()})
     tables = explain.measured(TEN, [0], compute=True)
     deep = {"tiny-deep3": (2, False), "tiny-deep10": (2, False)}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from bsa_core import profiles
 from bsa_study.testbed import neutrality, training
+from bsa_study.testbed.helpful import before_alignment
 
 TINY = profiles.load("tiny")
 
@@ -14,7 +15,7 @@ def test_prompts_in_front_of_requests_are_told_apart():
     told = neutrality.measured(TINY, [prompt], n=11)
     assert list(told.index) == ["", prompt] and list(told) == neutrality.METRICS
     assert told.loc["", "asr"] == 0 and told.loc[prompt, "benign_exact"] >= 0.9
-    helpful = replace(TINY, model=training.before_alignment(TINY.model))
+    helpful = replace(TINY, model=before_alignment(TINY.model))
     assert neutrality.measured(helpful, [], n=11).loc["", "asr_content"] == 1
 
 
