@@ -52,10 +52,11 @@ def gather(
     compute: True or False for all runs, or the seeds whose runs are executed; those of other seeds are looked up.
     keep: see `execute`.
     """
-    here = [run for run in runs if compute is True or (compute and run.seed in compute)]
-    enough = lookup.possible(here, profile) if here else []
-    results = dict(zip(enough, execute(enough, profile, keep), strict=True))
-    others = [run for run in runs if run not in set(here)]
+    parts = {True: [], False: []}
+    for run in runs:
+        parts[compute is True or (compute is not False and run.seed in compute)].append(run)
+    here, others = lookup.possible(parts[True], profile) if parts[True] else [], parts[False]
+    results = dict(zip(here, execute(here, profile, keep) if here else (), strict=True))
     results |= dict(zip(others, lookup.found(others, profile) if others else (), strict=True))
     return [results.get(run) for run in runs]
 

@@ -8,7 +8,6 @@
 transformers and torch are imported where something is read, so that reading records takes neither.
 """
 
-import importlib
 import importlib.util
 import re
 import shutil

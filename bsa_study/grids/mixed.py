@@ -53,7 +53,7 @@ def measured(profile: Profile, task_names: list[str], seeds: list[int], compute:
     compute: False takes only records that are there, computed or shipped.
     """
     grid = [run for task in task_names for run in runs(profile, task, seeds) + mismatched(profile, task, seeds)]
-    rows = records.table([record for record in experiment.gather(grid, profile, compute) if record])
+    rows = records.table(experiment.at_hand(grid, profile, compute))
     if rows.empty:
         return rows
     rows["defense"] = rows.apply(setting, axis=1)

@@ -47,9 +47,7 @@ def defended(profile: Profile, seeds: list[int]) -> list[Run]:
 
 def measured(asked: list[Run], profile: Profile, compute: bool) -> pd.DataFrame:
     """`records.table` of the runs that have records, or get them, with a column `rate`; compute: see `gather`."""
-    found = experiment.gather(asked, profile, compute) if asked else []
-    table = records.table([record for record in found if record])
-    return table.rename(columns={"learning_rate": "rate"})
+    return records.table(experiment.at_hand(asked, profile, compute)).rename(columns={"learning_rate": "rate"})
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from functools import cache, cached_property, partial
 
 import pandas as pd
 
-from bsa_core import experiment, profiles, records
+from bsa_core import profiles, records
 from bsa_core.arms import defenses
 from bsa_core.profiles import Profile, Training
 from bsa_study import claims, contrasts, gates, labels, paper, statistics
@@ -141,8 +141,7 @@ def cell(name: str) -> Cell:
 
 
 def _curve(profile: Profile, seeds: list[int]) -> pd.DataFrame:
-    grid = {name: curve.runs(profile, name, SIZES, seeds) for name in curve.SCHEDULES}
-    return curve.measured({name: experiment.at_hand(runs, profile) for name, runs in grid.items()})
+    return curve.measured(curve.gathered(profile, SIZES, seeds, compute=False))
 
 
 @dataclass(frozen=True)
