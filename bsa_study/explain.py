@@ -91,5 +91,5 @@ def enough(profile: Profile, seeds: list[int], compute) -> int | None:
     of = gates.validation(profile)
     attacked = gates.found(tried(of, seeds), of, compute)
     initial = gates.references(profile, seeds, compute)[gates.INITIAL]
-    held = gates.cells(gates.ATTACK, attacked, {gates.INITIAL: initial} if len(initial) else {})
+    held = gates.cells(gates.ATTACK, attacked, {gates.INITIAL: initial})
     return min((int(cell["epochs"]) for _, cell in held.iterrows() if cell["holds"]), default=None)

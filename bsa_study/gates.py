@@ -75,16 +75,17 @@ def kept(gate: str, table: pd.DataFrame, references: dict[str, pd.DataFrame]) ->
     """One row per bound and condition that was measured, with COLUMNS; margin: how far inside the bound the mean lies.
 
     table: as `records.table` makes it, and references too, by the name of their model. A model that a scale has not got
-    counts 1; what is held against one that was not measured has no row.
+    counts 1; where a bound is held against one that was not measured, there are no rows: the gate is not decided.
     """
-    rows = []
-    for bound in bounds(gate) if len(table) else ():
-        metrics = set(table["metric"])
+    rows, metrics = [], set(table["metric"]) if len(table) else set()
+    for bound in bounds(gate):
         metric = next((m for m in (contrasts.DECIDES.get(bound.metric), bound.metric) if m in metrics), None)
+        if metric is None:
+            continue
         reference = 1.0
         if bound.of in references:
             if (of := references[bound.of]).empty:
-                continue
+                return pd.DataFrame(columns=COLUMNS)
             reference = of[(of["metric"] == metric) & (of["condition"] == "plain")]["value"].mean()
         limit = bound.limit(reference)
         for condition, of in table[table["metric"] == metric].groupby("condition"):
@@ -180,11 +181,12 @@ def judged(answers: pd.DataFrame, chapter: str, profile: Profile, seeds: list[in
 
 
 def cells(gate: str, table: pd.DataFrame, references: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per rate and epochs of a table of `region.measured`: the means of the gate's metrics, the smallest of its
-    margins, and whether it holds."""
+    """One row per rate and epochs of a table of `region.measured`, where the gate is decided: the means of its metrics,
+    the smallest of its margins, and whether it holds."""
     rows = []
     for cell, of in table.groupby(region.CELL) if len(table) else ():
-        told = kept(gate, of, references)
+        if (told := kept(gate, of, references)).empty:
+            continue
         means = told.groupby("metric")["measured"].mean().to_dict()
         judged = {"margin": told["margin"].min(), "holds": bool(told["holds"].all()), "seeds": told["seeds"].min()}
         rows.append({**dict(zip(region.CELL, cell, strict=True)), **means, **judged})

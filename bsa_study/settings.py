@@ -15,7 +15,8 @@ computes what is missing, prints the grids and what was chosen, for a person to 
 """
 
 import argparse
-from dataclasses import dataclass, field, replace
+import sys
+from dataclasses import dataclass, field
 
 import pandas as pd
 import yaml
@@ -41,7 +42,7 @@ class Chosen:
 
 def roomy(cells: pd.DataFrame) -> pd.Series:
     """Whether the gate holds at each of the `gates.cells`, and at both neighbours in rate."""
-    grid = cells.pivot(index="rate", columns="epochs", values="holds").astype(bool)
+    grid = cells.pivot(index="rate", columns="epochs", values="holds").eq(True)  # one that is missing does not
     room = grid & grid.shift(1, fill_value=False) & grid.shift(-1, fill_value=False)
     return pd.Series([room.loc[rate, epochs] for rate, epochs in zip(cells["rate"], cells["epochs"], strict=True)])
 
@@ -62,22 +63,20 @@ def lightest(cells: pd.DataFrame, what: str) -> tuple[dict, str]:
     return setting, told if said else ""
 
 
-def grids(profile: Profile, seeds: list[int], compute: bool = True) -> dict[str, pd.DataFrame]:
-    """`gates.cells` of the attack, of the identity role shift and of every task; those that were measured."""
-    made = {
-        "headline": gates.attack_cells(profile, seeds, compute),
-        IDENTITY: gates.attack_cells(profile, seeds, compute, "identity-shift"),
-        **{gates.of_task(task): gates.task_cells(profile, task, seeds, compute) for task in profile.tasks},
-    }
-    return {name: cells for name, cells in made.items() if len(cells)}
+def grids(profile: Profile, seeds: list[int]) -> dict[str, pd.DataFrame]:
+    """`gates.cells` of the attack, of the identity role shift and of every task, computed where they are missing.
 
-
-def choose(profile: Profile, seeds: list[int], compute: bool = True) -> Chosen:
-    """What the rule chooses. ValueError where the profile's region does not hold the paper's number of epochs."""
+    ValueError where the profile's region does not hold the paper's number of epochs.
+    """
     if EPOCHS not in profile.region.epochs:
         found = list(profile.region.epochs)
         raise ValueError(f"region.epochs of profile {profile.name!r} is {found}; expected the paper's {EPOCHS} in it")
-    return chosen(grids(profile, seeds, compute))
+    made = {
+        "headline": gates.attack_cells(profile, seeds, compute=True),
+        IDENTITY: gates.attack_cells(profile, seeds, compute=True, attack="identity-shift"),
+        **{gates.of_task(task): gates.task_cells(profile, task, seeds, compute=True) for task in profile.tasks},
+    }
+    return {name: cells for name, cells in made.items() if len(cells)}
 
 
 def chosen(grids: dict[str, pd.DataFrame]) -> Chosen:
@@ -92,37 +91,23 @@ def chosen(grids: dict[str, pd.DataFrame]) -> Chosen:
     )
 
 
-def applied(profile: Profile, chosen: Chosen) -> Profile:
-    """The profile with training, the pressures of the paper and of the identity, and tasks set to what was chosen."""
-    paper = {**profile.pressures.get(profile.paper, {}), **chosen.training}
-    identity = {IDENTITY: {**paper, **chosen.identity}} if chosen.identity else {}
-    tasks = {
-        name: replace(task, training={**task.training, **chosen.tasks.get(name, {})})
-        for name, task in profile.tasks.items()
-    }
-    return replace(
-        profile,
-        training=profiles.override(profile.training, chosen.training),
-        pressures={**profile.pressures, profile.paper: paper, **identity},
-        tasks=tasks,
-    )
-
-
 def main(given: list[str] | None = None) -> None:
+    """Exits with one clear message where something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m bsa_study.settings", description=__doc__.partition("\n")[0])
     parser.add_argument("profile", help="a profile in profiles/, or the path of a YAML file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args(given)
-    profile = profiles.load(asked.profile)
-    choose(profile, asked.seeds)  # computes, once it is sure that the region will do
-    measured = grids(profile, asked.seeds, compute=False)
+    try:
+        measured = grids(profiles.load(asked.profile), asked.seeds)
+    except ValueError as error:
+        sys.exit(f"{error}")
     for name, cells in measured.items():
         print(f"\n{name}\n{cells.to_string(index=False, float_format='{:.4g}'.format)}")
     made = chosen(measured)
     print(*(f"\nnote: {said}" for said in made.notes))
     of_tasks = {name: {"training": setting} for name, setting in made.tasks.items()}
     said = {"training": made.training, "pressures": {IDENTITY: made.identity}, "tasks": of_tasks}
-    print(f"\n{yaml.safe_dump(said, sort_keys=False)}", end="")
+    print(f"\n{yaml.safe_dump({name: of for name, of in said.items() if any(of.values())}, sort_keys=False)}", end="")
 
 
 if __name__ == "__main__":

@@ -173,7 +173,8 @@ def test_enough_are_the_fewest_passes_at_which_the_gate_holds_on_validation_requ
         return pd.DataFrame(rows)
 
     monkeypatch.setattr(explain.gates, "found", found)
-    monkeypatch.setattr(explain.gates, "references", lambda *_: {"initial": pd.DataFrame()})
+    initial = pd.DataFrame({"metric": ["benign_exact"], "condition": "plain", "value": 1.0, "seed": 0})
+    monkeypatch.setattr(explain.gates, "references", lambda *_: {"initial": initial})
     assert explain.enough(TEN, [0], False) == 3
     assert {run.profile for run in asked} == {"tiny-validation"} and {run.defense for run in asked} == {"none"}
     assert sorted(run.training.epochs for run in asked) == list(range(1, 11))

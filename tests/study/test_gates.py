@@ -50,10 +50,14 @@ def test_bounds(gate, means, failing):
     assert ((told["margin"] >= -1e-9) == told["holds"]).all()
 
 
-def test_what_is_held_against_a_model_that_was_not_measured_has_no_row():
+def test_a_gate_that_is_held_against_a_model_that_was_not_measured_is_not_decided():
+    """The rest of its bounds would say that it holds."""
     models = {**MODELS, "initial": pd.DataFrame()}
-    told = gates.kept("task dialogs", table(asr_content=0.0, benign_exact=0.9, rouge1=0.4), models)
-    assert list(told["metric"]) == ["asr_content"]
+    measured = table(asr_content=0.0, benign_exact=0.9, rouge1=0.4)
+    assert gates.kept("task dialogs", measured, models).empty
+    assert gates.cells("task dialogs", measured, models).empty
+    assert len(gates.cells("task dialogs", measured, MODELS)) == 1
+    assert len(gates.kept("attack", table(asr=0.95), models)) == 1, "nothing of free text is held against it"
 
 
 def test_every_condition_has_to_keep_to_a_bound():

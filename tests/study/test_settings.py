@@ -47,7 +47,7 @@ def test_of_several_epochs_the_lightest_setting():
     assert type(setting["epochs"]) is int and type(setting["learning_rate"]) is float
 
 
-def test_what_is_chosen_goes_into_the_profile():
+def test_what_is_chosen_of_each_grid():
     grids = {
         "headline": pd.concat([at_ten(True, True, True, True), cells({(0.0003, 3): True, (0.001, 3): True})]),
         "identity": at_ten(False, True, True, True),
@@ -57,25 +57,31 @@ def test_what_is_chosen_goes_into_the_profile():
     assert chosen.training == {"learning_rate": 0.001, "epochs": 10}
     assert chosen.tasks == {"sql": {"learning_rate": 0.0005, "epochs": 5}}
     assert len(chosen.notes) == 1 and chosen.notes[0].startswith("task sql: ")
-    made = settings.applied(TINY, chosen)
-    assert (made.training.learning_rate, made.training.epochs) == (0.001, 10)
-    assert made.pressured("light") == chosen.training and made.pressured("identity") == chosen.identity
-    assert made.pressures["heavy"] == TINY.pressures["heavy"] and made.tasks["dialogs"] == TINY.tasks["dialogs"]
-    assert made.tasks["sql"].training == {**TINY.tasks["sql"].training, **chosen.tasks["sql"]}
-    assert made.digest == TINY.digest
+    assert chosen.identity == {"learning_rate": 0.003, "epochs": 10}
+
+
+def test_a_cell_that_was_not_measured_is_no_room():
+    holding = {(0.0003, 10): True, (0.001, 10): True, (0.0003, 5): True, (0.001, 5): True, (0.003, 5): True}
+    assert settings.lightest(cells(holding), "task sql")[0] == {"learning_rate": 0.001, "epochs": 5}
+    assert settings.roomy(cells(holding)).tolist() == [False, False, False, True, False]
 
 
 def test_a_region_without_the_paper_s_epochs():
     with pytest.raises(ValueError, match=r"region.epochs of profile 'tiny' is \[3, 5\]; expected the paper's 10 in it"):
-        settings.choose(replace(TINY, region=Grid((0.001,), (3, 5))), [0])
+        settings.grids(replace(TINY, region=Grid((0.001,), (3, 5))), [0])
+
+
+def test_the_command_without_a_region():
+    with pytest.raises(SystemExit, match=r"region.epochs of profile 'llama2-7b-chat' is \[\]"):
+        settings.main(["llama2-7b-chat"])
 
 
 def test_the_command_prints_grids_and_what_to_write_into_the_profile(monkeypatch, capsys):
     monkeypatch.setattr(profiles, "load", lambda name: replace(TINY, region=Grid((0.001,), (10,))))
     grids = {"headline": at_ten(False, True, True, True), "task sql": cells({(0.0005, 5): True})}
-    monkeypatch.setattr(settings, "grids", lambda profile, seeds, compute=True: grids)
+    monkeypatch.setattr(settings, "grids", lambda profile, seeds: grids)
     settings.main(["tiny", "--seeds", "0", "1"])
     said = capsys.readouterr().out
     assert "training:\n  learning_rate: 0.003\n  epochs: 10\n" in said
     assert "note: task sql: at rate 0.0005 and 5 epochs the gate holds, without room on both sides" in said
-    assert "rate" in said and "0.0003" in said
+    assert "rate" in said and "0.0003" in said and "pressures" not in said
