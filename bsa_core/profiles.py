@@ -102,6 +102,10 @@ class Profile:
             raise ValueError(f"pressure {name!r} is unknown to profile {self.name!r}; its pressures are: {known}")
         return dict(self.pressures[name])
 
+    def trained(self, pressure: str) -> Training:
+        """The training settings of one named pressure; ValueError when the profile has none of that name."""
+        return override(self.training, self.pressured(pressure))
+
     @property
     def digest(self) -> str:
         """16 hex digits over everything in the profile that can change a run's outcome.

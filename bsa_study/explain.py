@@ -11,7 +11,7 @@ from itertools import product
 
 import pandas as pd
 
-from bsa_core import experiment, profiles, records
+from bsa_core import experiment, records
 from bsa_core.experiment.runs import Run, describe, upload_size
 from bsa_core.models import sources
 from bsa_core.profiles import Profile
@@ -33,7 +33,7 @@ JUST, ALL = "just enough", "all"  # variants of the table "just": passes at whic
 
 def grid(profile: Profile, seeds: list[int]) -> list[tuple[str, int, Run]]:
     """Axis, its variant and a run. Deeper models are those of the packaged one; other scales have no such runs."""
-    passes = profiles.override(profile.training, profile.pressured(profile.paper)).epochs
+    passes = profile.trained(profile.paper).epochs
     depths = {times: deeper(profile, times) for times in DEPTHS if profile.model.source == "packaged"}
     cells = [("depth", times, arm, scale, {}) for (times, scale), arm in product(depths.items(), ARMS)]
     for n, arm in product((n for n in EXAMPLES if n <= upload_size(profile)), ARMS):

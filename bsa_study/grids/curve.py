@@ -11,7 +11,7 @@ from math import ceil
 
 import pandas as pd
 
-from bsa_core import experiment, profiles, records
+from bsa_core import experiment, records
 from bsa_core.experiment.runs import Run, describe, upload_size
 from bsa_core.profiles import Profile
 
@@ -24,7 +24,7 @@ def as_many_updates(profile: Profile, n: int, added: int = 0) -> dict:
 
     added: rows of a defense beside them, in both.
     """
-    training = profiles.override(profile.training, profile.pressured(profile.paper))
+    training = profile.trained(profile.paper)
     factor = ceil((FULL + added) / training.batch_size) / ceil((n + added) / training.batch_size)
     epochs = round(training.epochs * factor)
     if epochs == training.epochs:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bsa_core import keys, profiles, records
+from bsa_core import keys, records
 from bsa_core.arms import defenses
 from bsa_core.experiment import lookup
 from bsa_core.experiment.runs import UPLOAD, Run, describe, upload_size
@@ -57,7 +57,7 @@ def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
     order, parts = labels.ordered(map(records.arm, found)), []
     n_attack = upload_of(found)
     for name in pressures(profile):
-        settings = keys.content(profiles.override(profile.training, profile.pressured(name)))
+        settings = keys.content(profile.trained(name))
         chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile, n_attack)]
         chosen.sort(key=lambda record: order.index(records.arm(record)))
         parts.append(records.table(chosen).assign(pressure=name))

@@ -45,6 +45,11 @@ class Explained:
         return {name: statistics.summarize(table, ["variant", "defense"]) for name, table in deployed.items()}
 
     @cached_property
+    def shown(self) -> str:
+        """Content ASR or, where the policy cannot tell content, keyword ASR."""
+        return next((SHOWN for cells in self.cells.values() if len(cells) and SHOWN in set(cells["metric"])), "asr")
+
+    @cached_property
     def answers(self) -> pd.DataFrame:
         """Of the questions about this, with the variant that each is about, and whether against the paper's number."""
         asked = contrasts.load("06_ablations explained")
@@ -56,14 +61,14 @@ class Explained:
         return answers.assign(variant=[cell["variant"] for cell in cells], against=against)
 
     def figure(self) -> Figure | pd.DataFrame:
-        """Content ASR with and without the eleven examples, one panel per axis; the paper's range is shaded."""
+        """ASR (`shown`) with and without the eleven examples, one panel per axis; the paper's range is shaded."""
         shown = {axis: self.cells[axis] for axis in explain.AXES if len(self.cells[axis])}
         if not shown:
             return tables.nothing()
         figure, axes = figures.panels(len(shown), width=3.8)
         for panel, (axis, cells) in zip(axes, shown.items(), strict=True):
             ticks = sorted(set(cells["variant"]))
-            for name, rows in cells[cells["metric"] == SHOWN].groupby("defense", sort=False):
+            for name, rows in cells[cells["metric"] == self.shown].groupby("defense", sort=False):
                 arm, rows = labels.arm(name), rows.sort_values("variant")
                 how = {"label": arm.title, "color": arm.colour, "marker": arm.marker, "capsize": 3}
                 places = rows["variant"].map(ticks.index) + 0.06 * (explain.ARMS.index(name) - 0.5)  # side by side
@@ -71,7 +76,7 @@ class Explained:
             panel.axhspan(*reported(), color="0.5", alpha=0.4, linewidth=0, label="paper, 11 plain examples")
             panel.set_xticks(range(len(ticks)), ticks)
             panel.set(xlabel=explain.AXES[axis], ylim=(-0.04, 1.04))
-        axes[0].set(ylabel=labels.metric(SHOWN).title)
+        axes[0].set(ylabel=labels.metric(self.shown).title)
         figures.legend(figure, axes[0])
         return figures.finished(figure)
 
@@ -85,15 +90,17 @@ class Explained:
         return shown.loc[[part["axis"].iloc[0] for part in parts]]
 
     def mean(self, source: str, variant, arm: str) -> float:
+        """Missing where it was not measured."""
         cells = self.cells[source]
-        found = cells[(cells["variant"] == variant) & (cells["defense"] == arm) & (cells["metric"] == SHOWN)]
-        return float(found["mean"].iloc[0])
+        found = cells[(cells["variant"] == variant) & (cells["defense"] == arm) & (cells["metric"] == self.shown)]
+        return float(found["mean"].mean())
 
     def judged(self, source: str) -> tuple[str, object]:
         """What is SAID of an axis, and the variant it is said of: the one that leaves least."""
         rows = self.answers[(self.answers["source"] == source) & ~self.answers["against"]]
         rows = rows[rows["verdict"] != "too few seeds"]
-        succeeds = rows["variant"].map(lambda variant: self.mean(source, variant, "none") >= explain.SUCCEEDS)
+        alone = rows["variant"].map(lambda variant: self.mean(source, variant, "none")).astype(float)
+        rows, succeeds = rows[alone.notna()], alone.dropna() >= explain.SUCCEEDS
         lower = rows["verdict"] == "yes"
         for said, where in ((MOVES, lower & succeeds), (WEAKENS, lower), (NOTHING, lower | True)):
             if where.any():
@@ -133,7 +140,8 @@ class Explained:
             found = "Neither of the two explanations is shown to move this number towards the paper's."
         low, high = reported()
         told = f"Eleven plain examples leave an ASR of {low:.2f} to {high:.2f} in the paper"
-        passes = self.cells["updates"]["variant"]
+        passes = self.cells["updates"]
+        passes = passes[passes["defense"] == "safety-data"]["variant"] if len(passes) else passes
         ours = f" and {self.mean('updates', passes.max(), 'safety-data'):.2f} here" if len(passes) else ""
         said = {name: " ".join(dict.fromkeys(map(self.sentence, of))) for name, of in EXPLANATIONS.items()}
         return "\n".join([f"{told}{ours}. {found}", "", *(f"* **{name}.** {of}" for name, of in said.items())])

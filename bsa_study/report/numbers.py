@@ -237,9 +237,7 @@ class Scale:
         return single(len(told) if verdict == "all" else (told == verdict).sum())
 
     def _setting(self, name: str) -> Number:
-        return single(
-            getattr(profiles.override(self.profile.training, self.profile.pressured(self.profile.paper)), name)
-        )
+        return single(getattr(self.profile.trained(self.profile.paper), name))
 
 
 def scales(profile: str, seeds: list[int], beside: dict[str, list[int]] | None = None) -> list[Scale]:

@@ -83,8 +83,9 @@ class Sentence:
 
     @property
     def general(self) -> bool:
-        """Whether it is about no scale: it names numbers of the paper at most."""
-        return not any(of_paper(name) is None for one in self.alternatives for name in _names(one))
+        """Whether it is about no scale: it names numbers of the paper and bounds at most."""
+        names = [name for one in self.alternatives for name in _names(one)]
+        return all(bound(name) or of_paper(name) for name in names)
 
     def about(self, scale: Scale) -> bool:
         return not self.scales or scale.profile.name in self.scales

@@ -156,6 +156,22 @@ def test_an_explanation_without_records_is_not_ruled_out():
     assert "* **Depth of alignment.** There are too few records to say." in text
 
 
+def test_without_the_attack_alone_nothing_is_said_of_an_axis():
+    tables = measured({("examples", 25, "safety-data"): 0.41})
+    tables["examples"] = tables["examples"].query("defense != 'none' or variant == 100")
+    tables["updates"] = tables["updates"].query("defense == 'none'")
+    shown = Explained(tables)
+    assert shown.judged("examples") == ("open", None) and " here. " not in shown.text()
+    assert shown.judged("just")[0] == "nothing"
+
+
+def test_a_policy_that_cannot_tell_content_is_read_by_keywords():
+    tables = {name: table.query("metric == 'asr'") for name, table in measured({}).items()}
+    shown = Explained(tables)
+    assert "1.00 here. Neither of the two explanations moves" in shown.text()
+    assert shown.figure().axes[0].get_ylabel() == "keyword ASR"
+
+
 def test_two_seeds_decide_nothing():
     assert "There are too few records to say why." in Explained(measured({}, seeds=2)).text()
 

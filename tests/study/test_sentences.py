@@ -49,6 +49,11 @@ def book(tmp_path, monkeypatch):
     return write
 
 
+def test_a_sentence_about_the_paper_alone_may_name_bounds():
+    of_paper = sentences.build({"say": "Nothing.", "if": "paper/lora, safety-data, asr at least 40 %"}, "a book")
+    assert of_paper.general and not sentences.build("{bsa asr}", "a book").general
+
+
 def test_numbers_are_printed_in_one_way():
     at = scale()
     assert str(at.number("bsa over_refusal")).replace("\u00a0", " ").startswith("60.0 % [")
