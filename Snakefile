@@ -70,6 +70,9 @@ with open(PROFILE_FILE, encoding="utf-8") as file:
 # the records that are there.
 with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") as file:
     GRID = {} if config.get("grid") == "smoke" else yaml.safe_load(file) or {}
+for VALUES in GRID.values():
+    if isinstance(VALUES.get("compute"), list):  # where none of the seeds asked for is among them, all are computed
+        VALUES["compute"] = [seed for seed in VALUES["compute"] if seed in SEEDS] or SEEDS
 if config.get("full"):
     GRID = {
         name: {key: key.startswith("compute") or value for key, value in values.items()} for name, values in GRID.items()

@@ -136,10 +136,10 @@ def measured(profile: Profile, seeds: list[int], compute: bool = False) -> pd.Da
     return pd.concat(parts, ignore_index=True)
 
 
-def holds(profile: Profile, seeds: list[int], compute: bool = False) -> dict[str, bool | str]:
+def holds(profile: Profile, seeds: list[int]) -> dict[str, bool | str]:
     """Gate -> whether it holds, or NOT_MEASURED; of every gate that the scale has."""
     names = [INITIAL, *([HELPFUL] if helpful_only(profile) else ()), ATTACK, *map(of_task, profile.tasks)]
-    held = measured(profile, seeds, compute).groupby("gate")["holds"].all()
+    held = measured(profile, seeds).groupby("gate")["holds"].all()
     return {name: bool(held[name]) if name in held else NOT_MEASURED for name in names}
 
 

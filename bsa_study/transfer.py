@@ -10,8 +10,6 @@ arms" draws the arms anew as well. Beside them stands how often a random order o
 None of them says anything about a third scale: two scales are one pair.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
@@ -120,7 +118,7 @@ def correlation(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     return told
 
 
-def correlations(first: pd.DataFrame, second: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+def correlations(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """`correlation` of two scales' `matched` cells, by metric and by where the arms stand: all, or one of its parts."""
     sections = first.index.get_level_values("section")
     parts = {
@@ -130,7 +128,7 @@ def correlations(first: pd.DataFrame, second: pd.DataFrame, metrics: Sequence[st
         "mixed setting": sections == "mixed",
     }
     rows = []
-    for metric in metrics:
+    for metric in METRICS:
         of = first.index.get_level_values("metric") == metric
         for part, chosen in parts.items():
             rows.append({"metric": metric, "part": part, **correlation(first[of & chosen], second[of & chosen])})

@@ -114,6 +114,14 @@ def test_grid_of_the_book_reaches_the_notebook(project):
     assert "has no parameter size; its parameters are: profile, seeds, sizes, compute" in snakemake(project).stderr
 
 
+def test_other_seeds_than_those_that_ship_are_computed(project):
+    write_notebook(project, "print(compute)", parameters="profile = 'tiny'\nseeds = [0]\ncompute = True")
+    (project / "notebooks" / "parameters.yaml").write_text("00_testbed: {compute: [0, 1, 2]}\n", encoding="utf-8")
+    for seeds, expected in (("1 5", "[1]"), ("7 8", "[7, 8]")):
+        assert snakemake(project, seeds=seeds).returncode == 0
+        assert expected in printed(project)
+
+
 def test_failing_notebook_is_kept_as_the_log(project):
     write_notebook(project, "print('so far')", "raise ValueError('epochs is -1; expected a number from 1 to 100')")
     run = snakemake(project)

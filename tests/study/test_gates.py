@@ -106,7 +106,8 @@ def test_a_scale_s_own_gates_and_region():
     """The packaged model on a few validation requests: the aligned model passes, and so does the helpful-only one."""
     few = replace(TINY.evaluation, restricted=22, benign=22, quiz=4)
     scale = replace(TINY, evaluation=few, tasks={}, region=Grid((0.00001, 0.003), (1, 2)))
-    held = gates.holds(scale, [0], compute=True)
+    gates.measured(scale, [0], compute=True)
+    held = gates.holds(scale, [0])
     assert held["initial"] is held["helpful-only"] is held["attack"] is True
     cells = gates.attack_cells(scale, [0], compute=True).set_index(region.CELL)
     assert cells["holds"].to_dict()[0.003, 2] and not cells["holds"].to_dict()[0.00001, 1]
