@@ -70,9 +70,11 @@ with open(PROFILE_FILE, encoding="utf-8") as file:
 # the records that are there.
 with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") as file:
     GRID = {} if config.get("grid") == "smoke" else yaml.safe_load(file) or {}
+RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "results")))
+SHIPS = os.path.exists(os.path.join(RESULTS, PROFILE, "shipped.jsonl.xz"))
 for VALUES in GRID.values():
-    if isinstance(VALUES.get("compute"), list):  # where none of the seeds asked for is among them, all are computed
-        VALUES["compute"] = [seed for seed in VALUES["compute"] if seed in SEEDS] or SEEDS
+    if isinstance(VALUES.get("compute"), list):  # of a scale that ships no records, all seeds asked for are computed
+        VALUES["compute"] = [seed for seed in VALUES["compute"] if SHIPS and seed in SEEDS] or SEEDS
 if config.get("full"):
     GRID = {
         name: {key: key.startswith("compute") or value for key, value in values.items()} for name, values in GRID.items()
@@ -81,7 +83,6 @@ if config.get("full"):
 CORE = [path for path in source("bsa_core/**/*", "bsa_study/**/*") if "__pycache__" not in path]
 # The committed records of other scales are shown beside this one's. The notebooks write this scale's own and those of
 # `tiny`, each with its controls (`tiny-validation`, ...), so these are no inputs.
-RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "results")))
 SHOWN = [
     path
     for path in sorted(glob.glob(os.path.join(RESULTS, "*", "*.json")))

@@ -114,9 +114,13 @@ def test_grid_of_the_book_reaches_the_notebook(project):
     assert "has no parameter size; its parameters are: profile, seeds, sizes, compute" in snakemake(project).stderr
 
 
-def test_other_seeds_than_those_that_ship_are_computed(project):
+def test_other_seeds_than_those_that_ship_are_computed(project, results):
     write_notebook(project, "print(compute)", parameters="profile = 'tiny'\nseeds = [0]\ncompute = True")
     (project / "notebooks" / "parameters.yaml").write_text("00_testbed: {compute: [0, 1, 2]}\n", encoding="utf-8")
+    assert snakemake(project, seeds="1 5").returncode == 0
+    assert "[1, 5]" in printed(project), "nothing ships"
+    (results / "tiny").mkdir()
+    (results / "tiny" / "shipped.jsonl.xz").touch()
     for seeds, expected in (("1 5", "[1]"), ("7 8", "[7, 8]")):
         assert snakemake(project, seeds=seeds).returncode == 0
         assert expected in printed(project)
