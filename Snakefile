@@ -62,7 +62,7 @@ def seed_list(text):
 
 PROFILE = str(config.get("profile", "tiny"))
 PROFILE_FILE = profile_file(PROFILE)
-SEEDS = seed_list(config.get("seeds", "0 1 2 3 4"))
+SEEDS = seed_list(config.get("seeds", " ".join(map(str, range(20 if PROFILE == "tiny" else 3)))))
 with open(PROFILE_FILE, encoding="utf-8") as file:
     THREADS = (yaml.safe_load(file).get("compute") or {}).get("threads", 1)
 
