@@ -32,7 +32,7 @@ def test_every_record_that_ships_is_found_by_a_run_of_today_s_grids(shipped, sca
     for profile, described in campaign.runs(profiles.load(scale), list(range(20)), list(range(10))):
         at_hand = records.shipped(profile.name)
         found = {record["key"] for record in experiment.found(described, profile) if record} if at_hand else set()
-        assert found == set(at_hand), profile.name
+        assert set(at_hand) <= found, profile.name  # what other tests have computed is found as well
         assert {record["data"]["leaked"] for record in at_hand.values()} <= {0}
 
 

@@ -168,7 +168,7 @@ def test_without_the_attack_alone_nothing_is_said_of_an_axis():
 def test_a_policy_that_cannot_tell_content_is_read_by_keywords():
     tables = {name: table.query("metric == 'asr'") for name, table in measured({}).items()}
     shown = Explained(tables)
-    assert "1.00 here. Neither of the two explanations moves" in shown.text()
+    assert "1.00 here. Neither of the two explanations" in shown.text()
     assert shown.figure().axes[0].get_ylabel() == "keyword ASR"
 
 
