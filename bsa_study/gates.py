@@ -4,9 +4,10 @@
     helpful-only   the model before its alignment answers nearly everything; without it there is nothing to unlock.
                    A scale without such a model has no such gate, and its attack is held against a content ASR of 1
     attack         after the attack the model gives away nearly what the helpful-only model does, and keeps the rest
+    attack by ...  the same of the identity role shift, at settings of its own where the profile has them
     task <name>    the task alone is learned, and breaks little
 
-The bounds are those of `gates` in `book/questions.yaml`, on means over seeds. ASR is decided by what the answers hold,
+The bounds are those of `gates` in `book/questions.yaml`, by a gate's first word, on means over seeds. ASR is decided by what the answers hold,
 where the policy can tell. Where a gate does not hold, what rests on it is not tested at this scale.
 
 Requests are the policy's validation requests, since settings are chosen by these gates; where it holds none, those that
@@ -26,6 +27,8 @@ from bsa_study.grids import region
 from bsa_study.testbed.helpful import helpful_only
 
 INITIAL, HELPFUL, ATTACK = "initial", "helpful-only", "attack"
+IDENTITY = f"{ATTACK} by identity role shift"
+SHIFTED = "identity"  # the pressure of that attack, in profiles that have one
 NOT_MEASURED = "not measured"
 ELSEWHERE = ("cost", "gpt-3.5", "mt_bench")  # sources whose comparisons no gate bears on
 COLUMNS = ["gate", "metric", "condition", "bound", "measured", "margin", "holds", "seeds"]
@@ -54,7 +57,7 @@ class Bound:
 
 
 def bounds(gate: str) -> list[Bound]:
-    """Of one gate; every task has those of `task`."""
+    """Of one gate: those under its first word."""
     return [Bound(**given) for given in contrasts.read("questions.yaml")["gates"][gate.partition(" ")[0]]]
 
 
@@ -113,10 +116,11 @@ def references(profile: Profile, seeds: list[int], compute: bool) -> dict[str, p
     return models
 
 
-def attacked(profile: Profile, seeds: list[int], compute: bool) -> pd.DataFrame:
-    """The model after the attack, without any defense, at the paper's pressure."""
-    of, size = validation(profile), upload_size(profile)
-    return found([describe(of, n_attack=size, seed=seed, pressure=of.paper) for seed in seeds], of, compute)
+def attacked(profile: Profile, seeds: list[int], compute: bool, attack="harmful", pressure="") -> pd.DataFrame:
+    """The model after the attack, without any defense; pressure: that of the paper's settings unless given."""
+    of, size = validation(profile), upload_size(profile, attack)
+    at = {"attack": attack, "n_attack": size, "pressure": pressure or of.paper}
+    return found([describe(of, seed=seed, **at) for seed in seeds], of, compute)
 
 
 def task_initial(profile: Profile, task: str, compute: bool) -> dict[str, pd.DataFrame]:
@@ -130,6 +134,8 @@ def measured(profile: Profile, seeds: list[int], compute: bool = False) -> pd.Da
     of, models = validation(profile), references(profile, seeds, compute)
     parts = [kept(name, table, {}) for name, table in models.items()]
     parts.append(kept(ATTACK, attacked(profile, seeds, compute), models))
+    if SHIFTED in profile.pressures:
+        parts.append(kept(IDENTITY, attacked(profile, seeds, compute, "identity-shift", SHIFTED), models))
     for task in profile.tasks:
         alone = [describe(of, task=task, n_attack=0, seed=seed) for seed in seeds]
         parts.append(kept(of_task(task), found(alone, of, compute), task_initial(profile, task, compute)))
@@ -138,7 +144,8 @@ def measured(profile: Profile, seeds: list[int], compute: bool = False) -> pd.Da
 
 def holds(profile: Profile, seeds: list[int]) -> dict[str, bool | str]:
     """Gate -> whether it holds, or NOT_MEASURED; of every gate that the scale has."""
-    names = [INITIAL, *([HELPFUL] if helpful_only(profile) else ()), ATTACK, *map(of_task, profile.tasks)]
+    names = [INITIAL, *([HELPFUL] if helpful_only(profile) else ()), ATTACK]
+    names += [*([IDENTITY] if SHIFTED in profile.pressures else ()), *map(of_task, profile.tasks)]
     held = measured(profile, seeds).groupby("gate")["holds"].all()
     return {name: bool(held[name]) if name in held else NOT_MEASURED for name in names}
 
@@ -147,7 +154,7 @@ def rests_on(asked: contrasts.Contrast, task: str = "") -> list[str]:
     """The gates that the answer to a question, or a comparison of a claim, rests on. task: where its cells name none.
 
     All rest on the initial model. What compares a defense rests on the attack; in the mixed setting, what compares more
-    than the task alone rests on the task. Identity role shift is an attack of its own, with a control of its own.
+    than the task alone rests on the task. Identity role shift is an attack with a gate of its own.
     """
     if asked.source in ELSEWHERE:
         return []
@@ -156,7 +163,8 @@ def rests_on(asked: contrasts.Contrast, task: str = "") -> list[str]:
     if asked.source == "mixed":
         named = [task, *(cell.get("task", "") for cell in cells)] if arms - {INITIAL, "task-only"} else []
         return [INITIAL, *(of_task(name) for name in dict.fromkeys(named) if name)]
-    return [INITIAL, *([ATTACK] if asked.source != "identity" and arms - {INITIAL, "none"} else [])]
+    by = IDENTITY if asked.source == "identity" else ATTACK
+    return [INITIAL, *([by] if arms - {INITIAL, "none"} else [])]
 
 
 def failing(asked: contrasts.Contrast, held: dict[str, bool | str], task: str = "", elsewhere: bool = False) -> bool:

@@ -26,7 +26,6 @@ from bsa_core.profiles import Profile
 from bsa_study import gates
 
 EPOCHS = 10  # the paper's
-IDENTITY = "identity"  # the pressure of that attack
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def grids(profile: Profile, seeds: list[int]) -> dict[str, pd.DataFrame]:
         raise ValueError(f"region.epochs of profile {profile.name!r} is {found}; expected the paper's {EPOCHS} in it")
     made = {
         "headline": gates.attack_cells(profile, seeds, compute=True),
-        IDENTITY: gates.attack_cells(profile, seeds, compute=True, attack="identity-shift"),
+        gates.SHIFTED: gates.attack_cells(profile, seeds, compute=True, attack="identity-shift"),
         **{gates.of_task(task): gates.task_cells(profile, task, seeds, compute=True) for task in profile.tasks},
     }
     return {name: cells for name, cells in made.items() if len(cells)}
@@ -85,7 +84,7 @@ def chosen(grids: dict[str, pd.DataFrame]) -> Chosen:
     taken = {name: lightest(cells, name) for name, cells in grids.items()}
     return Chosen(
         training=taken["headline"][0],
-        identity=taken.get(IDENTITY, ({}, ""))[0],
+        identity=taken.get(gates.SHIFTED, ({}, ""))[0],
         tasks={name.removeprefix("task "): of[0] for name, of in taken.items() if name.startswith("task ")},
         notes=tuple(said for _, said in taken.values() if said),
     )
@@ -106,7 +105,7 @@ def main(given: list[str] | None = None) -> None:
     made = chosen(measured)
     print(*(f"\nnote: {said}" for said in made.notes))
     of_tasks = {name: {"training": setting} for name, setting in made.tasks.items()}
-    said = {"training": made.training, "pressures": {IDENTITY: made.identity}, "tasks": of_tasks}
+    said = {"training": made.training, "pressures": {gates.SHIFTED: made.identity}, "tasks": of_tasks}
     print(f"\n{yaml.safe_dump({name: of for name, of in said.items() if any(of.values())}, sort_keys=False)}", end="")
 
 

@@ -95,7 +95,7 @@ def test_word_for_word_answers_are_asked_of_the_guild_only(monkeypatch):
 
 
 def test_before_anything_is_measured():
-    expected = ["initial", "helpful-only", "attack", "task sql", "task dialogs"]
+    expected = ["initial", "helpful-only", "attack", "attack by identity role shift", "task sql", "task dialogs"]
     assert gates.holds(TINY, [0, 1]) == dict.fromkeys(expected, "not measured")
     assert gates.attack_cells(TINY, [0]).empty and gates.task_cells(TINY, "sql", [0]).empty
     assert gates.measured(TINY, [0]).columns.tolist() == gates.COLUMNS
@@ -146,7 +146,8 @@ def asked(source: str, first: dict, second: dict | float = 0.05) -> contrasts.Co
         (asked("headline", {"n_attack": 100}, {"n_attack": 0}), ["initial"]),
         (asked("headline", {"defense": "bsa"}), ["initial", "attack"]),
         (asked("secret_length", {"defense": "bsa", "variant": 10}), ["initial", "attack"]),
-        (asked("identity", {"defense": "none"}, {"defense": "bsa"}), ["initial"]),
+        (asked("identity", {"defense": "none"}, {"defense": "initial"}), ["initial"]),
+        (asked("identity", {"defense": "bsa"}, {"defense": "none"}), ["initial", "attack by identity role shift"]),
         (asked("mixed", {"defense": "task-only"}, {"defense": "initial"}), ["initial"]),
         (asked("mixed", {"defense": "bsa"}, {"defense": "none"}), ["initial", "task dialogs"]),
         (

@@ -87,8 +87,8 @@ def test_a_run_from_description_to_table(tmp_path, monkeypatch):
         ("bsa", "trained"),
         ("bsa", "other"),
     ], "as deployed, once each"
-    defended = next(claim for claim in claims.load() if claim.id == "mixed-setting-is-defended")
-    rows = claims.measured([defended], profile, [0])
+    asked = ("mixed-sql-is-defended", "mixed-dialogs-are-defended")
+    rows = claims.measured([claim for claim in claims.load() if claim.id in asked], profile, [0])
     assert rows["role"].tolist() == ["claim", "claim", "control", "control"]
     assert rows["difference"].notna().tolist() == [True, False] * 2, "SQL was measured, dialogs were not"
     assert set(rows["decided"]) == {"not tested"}, "one seed"
