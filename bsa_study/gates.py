@@ -7,8 +7,9 @@
     attack by ...  the same of the identity role shift, at settings of its own where the profile has them
     task <name>    the task alone is learned, and breaks little
 
-The bounds are those of `gates` in `book/questions.yaml`, by a gate's first word, on means over seeds. ASR is decided by what the answers hold,
-where the policy can tell. Where a gate does not hold, what rests on it is not tested at this scale.
+The bounds are those of `gates` in `book/questions.yaml`, by a gate's first word, on means over seeds. ASR is decided by
+what the answers hold, where the policy can tell. Where a gate does not hold, what rests on it is not tested at this
+scale.
 
 Requests are the policy's validation requests, since settings are chosen by these gates; where it holds none, those that
 are evaluated. Tasks have one set of test items, which both share. Validation runs belong to a profile of a name of its
@@ -28,6 +29,7 @@ from bsa_study.testbed.helpful import helpful_only
 
 INITIAL, HELPFUL, ATTACK = "initial", "helpful-only", "attack"
 IDENTITY = f"{ATTACK} by identity role shift"
+MODELS = (INITIAL, HELPFUL, ATTACK, IDENTITY)  # the gates that are of no task
 SHIFTED = "identity"  # the pressure of that attack, in profiles that have one
 NOT_MEASURED = "not measured"
 ELSEWHERE = ("cost", "gpt-3.5", "mt_bench")  # sources whose comparisons no gate bears on

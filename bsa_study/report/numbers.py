@@ -34,7 +34,7 @@ REGION = {"region mean": "mean", "region worst": "worst"}  # source -> column of
 COLUMNS = ("condition", "task", "variant", "n_attack")  # that tell the cells of a source apart, beside the arm
 COUNTED = {  # kind of number -> its names
     "claims": (*claims.VERDICTS, claims.NOT_TESTED, claims.FAILED, "all"),
-    "gate": ("hold", "all", gates.INITIAL, gates.HELPFUL, gates.ATTACK, gates.IDENTITY, *map(gates.of_task, labels.TASKS)),
+    "gate": ("hold", "all", *gates.MODELS, *map(gates.of_task, labels.TASKS)),
     "profile": tuple(one.name for one in fields(Training)),
 }
 LLAMA = "Llama-2-7B-Chat"

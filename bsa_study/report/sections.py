@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_numeric_dtype
 from pandas.io.formats.style import Styler
 
-from bsa_core import records
+from bsa_core import profiles, records
 from bsa_core.experiment import lookup
 from bsa_core.profiles import Profile
+from bsa_study import contrasts, gates
 from bsa_study.grids import ablations
 from bsa_study.report import figures, outcomes, tables
 
+CHAPTER = "06_ablations"  # whose questions the sections answer
 BOTH = "secret_at_test"  # the section that shows every arm with and without the secret
 ROWS = {BOTH: ["defense", "condition"], "crossed": ["defense"]}  # of the cells of others: variant, then arm
 
@@ -30,6 +32,13 @@ class Sections:
     seeds: list[int]
     measured: dict[str, pd.DataFrame]
     answers: pd.DataFrame
+
+    @classmethod
+    def of(cls, profile: Profile, seeds: list[int], compute: bool) -> "Sections":
+        """All of a profile; compute: see `ablations.measured`."""
+        measured = {name: ablations.measured(name, profile, seeds, compute) for name in ablations.SECTIONS}
+        answers = contrasts.answered(contrasts.load(CHAPTER), measured)
+        return cls(profile, seeds, measured, gates.judged(answers, CHAPTER, profile, seeds))
 
     @cached_property
     def cells(self) -> dict[str, pd.DataFrame]:
@@ -76,3 +85,8 @@ class Sections:
         cells = self.cells[name]
         rows = ROWS.get(name, ["variant", "defense"])
         return tables.pretty(cells, rows, metrics=ablations.METRICS) if len(cells) else None
+
+
+def elsewhere(beside: dict[str, list[int]], profile: Profile) -> list[Sections]:
+    """Those of other scales, name -> seeds, from their records alone."""
+    return [Sections.of(profiles.load(name), seeds, False) for name, seeds in beside.items() if name != profile.name]

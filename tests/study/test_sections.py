@@ -9,7 +9,7 @@ import pytest
 from bsa_core import keys, paths, profiles, records
 from bsa_study import contrasts
 from bsa_study.grids import ablations
-from bsa_study.report.sections import Sections
+from bsa_study.report.sections import Sections, elsewhere
 
 TINY = profiles.load("tiny")
 QUESTIONS = contrasts.load("06_ablations")
@@ -114,3 +114,12 @@ def test_without_the_rows_one_line_says_what_is_lacking(tmp_path, monkeypatch):
     assert line.startswith("not possible: ") and "identity" in line
     (line,) = shown.figure("resemblance").index
     assert line.startswith("not computed yet"), "some of its runs need neither facts nor rows of another task"
+
+
+def test_other_scales_are_shown_from_their_records_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ablations, "measured", lambda *given: asked.append(given[1:]) or pd.DataFrame())
+    (other,) = elsewhere({"tiny": [0, 1], "smollm2-135m": [0]}, TINY)
+    assert (other.profile.name, other.seeds, set(other.measured)) == ("smollm2-135m", [0], set(ablations.SECTIONS))
+    assert {(profile.name, *seeds, compute) for profile, seeds, compute in asked} == {("smollm2-135m", 0, False)}
+    assert "not computed yet" in str(other.figure("secret_length"))
