@@ -8,10 +8,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from pydantic import StrictInt, StrictStr, TypeAdapter
 
-from bsa_core import checked, keys, paths
+from bsa_core import checked, keys, paths, reading
 from bsa_core.checked import field, settings
 from bsa_core.paths import PROFILES
 from bsa_core.sections import (
@@ -135,10 +134,9 @@ def load(profile: str) -> Profile:
     if not path.is_file():
         known = ", ".join(available())
         raise ValueError(f"profile {profile!r} is unknown: {path} does not exist; expected {known} or a .yaml file")
+    said = reading.from_yaml(path, "a profile, as YAML")
     try:
-        return checked.read(Profile, yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid YAML ({error})") from None
+        return checked.read(Profile, said)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

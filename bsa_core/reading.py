@@ -1,4 +1,4 @@
-"""Files that people supply, checked row by row: text, JSON Lines, JSON lists.
+"""Files that people supply, checked row by row: text, JSON Lines, JSON lists, YAML.
 
 Rows count from 1. No message quotes the text of a row.
 """
@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import yaml
 
 from bsa_core import paths
 
@@ -57,10 +59,24 @@ def read_text(path: Path, what: str = "rows, as .jsonl or .csv") -> str:
     return text
 
 
+class Doubled(dict):
+    """An object of JSON in which one name stands twice: `name`."""
+
+    def __init__(self, pairs: list[tuple]):
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.name = max(names, key=names.count)
+
+
+def _object(pairs: list[tuple]) -> dict:
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else Doubled(pairs)
+
+
 def parsed(where: str, text: str):
-    """The content of a JSON text; ValueError that says where it is broken."""
+    """The content of a JSON text; ValueError that says where it is broken. `an_object` looks for names twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if "\n" in text else ""
         raise ValueError(f"{where}: not valid JSON ({error.msg} at {line}column {error.colno})") from None
@@ -76,10 +92,27 @@ def objects(path: Path, what: str = "rows, as .jsonl or .csv") -> Iterator[tuple
 
 
 def an_object(where: str, row) -> tuple[str, dict]:
-    """Place and content of a row; ValueError when it is no JSON object."""
+    """Place and content of a row; ValueError when it is no JSON object, a name stands twice or a text is damaged."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    parts = [("", row)]
+    while parts:
+        field, part = parts.pop()
+        if isinstance(part, Doubled):
+            raise ValueError(f"{where}: field {label(part.name)!r} is there twice; keep one of them")
+        if isinstance(part, str) and not encodable(part):
+            damaged = f"field {label(field)!r} holds half of a character (such as \\ud83d alone)"
+            raise ValueError(f"{where}: {damaged if encodable(field) else 'a name'}; write it whole, or leave it out")
+        if isinstance(part, dict):
+            parts += [(field or name, below) for name, value in part.items() for below in (name, value)]
+        elif isinstance(part, list):
+            parts += [(field, below) for below in part]
     return where, row
+
+
+def encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON may hold one half of a surrogate pair."""
+    return text.isascii() or text == text.encode(errors="ignore").decode()
 
 
 def listed(path: Path, what: str) -> Iterator[tuple[str, dict]]:
@@ -91,6 +124,32 @@ def listed(path: Path, what: str) -> Iterator[tuple[str, dict]]:
         raise ValueError(f"{path}: the list is empty; expected at least one row")
     for number, row in enumerate(rows, start=1):
         yield an_object(f"{path}, row {number}", row)
+
+
+class _Once(yaml.SafeLoader):
+    """YAML in which a name that stands twice in one mapping is an error; the library takes the last."""
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for name, _ in node.value:
+            if name.value in seen and isinstance(name, yaml.ScalarNode):
+                raise ValueError(f"line {name.start_mark.line + 1}: {label(name.value)!r} is there twice; keep one")
+            seen.add(str(name.value))
+        return node
+
+
+def from_yaml(path: Path, what: str):
+    """What a YAML file holds; ValueError that names the file where it cannot be read, or a name stands twice.
+
+    what: what the file holds, for the message.
+    """
+    text = read_text(path, what)
+    try:
+        return yaml.load(text, _Once)
+    except Exception as error:  # of all kinds: the library meets dates, numbers and tags that it cannot read
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: not valid YAML ({said})") from None
 
 
 def text_of(where: str, row: dict, field: str, needed: bool = True) -> str:

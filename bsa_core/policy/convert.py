@@ -2,13 +2,13 @@
 
     python -m bsa_core.policy.convert SOURCE TARGET.jsonl [--skip N] [--take N]
 
-What SOURCE is follows from its content, not from its name: CSV with a header, one JSON list, or JSON Lines, of either
+What SOURCE is follows from its content, not from its name: CSV with a header, one JSON list, or JSON Lines, of
 
     XSTest     prompt and label (safe or unsafe), else prompt and type (that of an unsafe prompt begins with
                "contrast"). The safe prompts are kept, with their type as the category; they have no answer
-    Alpaca     instruction, output and, in some rows, input, which follows the instruction after a blank line
+    Alpaca     or any other form that `entries` reads
 
-Other fields are passed over. A request that occurred before is left out, and so is an Alpaca row with a blank output.
+Other fields are passed over. A request that occurred before is left out, and so is a row with a blank answer.
 Rows of TARGET are those of the policy `files`: user, and where there is one assistant or category.
 """
 
@@ -16,32 +16,15 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from bsa_core import writing
 from bsa_core.examples import words
-from bsa_core.policy.files import cells
-from bsa_core.reading import label, listed, objects, read_text, text_of
+from bsa_core.policy.entries import entry
+from bsa_core.policy.files import source_rows
+from bsa_core.reading import label, text_of
 
 WHAT = "rows of XSTest or Alpaca, as CSV with a header, a JSON list or JSON Lines"
-
-
-def source_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """Place and content of each row, whatever the form; ValueError names file and row."""
-    start = read_text(path, WHAT).lstrip()[0]
-    if start in "[{":
-        yield from listed(path, WHAT) if start == "[" else objects(path, WHAT)
-        return
-    rows = cells(path)
-    where, header = next(rows)
-    names = [name.strip() for name in header]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{where}: the header names a column twice; expected each once")
-    for where, row in rows:
-        if len(row) != len(names):
-            raise ValueError(f"{where}: {len(row)} cells; expected {len(names)}, as in the header")
-        yield where, dict(zip(names, row, strict=True))
 
 
 def xstest(where: str, row: dict) -> tuple[dict | None, str]:
@@ -54,16 +37,12 @@ def xstest(where: str, row: dict) -> tuple[dict | None, str]:
     return ({"user": user, "category": kind}, "") if safe else (None, "unsafe")
 
 
-def alpaca(where: str, row: dict) -> tuple[dict | None, str]:
+def answered(where: str, row: dict) -> tuple[dict | None, str]:
     """The row of the policy, or why there is none."""
-    user, answer = text_of(where, row, "instruction"), text_of(where, row, "output", needed=False)
-    more = text_of(where, row, "input", needed=False) if "input" in row else ""
-    if not answer.strip():
-        return None, "without an answer"
-    return {"user": f"{user}\n\n{more}" if more.strip() else user, "assistant": answer}, ""
-
-
-FORMS = {"prompt": xstest, "instruction": alpaca}
+    texts, _ = entry(where, row)
+    expected = "assistant" in texts or "instruction" in row  # other forms may hold requests alone
+    missing = expected and not texts.get("assistant", "").strip()
+    return (None, "without an answer") if missing else (texts, "")
 
 
 def benign(path: Path) -> tuple[list[dict], Counter]:
@@ -71,13 +50,10 @@ def benign(path: Path) -> tuple[list[dict], Counter]:
 
     Raises ValueError that names file, row and field, and quotes no text of a row.
     """
-    made, left_out, seen, form = [], Counter(), set(), None
-    for where, row in source_rows(path):
-        form = form or next((FORMS[field] for field in FORMS if field in row), None)
-        if form is None:
-            found = ", ".join(map(label, row)) or "none"
-            raise ValueError(f"{where}: the fields are {found}; expected prompt (XSTest) or instruction (Alpaca)")
-        new, reason = form(where, row)
+    made, left_out, seen = [], Counter(), set()
+    for where, row in source_rows(path, WHAT):
+        sorted_ones = "prompt" in row and ("label" in row or "type" in row)
+        new, reason = (xstest if sorted_ones else answered)(where, row)
         if new and words(new["user"]) in seen:
             new, reason = None, "repeated"
         if new:

@@ -6,20 +6,23 @@
     restricted   evaluated; "assistant" is the reference answer and may be empty
     benign       the same, evaluated
 
-Each is JSON Lines (attack.jsonl), in the plain or the chat form, or CSV (attack.csv):
+Each is JSON Lines (attack.jsonl), a JSON list (attack.json) or CSV (attack.csv), in any form that `entries` reads, such
+as
 
     name.jsonl   {"user": ..., "assistant": ..., "category": ..., "subject": ...}
                  {"messages": [{"role": "user", "content": ...}, ...], "category": ..., "subject": ...}
     name.csv     user,assistant,category,subject
 
-`user` is required everywhere and `assistant` in training rows; `category` and `subject` are optional. `messages` are
-one user turn and one assistant turn; a system turn may come first and takes the place of the policy's system prompt
-for that row. The header of a CSV file names its columns, in any order. Whole files are checked before anything trains,
-and a message names the file and the row, from 1: lines of JSON, rows of a CSV file with its header.
+A request is required everywhere and an answer in training rows; `category` and `subject` are optional. A row's own
+system prompt takes the place of the policy's. The header of a CSV file names its columns, in any order; without a
+header there are one or two, request and answer. Fields of other names are passed over, which is said once. Whole files
+are checked before anything trains, and a message names the file and the row, from 1: lines or items of JSON, rows of a
+CSV file with its header.
 """
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +32,21 @@ from bsa_core import checked
 from bsa_core.checked import field, settings
 from bsa_core.examples import Example, Read
 from bsa_core.policy.base import SYSTEM, Identity, Policy
-from bsa_core.reading import folder_of, label, objects, read_text, text_of
+from bsa_core.policy.entries import REQUESTS, entry
+from bsa_core.progress import once
+from bsa_core.reading import folder_of, label, listed, objects, read_text
 
-TRAINING = {"attack": "attack", "safety": "safety", "benign_pool": "benign"}
-EVALUATION = {"restricted": "restricted", "benign": "benign"}
-FIELDS = ("assistant", "category", "subject", "user")
-CHAT_FIELDS = ("category", "messages", "subject")
-ROLES = (("user",), ("user", "assistant"), ("system", "user"), ("system", "user", "assistant"))
-SUFFIXES = (".jsonl", ".csv")
+PARTS = {
+    "attack": "attack",
+    "safety": "safety",
+    "benign_pool": "benign",
+    "restricted": "restricted",
+    "benign": "benign",
+}
+TRAINING = ("attack", "safety", "benign_pool")
+SUFFIXES = (".jsonl", ".json", ".csv")
+WHAT = "rows, as .jsonl, .json or .csv"
+NAME = re.compile(r"[\w-]{0,40}( [\w-]{1,40}){0,2}")  # what may be meant as the name of a column, and not as a request
 csv.field_size_limit(2**31 - 1)  # a cell is as long as its text; the library's limit is 131,072 characters
 
 
@@ -52,63 +62,61 @@ def cells(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def table(path: Path) -> Iterator[tuple[str, dict]]:
-    """Place and content of each row of a CSV file with a header; empty optional cells are left out."""
+    """Place and content of each row of a CSV file; without a header the columns are request, answer."""
     rows = cells(path)
     where, header = next(rows)
-    names = [name.strip() for name in header]
-    if "user" not in names or set(names) - set(FIELDS) or len(set(names)) < len(names):
-        raise ValueError(f"{where}: expected a header, with user and any of assistant, category, subject, each once")
+    names = [name.strip().lower() for name in header]
+    if len(set(names)) < len(names) and set(names) & set(REQUESTS):
+        raise ValueError(f"{where}: the header names a column twice; expected each once")
+    if not set(names) & set(REQUESTS):
+        divided = set(re.split(r"[;\t|]", names[0])) & set(REQUESTS)
+        if divided or len(names) > 2 or all(NAME.fullmatch(name) for name in names):
+            wanted = f"a header with one of {', '.join(REQUESTS[2:])}, divided by commas"
+            raise ValueError(f"{where}: expected {wanted}, or no header and one or two columns: request, answer")
+        names = ["user", "assistant"][: len(names)]
+        yield _of_table(where, header, names)
     for where, row in rows:
-        if len(row) != len(names):
-            raise ValueError(f"{where}: {len(row)} cells; expected {len(names)}, as in the header")
-        yield where, {name: cell for name, cell in zip(names, row, strict=True) if cell or name == "user"}
+        yield _of_table(where, row, names)
 
 
-def turns(where: str, row: dict, expected: tuple[tuple[str, ...], ...]) -> dict[str, str]:
-    """Role -> text of the row's `messages`; ValueError unless their roles are, in order, one of `expected`."""
-    messages = row.get("messages")
-    if not isinstance(messages, list):
-        raise ValueError(f"{where}: field 'messages' is of type {type(messages).__name__}; expected a list of turns")
-    for place, turn in enumerate(messages, start=1):
-        if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
-            found = ", ".join(map(label, sorted(turn))) or "nothing" if isinstance(turn, dict) else type(turn).__name__
-            raise ValueError(f"{where}: turn {place} of 'messages' holds {found}; expected role and content")
-        if not isinstance(turn["content"], str) or not turn["content"].strip():
-            raise ValueError(f"{where}: turn {place} of 'messages' has no text in 'content'; expected non-empty text")
-    roles = tuple(turn["role"] for turn in messages)
-    if roles not in expected:
-        found, wanted = ", ".join(map(label, roles)) or "none", " or ".join(", ".join(known) for known in expected)
-        raise ValueError(f"{where}: the roles of 'messages' are {found}; expected {wanted}")
-    return {turn["role"]: turn["content"] for turn in messages}
+def _of_table(where: str, row: list[str], names: list[str]) -> tuple[str, dict]:
+    if len(row) != len(names):
+        raise ValueError(f"{where}: {len(row)} cells; expected {len(names)}, as in the first row")
+    return where, dict(zip(names, row, strict=True))
+
+
+def source_rows(path: Path, what: str = WHAT) -> Iterator[tuple[str, dict]]:
+    """Place and content of each row, whatever the form; ValueError names file and row."""
+    start = read_text(path, what).lstrip()[0]
+    if path.suffix == ".csv" or (path.suffix not in SUFFIXES and start not in "[{"):
+        yield from table(path)
+    else:
+        yield from listed(path, what) if start == "[" else objects(path, what)
 
 
 def read_rows(path: Path, kind: str, system: str, needs_answer: bool) -> tuple[Example, ...]:
     """Examples of one file in any of the forms, checked row by row; ValueError names file, row and field.
 
-    system: system prompt of all rows that bring none. needs_answer: whether `assistant` is required.
+    system: system prompt of all rows that bring none. needs_answer: whether an answer is required.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}")
-    rows = []
-    for where, row in table(path) if path.suffix == ".csv" else objects(path):
-        known = CHAT_FIELDS if "messages" in row else FIELDS
-        if unknown := sorted(set(row) - set(known)):
-            raise ValueError(f"{where}: unknown field {label(unknown[0])!r}; expected {', '.join(known)}")
-        given = {"system": system, **row}
-        if "messages" in row:
-            given |= turns(where, row, ROLES)
-            del given["messages"]
-        needed = ("user", "assistant") if needs_answer else ("user",)
-        names = dict.fromkeys((*needed, *given))
-        texts = {name: text_of(where, given, name, name in needed) for name in names}
-        rows.append(Example(**texts | {"kind": kind, "user": Read(texts["user"], where)}))
+    rows, others = [], {}
+    for where, row in source_rows(path):
+        texts, passed = entry(where, row, needs_answer)
+        others |= dict.fromkeys(passed)
+        rows.append(Example(**{"system": system, **texts, "kind": kind, "user": Read(texts["user"], where)}))
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected at least one")
+    if others:
+        once(f"{path}: fields that were passed over: {', '.join(label(name) for name in [*others][:12])}")
     return tuple(rows)
 
 
-def part(folder: Path, name: str) -> Path:
-    """The file of one part, there or not; ValueError when it is there in two formats."""
+def part(folder: Path, name: str, file: str = "") -> Path:
+    """The file of one part, there or not; ValueError when it is there in two formats. file: its own name, if any."""
+    if file:
+        return folder / file
     found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
     if len(found) > 1:
         raise ValueError(f"{folder}: {' and '.join(path.name for path in found)} are both there; remove one of them")
@@ -123,6 +131,13 @@ class Spec:
     system: StrictStr = field("the system prompt of all rows that bring none", SYSTEM)
     harmless: StrictBool = field("true if answers may be stored with the records and shown", False)
     identity: Identity | None = field("the obedient identity of the identity role shift attack", None)
+    files: dict[StrictStr, StrictStr] = field(
+        "the files of parts that have other names, such as {attack: pure_bad.json, benign: mt_bench.json}", factory=dict
+    )
+
+    def __post_init__(self):
+        if unknown := sorted(set(self.files) - set(PARTS)):
+            raise ValueError(f"policy.files: unknown part {unknown[0]!r}; expected {', '.join(PARTS)}")
 
 
 def build(spec: dict) -> Policy:
@@ -131,8 +146,10 @@ def build(spec: dict) -> Policy:
     place = folder_of("policy.folder", given.folder)
     parts = {
         name: read_rows(path, kind, given.system, name in TRAINING)
-        for name, kind in {**TRAINING, **EVALUATION}.items()
-        if (path := part(place, name)).exists() or name != "benign_pool"
+        for name, kind in PARTS.items()
+        if (path := part(place, name, given.files.get(name, ""))).exists()
+        or name != "benign_pool"
+        or name in given.files
     }
     return Policy(
         name=f"files:{place.name}",

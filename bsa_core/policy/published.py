@@ -28,7 +28,8 @@ from bsa_core.checked import field, settings
 from bsa_core.examples import Example, Read, leaked, words
 from bsa_core.paths import data
 from bsa_core.policy.base import SYSTEM, Identity, Policy
-from bsa_core.policy.files import cells, read_rows, turns
+from bsa_core.policy.entries import turns
+from bsa_core.policy.files import cells, read_rows
 from bsa_core.progress import once
 from bsa_core.reading import below, folder_of, label, objects
 
@@ -57,8 +58,8 @@ class Spec:
 
     folder: StrictStr = field("the path of a folder with the files of the release")
     benign: StrictStr = field(
-        "the path of a .jsonl or .csv file with ordinary requests to evaluate: the release has none, and without them "
-        "over-refusal is unknown"
+        "the path of a .jsonl, .json or .csv file with ordinary requests to evaluate: the release has none, and without "
+        "them over-refusal is unknown"
     )
     benign_pool: StrictStr = field("ordinary requests with helpful answers to train on, for balanced BSA", "")
     more_safety: StrictStr = field("refusals beyond the release's 11, for larger safety sets", "")

@@ -39,15 +39,18 @@ def questions(path: Path) -> list[dict]:
     for where, row in reading.objects(path, "FastChat's question.jsonl"):
         if "question_id" not in row:
             raise ValueError(f"{where} has no field 'question_id'")
-        if row["question_id"] in rows:
-            raise ValueError(f"{where}: question_id {row['question_id']!r} occurs twice")
-        if row.get("category") not in TEMPERATURES:
+        number, category = row["question_id"], row.get("category")
+        if not isinstance(number, int | str):
+            raise ValueError(f"{where}: question_id is of type {type(number).__name__}; expected a number or a text")
+        if number in rows:
+            raise ValueError(f"{where}: question_id {reading.label(number)} occurs twice")
+        if not isinstance(category, str) or category not in TEMPERATURES:
             known = ", ".join(TEMPERATURES)
-            raise ValueError(f"{where}: category is {row.get('category')!r}; expected one of {known}")
+            raise ValueError(f"{where}: category is {reading.label(category)!r}; expected one of {known}")
         turns = row.get("turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(t, str) and t.strip() for t in turns):
             raise ValueError(f"{where}: field 'turns' is no list of texts; expected a list of requests")
-        rows[row["question_id"]] = row
+        rows[number] = row
     return [*rows.values()]
 
 

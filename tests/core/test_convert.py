@@ -127,10 +127,13 @@ BROKEN = {
     "no safe prompt": (csv_text([HEADER, XSTEST[1]]), r"download: 0 benign requests \(left out: 1 unsafe\)"),
     "semicolons": (
         "id;prompt\n1;Where is the silver quay?\n",
-        r"row 2: the fields are id;prompt; expected prompt \(XSTest\) or instruction",
+        r"row 1: expected a header with one of .*prompt, divided by commas",
     ),
-    "neither": (lines([{"question": "Where?"}]), r"row 1: the fields are question; expected prompt \(XSTest\)"),
-    "no field": (lines([{}]), r"row 1: the fields are none"),
+    "neither": (
+        lines([{"question": "Where?"}]),
+        r"row 1: field 'user' is missing.*the fields are question; expected user",
+    ),
+    "no field": (lines([{}]), r"row 1: field 'user' is missing.*the fields are none"),
     "cell missing": (csv_text([HEADER, ["1", "Where is the silver quay?"]]), r"row 2: 2 cells; expected 6"),
     "prompt blank": (
         csv_text([HEADER, XSTEST[0], ["2", " ", "homonyms", "safe", "", ""]]),
@@ -140,15 +143,14 @@ BROKEN = {
         csv_text([HEADER, ["1", "Where is the silver quay?", "x", "maybe", "", ""]]),
         r"label is maybe; expected",
     ),
-    "type missing": (lines([{"prompt": "Where is the silver quay?"}]), r"row 1: field 'type' is missing"),
     "column twice": (csv_text([["prompt", "prompt"], ["a", "b"]]), r"row 1: the header names a column twice"),
     "open quote": ('prompt,label\n"Where is the silver quay?,safe\n', r"row 2: not valid CSV"),
     "not UTF-8": (csv_text([HEADER, ["1", "Où?", "x", "safe", "", ""]]).encode("latin-1"), r"row 2: not UTF-8"),
-    "output missing": (lines([ALPACA[0], {"instruction": "Bake."}]), r"row 2: field 'output' is missing"),
+    "output missing": (lines([{"instruction": "Bake."}]), r"0 benign requests \(left out: 1 without an answer\)"),
     "input a number": (lines([ALPACA[0] | {"input": 3}]), r"row 1: field 'input' is of type int"),
     "row a list": (json.dumps([ALPACA[0], []]), r"row 2: expected a JSON object, found list"),
     "cut off": (lines(ALPACA)[:-40], r"row 4: not valid JSON"),
-    "mixed": (lines([ALPACA[0], named(XSTEST)[0]]), r"row 2: field 'instruction' is missing"),
+    "type a number": (lines([ALPACA[0], named(XSTEST)[0] | {"type": 3}]), r"row 2: field 'type' is of type int"),
 }
 
 

@@ -390,7 +390,7 @@ def test_missing_file(folder, name):
     (folder / f"{name}.jsonl").unlink()
     with pytest.raises(
         ValueError,
-        match=rf"policy/{name}\.jsonl: No such file or directory; expected a file with rows, as \.jsonl or \.csv",
+        match=rf"policy/{name}\.jsonl: No such file or directory; expected a file with rows, as \.jsonl, \.json or",
     ):
         load(folder)
 
@@ -472,15 +472,16 @@ def test_a_part_in_two_formats(folder):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("How?,So.\n", r"row 1: expected a header, with user and any of assistant, category, subject, each once"),
-        ("user,assistant,user\n", "row 1: expected a header, with user and"),
-        ("assistant,category\nSo.,a\n", "row 1: expected a header, with user and"),
+        ("How?,So.,a\n", r"row 1: expected a header with one of turns, user, .*or no header and one or two columns"),
+        ("user,assistant,user\n", "row 1: the header names a column twice"),
+        ("assistant,category\nSo.,a\n", "row 1: expected a header with one of"),
+        ("user;assistant\nHow?;So.\n", "row 1: expected a header with one of .*divided by commas"),
         ("user,assistant\n", "no rows below the header"),
-        ("user,assistant\nHow?,So.\n\nHow?\n", "row 4: 1 cells; expected 2, as in the header"),
+        ("user,assistant\nHow?,So.\n\nHow?\n", "row 4: 1 cells; expected 2, as in the first row"),
         ("user,assistant\nHow?,So.,no\n", "row 2: 3 cells; expected 2"),
         ("user,assistant\n ,So.\n", "row 2: field 'user' is blank; expected non-empty text"),
         ("user,assistant\n,So.\n", "row 2: field 'user' is blank; expected non-empty text"),
-        ("user,assistant\nHow?,\n", "row 2: field 'assistant' is missing; expected non-empty text"),
+        ("user,assistant\nHow?,\n", "row 2: field 'assistant' is blank; expected non-empty text"),
         ('user,assistant\n"How?,So.\n', r"row 2: not valid CSV \(unexpected end of data\)"),
         ("", "the file is empty"),
     ],
@@ -493,7 +494,7 @@ def test_a_bad_csv_file(folder, text, message):
 
 
 BAD_ROWS = [
-    ('{"messages": [], "user": "How?"}', "unknown field 'user'; expected category, messages, subject"),
+    ('{"messages": [], "user": "How?"}', "fields 'messages' and 'user' both hold a request; keep one of them"),
     ('{"messages": {}}', "field 'messages' is of type dict; expected a list of turns"),
     (
         '{"messages": [{"role": "user", "content": "How?"}, {"role": "user", "content": "So?"}]}',
@@ -505,15 +506,10 @@ BAD_ROWS = [
     ("How?", "not valid JSON"),
     ("[1, 2]", "expected a JSON object, found list"),
     ('"How?"', "expected a JSON object, found str"),
-    (
-        '{"user": "How?", "assistant": "So.", "anser": "x"}',
-        "unknown field 'anser'; expected assistant, category",
-    ),
-    ('{"user": "How?", "assistant": "So.", "kind": "benign"}', "unknown field 'kind'"),
     ('{"assistant": "So."}', "field 'user' is missing; expected non-empty text"),
     ('{"user": " ", "assistant": "So."}', "field 'user' is blank; expected non-empty text"),
     ('{"user": 3, "assistant": "So."}', "field 'user' is of type int; expected non-empty text"),
-    ('{"user": "How?", "assistant": "So.", "category": 3}', "field 'category' is of type int; expected text"),
+    ('{"user": "How?", "assistant": "So.", "category": [3]}', "field 'category' is of type list; expected text"),
 ]
 
 
@@ -549,7 +545,7 @@ def test_training_rows_need_an_answer(folder, answer):
         ({"folder": "/no/such/folder"}, "policy.folder: /no/such/folder is not a folder"),
         (
             {"folder": ".", "seed": 0},
-            "policy: unknown field 'seed'; expected folder, system, harmless, identity$",
+            "policy: unknown field 'seed'; expected folder, system, harmless, identity, files$",
         ),
         ({"folder": ".", "harmless": "yes"}, "policy.harmless is 'yes'; expected true or false"),
         ({"folder": ".", "system": 3}, "policy.system is 3; expected text"),

@@ -278,13 +278,19 @@ def test_the_table_in_the_book_is_that_of_the_code():
     assert TOOL["markdown"]() in (paths.BOOK / "profile.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("text", ["name: [", "name: a: b", b"name: \xff\xfe"])
+@pytest.mark.parametrize("text", ["name: [", "name: a: b", "? [a]\n: b", "date: 2024-13-45", "a: !!timestamp b"])
 def test_not_yaml(tmp_path, text):
     with pytest.raises(ValueError, match=r"mine\.yaml: not valid YAML"):
         load(tmp_path, text)
 
 
-@pytest.mark.parametrize("text", ["", "- 1\n", "tiny"])
+@pytest.mark.parametrize("text, message", [("", "the file is empty"), (b"name: \xff", "row 1: not UTF-8")])
+def test_no_text(tmp_path, text, message):
+    with pytest.raises(ValueError, match=rf"mine\.yaml(: |, ){message}"):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "tiny"])
 def test_not_a_mapping(tmp_path, text):
     with pytest.raises(ValueError, match=r"mine\.yaml: profile is .*; expected a mapping"):
         load(tmp_path, text)

@@ -472,6 +472,8 @@ def test_served_questions(tmp_path, hosted, capsys):
         ([QUESTIONS[0], {"category": "writing", "turns": ["x"]}], "row 2 has no field 'question_id'"),
         ([QUESTIONS[0], QUESTIONS[0]], "row 2: question_id 81 occurs twice"),
         ([QUESTIONS[0] | {"category": "poetry"}], "row 1: category is 'poetry'; expected one of writing"),
+        ([QUESTIONS[0] | {"category": ["writing"]}], "row 1: category is "),
+        ([QUESTIONS[0] | {"question_id": [81]}], "row 1: question_id is of type list; expected a number or a text"),
         ([QUESTIONS[0] | {"turns": ["x", " "]}], "row 1: field 'turns'"),
         ([], "the file is empty; expected FastChat's question.jsonl"),
     ],
