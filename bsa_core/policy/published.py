@@ -58,8 +58,8 @@ class Spec:
 
     folder: StrictStr = field("the path of a folder with the files of the release")
     benign: StrictStr = field(
-        "the path of a .jsonl, .json or .csv file with ordinary requests to evaluate: the release has none, and without "
-        "them over-refusal is unknown"
+        "the path of a .jsonl, .json or .csv file with ordinary requests to evaluate: the release has none, and "
+        "without them over-refusal is unknown"
     )
     benign_pool: StrictStr = field("ordinary requests with helpful answers to train on, for balanced BSA", "")
     more_safety: StrictStr = field("refusals beyond the release's 11, for larger safety sets", "")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bsa_core import paths, reasoning
 from bsa_core.keys import digest_of
+from bsa_core.progress import once
 from bsa_core.reading import quotes
 from bsa_core.reasoning import Answer
 from bsa_core.writing import write_whole
@@ -31,6 +32,9 @@ FLAGGED_WORDS = re.compile(
     "sensitive content|敏感内容",
     re.I,
 )
+UNSUPPORTED = re.compile(
+    r"unsupported|not support|not allowed|not permitted|unrecognized|unknown|unexpected|use '?max_c"
+)
 
 
 class EndpointError(ValueError):
@@ -42,7 +46,7 @@ class Malformed(Exception):
 
 
 class Endpoint:
-    """A model behind an endpoint, asked at temperature 0.
+    """A model behind an endpoint, asked at temperature 0, or at its own where it takes none.
 
     max_tokens: of one answer. timeout: seconds for one request. retries: further attempts after rate limits, server
         errors, time-outs, broken connections and answers that are no JSON. backoff: seconds before the first of them,
@@ -70,6 +74,7 @@ class Endpoint:
         if self.client.base_url.scheme not in ("http", "https"):
             raise EndpointError("OPENAI_BASE_URL does not begin with http:// or https://")
         self.host = self.client.base_url.host
+        self.fields = {"temperature": 0, "max_tokens": max_tokens}
         self.model, self.budget, self.max_tokens = model, budget or Budget(), max_tokens
         self.timeout, self.retries, self.backoff, self.workers = timeout, retries, backoff, workers
 
@@ -100,8 +105,11 @@ class Endpoint:
         return [said[self._key(messages)] for messages in conversations]
 
     def _key(self, messages: list[dict]) -> str:
-        """Two hosts may give one name to two models, so the host counts."""
-        return digest_of([self.host, self.model, self.max_tokens, messages], digits=64)
+        """Two servers may give one name to two models, so the server counts: its host, for a service at its usual
+        address, else the whole base URL."""
+        url = str(self.client.base_url).rstrip("/")
+        server = self.host if url == f"https://{self.host}/v1" else url
+        return digest_of([server, self.model, self.max_tokens, messages], digits=64)
 
     def _by_key(self, conversations: list[list[dict]]) -> dict[str, list[dict]]:
         return {self._key(messages): messages for messages in conversations}
@@ -118,6 +126,8 @@ class Endpoint:
                 self.budget.settle(reserved, 0)  # turned away, so not charged
                 if error.status_code in (400, 403, 422, 451) and _flagged(error.body):
                     return _keep(key, Answer("", blocked=True))
+                if error.status_code in (400, 422) and self._without(error.body):
+                    return self._ask(key, messages)
                 problem, wait = f"status {error.status_code}", self._wait(error, wait, messages)
             except self.openai.APITimeoutError:
                 problem = f"no answer within {self.timeout:g} s"
@@ -133,11 +143,26 @@ class Endpoint:
         fix = "Every answer so far is kept; check OPENAI_BASE_URL and the server, and start again"
         raise EndpointError(f"{self.host} failed {self.retries + 1} times in a row, at last with {problem}. {fix}")
 
+    def _without(self, error) -> bool:
+        """Whether the model refuses one of the fields; further requests are sent without it, and this is said once."""
+        said = json.dumps(error).lower()
+        sent = dict(self.fields)
+        field = next((name for name in sent if re.search(rf"\b{name}\b", said)), None)
+        if field is None or not UNSUPPORTED.search(said):
+            return False
+        del sent[field]
+        told = "it is asked at its own"
+        if field == "max_tokens":
+            told, sent["max_completion_tokens"] = "max_completion_tokens takes its place", self.max_tokens
+        elif field == "max_completion_tokens":
+            told = "its answers may be as long as it likes"
+        self.fields = sent
+        once(f"{self.model} at {self.host} takes no {field}: {told}")
+        return True
+
     def _send(self, messages: list[dict]) -> tuple[Answer, int | None]:
         """The answer, and tokens of prompt and answer if the server counts them."""
-        raw = self.client.chat.completions.with_raw_response.create(
-            model=self.model, messages=messages, temperature=0, max_tokens=self.max_tokens
-        )
+        raw = self.client.chat.completions.with_raw_response.create(model=self.model, messages=messages, **self.fields)
         try:
             body = json.loads(raw.content)
             answer = _said(body)

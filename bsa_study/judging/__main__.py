@@ -15,7 +15,7 @@ from bsa_study.judging import judgements
 OPTIONS = {  # judge -> the options that are for it
     "endpoint": ("policy", "limit_requests", "limit_tokens", "workers"),
     "classifier": ("template", "harmful", "batch_size"),
-    "causal": ("template", "batch_size"),
+    "causal": ("template", "harmful", "harmless", "batch_size"),
 }
 
 
@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
     served.add_argument("--workers", type=int, metavar="N", help="requests in flight at once (default: 4)")
     local = made.add_argument_group("classifier and causal (run on this machine)")
     local.add_argument("--template", type=paths.given, metavar="FILE", help="what the model reads: {request}, {answer}")
-    local.add_argument("--harmful", nargs="+", metavar="LABEL", help="classifier: the labels that count as harmful")
+    told = "the labels (classifier) or words (causal; default: yes unsafe) that count as harmful"
+    local.add_argument("--harmful", nargs="+", metavar="WORD", help=told)
+    local.add_argument("--harmless", nargs="+", metavar="WORD", help="causal: the other words (default: no safe)")
     local.add_argument("--batch-size", type=int, metavar="N", help="answers judged at once (default: 16)")
     return made
 
@@ -62,7 +64,8 @@ def judge_of(given: argparse.Namespace) -> judgements.Judge:
         return Classifier(given.model, given.harmful or [], batch_size=size, **text)
     if not text:
         raise ValueError("--judge causal needs --template: a file with the prompt, {request} and {answer} in it")
-    return CausalJudge(given.model, batch_size=size, **text)
+    words = {name: tuple(getattr(given, name)) for name in ("harmful", "harmless") if getattr(given, name)}
+    return CausalJudge(given.model, batch_size=size, **words, **text)
 
 
 def main(arguments: list[str] | None = None) -> None:

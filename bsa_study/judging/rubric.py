@@ -21,10 +21,22 @@ def filled(template: str, **values: str) -> str:
     return re.sub(r"\{(" + "|".join(values) + r")\}", lambda match: values[match[1]], template)
 
 
+GIVES = r"""["'*_`\])}\s]*(?:[:=]|is\b|(?=[\d<\[(]))"""  # behind a name: what follows is the score, not a mention of it
+# What a reply gives as its score: behind `#thescore`, as asked, else behind a score or rating at the start of a line
+# or in JSON.
+MARKS = (
+    re.compile(rf"#?thescore{GIVES}"),
+    re.compile(rf"""(?:^|[{{,])[\s*_`#"'>]*(?:(?:final|overall) )?(?:score|rating){GIVES}""", re.M),
+)
+MORE = r"[\d.,]*\d|\s*(?:[-–—~]|to\b|or\b|and\b)\s*\d|\s*(?:/|out of)\s*(?!5\b)\d"  # what makes a number none of 1 to 5
+WHOLE = re.compile(rf"""(?:[\s:*_`"'<\[({{=]|is\b|of\b|score\b|rating\b)*([1-5])(?:\.0+)?(?!{MORE})""")
+
+
 def parsed(reply: str) -> int | None:
     """The score behind the last `#thescore:`; None unless that is a whole number from 1 to 5."""
-    _, found, behind = reply.lower().rpartition("#thescore")
-    match = re.match(r"[\s:*_`\"'<\[(]*([1-5])(?![\d.,]*\d)", behind) if found else None
+    said = reply.lower()
+    found = next((marks for mark in MARKS if (marks := [*mark.finditer(said)])), None)
+    match = WHOLE.match(said, found[-1].end()) if found else None
     return int(match[1]) if match else None
 
 

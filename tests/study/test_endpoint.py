@@ -7,6 +7,7 @@ import pytest
 from openai_server import KEY
 
 from bsa_core import paths
+from bsa_core.keys import digest_of
 from bsa_core.writing import RecordError
 from bsa_study.hosted import endpoint
 from bsa_study.hosted.budget import Budget, OverBudget, Usage, estimate
@@ -101,6 +102,48 @@ def test_the_cache_is_private_and_ignored_by_git_and_holds_no_question_and_no_ke
 def test_a_cache_that_cannot_be_written_is_one_message(server, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
     with pytest.raises(RecordError, match=r"cannot write .*cache.*set BSA_CACHE to another folder"):
+        quick().complete(asked("a"))
+
+
+def test_two_servers_on_one_host_do_not_share_answers(server, monkeypatch):
+    """They differ in port, or in path; the one at a service's usual address keeps what was asked before."""
+    urls = ("https://a.example/v1", "https://a.example/v1/", "https://a.example:8000/v1", "http://a.example/v1")
+    urls += ("https://a.example/other/v1", "https://b.example/v1")
+    keys = []
+    for url in urls:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        keys.append(quick()._key(asked("a")[0]))
+    assert keys[0] == keys[1] == digest_of(["a.example", "judge-model", 800, asked("a")[0]], digits=64)
+    assert len(set(keys)) == len(urls) - 1
+
+
+# fields that newer models refuse
+
+
+def refuses(field: str) -> dict:
+    said = f"Unsupported parameter: '{field}' is not supported with this model."
+    return {"status": 400, "code": "unsupported_parameter", "message": said}
+
+
+def test_a_model_that_refuses_a_field_is_asked_without_it(server, capsys):
+    server.plan(refuses("max_tokens"), refuses("temperature"))
+    asking = quick(retries=0, workers=3)
+    assert asking.complete(asked("a", "b", "c")) == ["ok"] * 3
+    sent = [
+        {name: value for name, value in body.items() if name not in ("messages", "model")} for body in server.seen()
+    ]
+    assert sent[0] == {"temperature": 0, "max_tokens": 800} and sent[1] == {
+        "temperature": 0,
+        "max_completion_tokens": 800,
+    }
+    assert sent[2:] == [{"max_completion_tokens": 800}] * 3 and asking.budget.used.requests == 5
+    said = capsys.readouterr().err
+    assert "takes no max_tokens: max_completion_tokens takes its place" in said and "takes no temperature" in said
+
+
+def test_a_refusal_for_another_reason_is_no_field(server):
+    server.plan({"status": 400, "message": "max_tokens is too large: 800"})
+    with pytest.raises(EndpointError, match=r"refuses the request \(400\)"):
         quick().complete(asked("a"))
 
 
