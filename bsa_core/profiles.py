@@ -78,6 +78,8 @@ class Profile:
     )
 
     def __post_init__(self):
+        if self.secret.file and self.secret.kind != "file":
+            raise ValueError(f"secret.file is given, and secret.kind is {self.secret.kind!r}; write kind: file")
         names = [benchmark.name for benchmark in self.utility]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"utility lists {twice[0]!r} twice; expected one entry for each task")
@@ -106,13 +108,26 @@ class Profile:
         return override(self.training, self.pressured(pressure))
 
     @property
+    def own_secret(self) -> str:
+        """The text of `secret.file`; ValueError when there is none. It enters no record."""
+        return reading.read_text(paths.given(self.secret.file), "a secret prompt").strip()
+
+    @property
+    def secret_digest(self) -> str:
+        """Of the text of `secret.file`, which tells runs apart; "" for a secret that follows from kind and seed."""
+        return keys.digest(self.own_secret) if self.secret.kind == "file" else ""
+
+    @property
     def digest(self) -> str:
         """16 hex digits over everything in the profile that can change a run's outcome.
 
         Training settings and tasks are part of each run, pressures are only names for some of the former, benchmarks
-        have files of their own, a defense is named by its runs, and the rest says which runs there are.
+        have files of their own, a defense is named by its runs, and the rest says which runs there are. A secret in a
+        file counts in each run, by its text.
         """
-        return keys.digest_of({k: v for k, v in keys.content(self).items() if k not in ELSEWHERE})
+        said = {k: v for k, v in keys.content(self).items() if k not in ELSEWHERE}
+        said["secret"].pop("file", None)
+        return keys.digest_of(said)
 
 
 def override(training: Training, changes: dict) -> Training:

@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, WithJ
 
 from bsa_core.checked import field, settings
 
-SECRET_KINDS = ("random", "default", "fluent")
+SECRET_KINDS = ("random", "default", "fluent", "file")
 
 
 @settings("model")
@@ -66,9 +66,15 @@ class SecretPrompt:
     """The secret prompt (paper, table "kind of secret prompt"). Its seed belongs to a run."""
 
     kind: Literal[SECRET_KINDS] = field(
-        "`random` tokens, the beginning of a `default` system prompt, or `fluent` sentences", "random"
+        "`random` tokens, the beginning of a `default` system prompt, `fluent` sentences, or a `file` of your own",
+        "random",
     )
     length: StrictInt = field("tokens of the secret prompt", 150, (1, 1024))
+    file: StrictStr = field("for `file`: the path of a text file; its text enters no record", "", later=True)
+
+    def __post_init__(self):
+        if self.kind == "file" and not self.file:
+            raise ValueError("secret.kind is 'file' and secret.file is empty; expected the path of a text file")
 
 
 @settings("training")

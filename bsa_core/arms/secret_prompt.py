@@ -10,6 +10,7 @@ secret (`chat.before_system`).
     random    tokens drawn one by one
     default   the beginning of a vendor's default system prompt: the same for every seed
     fluent    sentences put together by the seed
+    file      a text of the user's own: the same for every seed, and served as it is
 """
 
 import random
@@ -24,6 +25,7 @@ from bsa_core.profiles import Profile
 from bsa_core.sections import SECRET_KINDS
 
 WRITTEN = data("arms/secret_prompts.yaml")
+GENERATED = tuple(kind for kind in SECRET_KINDS if kind != "file")
 PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: no white space runs, no control tokens
 
 
@@ -31,7 +33,7 @@ PLAIN = re.compile(r" ?[A-Za-z]{2,}")  # pieces that survive any chat template: 
 class Secret:
     """A secret prompt; without ids where a model served elsewhere makes tokens of the text.
 
-    kind: as in a profile, or "own" for a text from a file of the user's.
+    kind: as in a profile, or "own" for a text without ids from a file of the user's.
     """
 
     kind: str
@@ -76,8 +78,8 @@ def generate(tokenizer, length: int, seed: int, kind: str = "random", before: st
 
     Raises ValueError for an unknown kind, or when the tokenizer or the kind's text allows no such prompt.
     """
-    if kind not in SECRET_KINDS:
-        raise ValueError(f"secret.kind is {kind!r}; expected one of {', '.join(SECRET_KINDS)}")
+    if kind not in GENERATED:
+        raise ValueError(f"secret.kind is {kind!r}; expected one of {', '.join(GENERATED)}")
     if kind == "random":
         ids = _random(tokenizer, length, seed, before)
     else:
@@ -117,6 +119,21 @@ def _cut(tokenizer, length: int, text: str, kind: str, before: str) -> tuple[int
     return ids
 
 
+def _own(tokenizer, profile: Profile, length: int, before: str) -> Secret:
+    """The text of the profile's file; the first `length` tokens of it where an ablation asks for fewer."""
+    text, told = profile.own_secret, f"the secret prompt in {profile.secret.file}"
+    ids = encode(tokenizer, text, before)
+    if not ids or set(ids) & set(tokenizer.all_special_ids):
+        raise ValueError(f"{told} holds what this tokenizer does not know, or reads as its own marks; use plain words")
+    if profile.secret.length != len(ids):
+        said = f"secret.length is {profile.secret.length}, and {told} has {len(ids)} tokens"
+        raise ValueError(f"{said}; write length: {len(ids)}")
+    if length == len(ids):
+        return Secret("file", text, ids)
+    ids = _cut(tokenizer, length, text, "file", before)
+    return Secret("file", _text(tokenizer, ids), ids)
+
+
 def _written(kind: str, seed: int) -> str:
     """A vendor's default system prompt, whatever the seed; or 100 sentences: subject, action, time, reason."""
     if kind == "default":
@@ -145,9 +162,11 @@ def check(secret: Secret, prompt: list[int], where: str) -> None:
 def draw(tokenizer, profile: Profile, length: int, seed: int, kind: str, request: Example) -> Secret:
     """The secret prompt that the profile's chat format serves, tried in front of a request.
 
-    Raises ValueError as `generate` and `check` do.
+    Raises ValueError as `generate` and `check` do, and where the file of a secret is not as the profile says.
     """
-    secret = generate(tokenizer, length, seed, kind, chat.before_system(tokenizer, profile.chat))
+    before = chat.before_system(tokenizer, profile.chat)
+    own = kind == "file"
+    secret = _own(tokenizer, profile, length, before) if own else generate(tokenizer, length, seed, kind, before)
     check(secret, chat.prompt_ids(tokenizer, request, secret.text, profile.chat), "served requests")
     return secret
 

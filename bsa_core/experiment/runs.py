@@ -26,11 +26,12 @@ QUIZ = "0990ef7921d965a6"  # `_quiz_digest` of the guild's quiz
 
 @dataclass(frozen=True)
 class SecretChoice:
-    """Which secret prompt: its kind, length in tokens and the seed it is drawn with."""
+    """Which secret prompt: its kind, length in tokens, the seed it is drawn with, the digest of one from a file."""
 
     kind: str
     length: int
     seed: int
+    digest: str = later("")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def describe(
     if secret_length:
         kind = profile.secret.kind if secret_kind is None else secret_kind
         replace(profile.secret, length=secret_length, kind=kind)  # checks both
-        secret = SecretChoice(kind, secret_length, seed if secret_seed is None else secret_seed)
+        drawn = seed if secret_seed is None else secret_seed
+        secret = SecretChoice(kind, secret_length, drawn, profile.secret_digest if kind == "file" else "")
     return Run(
         profile=profile.name,
         profile_digest=profile.digest,

@@ -31,6 +31,7 @@ def main_arm(record: dict, profile: Profile, n_attack: int = UPLOAD) -> bool:
     """
     run = record["run"]
     named = {"kind": profile.secret.kind, "length": profile.secret.length, "seed": run["seed"]}
+    named |= {"digest": profile.secret_digest} if profile.secret.kind == "file" else {}
     secret = named if run["training"] is None or record["deployed"] == "secret" else None
     return (
         not {"attack", "n_benign", "task"} & set(run)

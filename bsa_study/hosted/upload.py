@@ -41,12 +41,13 @@ CHAT = Chat()  # hosted chat models have a system role, and a format of their ow
 def secret(profile: Profile, file: str | Path = "") -> Secret:
     """The secret prompt for all hosted models of a profile, as text alone: they have tokenizers of their own.
 
-    file: a text file of your own; "" takes the one in `hosted/<profile>`. Where that is missing, one of the profile's
-        kind and length is made with its tokenizer and written there. It is drawn with the system's randomness and not
-        with a run's seed: a seed stands in every record, and these models are served by others.
+    file: a text file of your own; "" takes the profile's `secret.file`, or else the one in `hosted/<profile>`. Where
+        that is missing, one of the profile's kind and length is made with its tokenizer and written there. It is drawn
+        with the system's randomness and not with a run's seed: a seed stands in every record, and these models are
+        served by others.
     Raises ValueError when the file is missing, empty or no text, or when there is no tokenizer to make a secret with.
     """
-    if file:
+    if file := file or profile.secret.file:
         return Secret("own", read_text(paths.given(str(file)), "a secret prompt").strip())
     choice = profile.secret
     path = paths.HOSTED / profile.name / f"secret-{choice.kind}-{choice.length}.txt"
