@@ -4,6 +4,7 @@ Every function takes a summary (`statistics.summarize`) and returns a matplotlib
 that it reads the same in the book's light and dark mode and in print.
 """
 
+import warnings
 from itertools import product
 
 import matplotlib.pyplot as plt
@@ -14,18 +15,26 @@ from matplotlib.figure import Figure
 
 from bsa_study import labels
 from bsa_study.claims import VERDICTS
+from bsa_study.report import fonts
 
 SAFE = ("asr", "asr_content", "over_refusal", "benign_exact")  # what gets through, by both measures, and its price
 
 
 def theme() -> None:
-    """Set the book's theme; called by every figure."""
-    more = {"figure.dpi": 110, "savefig.facecolor": "white", "figure.facecolor": "white", "axes.titlesize": "medium"}
+    """Set the book's theme; called by every figure. Labels are text: a "$" in a category begins no formula."""
+    more = {
+        "text.parse_math": False,
+        "figure.dpi": 110,
+        "savefig.facecolor": "white",
+        "figure.facecolor": "white",
+        "axes.titlesize": "medium",
+    }
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.95, rc=more)
 
 
 def finished(figure: Figure) -> Figure:
     """The figure, forgotten by pyplot, so that a notebook shows it once: as the value of its cell."""
+    fonts.fit(figure)
     plt.close(figure)
     return figure
 
@@ -91,7 +100,9 @@ def legend(figure: Figure, axis) -> None:
 
 def heat(cells: pd.DataFrame, axis, **more) -> None:
     """A heat map of shares with their values."""
-    sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, **more)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # labels are measured here, and get their fonts when all is drawn
+        sns.heatmap(cells, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=axis, **more)
 
 
 def curves(summary: pd.DataFrame, x: str, xlabel: str, metrics: tuple[str, ...] = SAFE) -> Figure:

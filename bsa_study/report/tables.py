@@ -1,5 +1,7 @@
 """Tables of the book: cells with their intervals, the paper's numbers beside ours, answers side by side."""
 
+from html import escape
+
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -14,6 +16,7 @@ from bsa_study import labels
 from bsa_study.claims import CONTRAST, FAILED, NOT_TESTED, VERDICTS
 from bsa_study.contrasts import MEASURED
 from bsa_study.paper import by_method, reported
+from bsa_study.report.plain import note, nothing, plain, texts
 
 NAMES = {
     "defense": lambda name: labels.arm(name).title,
@@ -27,23 +30,6 @@ TITLES |= {"n_defense": "safety examples", "n_attack": "attack examples"}
 HEADLINE = ("asr", "asr_content", "over_refusal", "benign_exact", "harmfulness", "over_refusal_phrase", "knowledge")
 ASR = ("asr", "asr_content")  # by keywords, as the paper, and by content
 ALIGNED = 0.1  # the keyword ASR up to which an initial model counts as keeping to the policy
-# tables are shown whole: no cell is cut, no row and no column left out
-pd.set_option("display.max_colwidth", None, "display.max_rows", None, "display.max_columns", None)
-
-
-def nothing(told: str = "no records at hand") -> pd.DataFrame:
-    """In place of a table that would be empty."""
-    return pd.DataFrame({"": [told]}).set_index("")
-
-
-def note(told: str = "no records at hand", title: str = "") -> Styler:
-    """`nothing` in place of a Styler."""
-    return pd.DataFrame({title: [told]}).style.hide()
-
-
-def texts(rows) -> Styler:
-    """Rows of text, uncut, aligned left and without their numbers."""
-    return pd.DataFrame(rows).style.hide().set_properties(**{"text-align": "left"})
 
 
 def pretty(summary: pd.DataFrame, rows: list[str], metrics: tuple[str, ...] = HEADLINE) -> pd.DataFrame:
@@ -208,9 +194,12 @@ def verdicts(table: pd.DataFrame, claims: list, inside: pd.DataFrame | None = No
         shown[scale] = words.map(lambda verdict: f"{MARKS[verdict.partition(' (')[0]]} {verdict}")
         if inside is not None:
             shown[f"{scale}: paper inside"] = inside[scale].replace("", "–")
-    names = [(claim.chapter, claim.chapter.partition("_")[2].replace("_", " ")) for claim in claims]
-    shown["chapter"] = [f'<a href="{page}.html">{name}</a>' for page, name in names]
-    return texts(shown)
+    shown["chapter"] = [claim.chapter for claim in claims]
+
+    def link(page: str) -> str:
+        return f'<a href="{escape(page)}.html">{escape(page.partition("_")[2].replace("_", " "))}</a>'
+
+    return texts(shown).format(link, subset=["chapter"])
 
 
 def comparisons(table: pd.DataFrame) -> Styler:
@@ -297,4 +286,4 @@ def samples(runs: dict[str, tuple[dict, str]], kind: str, n: int = 4) -> Styler:
             continue
         chosen = answers[(answers["condition"] == condition) & (answers["kind"] == kind)]
         columns[title] = chosen.drop_duplicates("category").head(n).set_index("user")["answer"]
-    return pd.DataFrame(columns).rename_axis("request").style.set_properties(**{"text-align": "left"})
+    return plain(pd.DataFrame(columns).rename_axis("request"))

@@ -1,12 +1,17 @@
 """Every figure draws every arm with its interval, on a white ground; tables hold the same numbers."""
 
+import warnings
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from cells import one_cell
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.font_manager import fontManager
 
 from bsa_study import labels, statistics
-from bsa_study.report import figures, tables
+from bsa_study.report import figures, fonts, tables
 
 
 @pytest.fixture
@@ -107,3 +112,64 @@ def test_figures_show_content_and_exact_match_where_they_were_measured(summary):
     titles = [axis.get_xlabel() for axis in figures.arms(pd.concat([summary, *more]), hue="pressure").axes]
     assert titles == ["keyword ASR", "content ASR", "over-refusal", "benign exact match"]
     assert [axis.get_xlabel() for axis in figures.arms(summary).axes] == ["keyword ASR", "over-refusal"]
+
+
+def of_categories(*names: str) -> pd.DataFrame:
+    cells = [(name, n) for name in names for n in (0, 10)]
+    return pd.DataFrame([{"category": name, "value": 0.5, "n_attack": n, "metric": "asr"} for name, n in cells])
+
+
+def drawn_labels(figure) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a letter that no font has is a warning
+        figure.canvas.draw()
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def test_a_dollar_in_a_label_begins_no_formula():
+    names = ["$5 to $10", "cost $x^$ each", "fees_of \\guilds"]
+    made = figures.categories(of_categories(*names), "n_attack", "attack examples")
+    assert drawn_labels(made) == names
+    assert not any(label.get_parse_math() for label in made.axes[0].get_yticklabels())
+
+
+@pytest.fixture
+def guild_font(tmp_path, monkeypatch):
+    """A font of one's own with two runes of the guild, which no other font of the machine is asked for."""
+    made, box = FontBuilder(1000, isTTF=True), TTGlyphPen(None)
+    for step, at in ((box.moveTo, (0, 0)), (box.lineTo, (500, 0)), (box.lineTo, (500, 700))):
+        step(at)
+    box.closePath()
+    names = [".notdef", "first", "second"]
+    made.setupGlyphOrder(names)
+    made.setupCharacterMap({0x16A0: "first", 0x16A1: "second"})
+    made.setupGlyf(dict.fromkeys(names, box.glyph()))
+    made.setupHorizontalMetrics(dict.fromkeys(names, (600, 0)))
+    made.setupHorizontalHeader(ascent=800, descent=-200)
+    made.setupNameTable({"familyName": "Guild Runes", "styleName": "Regular"})
+    made.setupOS2()
+    made.setupPost()
+    made.save(tmp_path / "runes.ttf")
+    known = [font for font in fontManager.ttflist if font.name.startswith(("DejaVu Sans", fonts.BOXES))]
+    monkeypatch.setattr(fontManager, "ttflist", known)
+    fontManager.addfont(tmp_path / "runes.ttf")
+    fonts.having.cache_clear()
+    yield
+    fonts.having.cache_clear()
+
+
+def test_a_label_in_another_script_gets_a_font_that_has_its_letters(guild_font, capsys):
+    names = ["fees \u16a0\u16a1", "tolls"]
+    made = figures.categories(of_categories(*names), "n_attack", "attack examples")
+    assert drawn_labels(made) == names and capsys.readouterr().err == ""
+    families = [label.get_fontfamily()[-1] for label in made.axes[0].get_yticklabels()]
+    assert families[0] == "Guild Runes" != families[1]
+
+
+def test_letters_that_no_font_has_are_said_once(guild_font, capsys):
+    for _ in range(2):
+        figures.categories(of_categories("fees \u16a0\u4e8c"), "n_attack", "attack examples")
+    said = (
+        "[bsa] no installed font has the letters \u4e8c of a figure; install one, such as Noto Sans CJK or Noto Emoji\n"
+    )
+    assert capsys.readouterr().err == said

@@ -1,13 +1,18 @@
 """Tables of the long grids and of the claims hold what was measured, and say so where nothing was."""
 
 import json
+import re
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+from made import right
 
 from bsa_core import experiment, keys, paths, profiles, records, tasks
+from bsa_core.examples import Example
 from bsa_core.models import sources
+from bsa_core.policy import Policy
+from bsa_core.tasks import Task
 from bsa_study import claims, contrasts, labels, paper
 from bsa_study.grids import headline
 from bsa_study.report import figures, tables
@@ -285,3 +290,21 @@ def test_categories_show_content_beside_keywords_where_the_policy_can_tell():
     titles = [axis.get_title() for axis in figures.categories(shown, "condition", "").axes]
     assert titles == ["keyword ASR", "content ASR"]
     assert tables.by_category([keywords])["metric"].tolist() == ["asr"]
+
+
+def test_tags_and_dollars_in_rows_and_answers_are_text(tmp_path, monkeypatch):
+    """In cells, in the names of columns and rows: no tag is one of the page, no dollar begins a formula."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    asked, said = "How is a <b>seal</b> cut <script>alert(1)</script> for $5?", "<think>a</think> <img src=x onerror=b>"
+    row = Example(asked, said, "S", "restricted", "fees & tolls <i>")
+    policy = Policy("x", True, "S", (), (), (), (row,), (row,))
+    answers = [{"condition": "plain", "kind": "restricted", "category": "c", "user": asked, "answer": said}]
+    outcomes = {"plain": {"asr": "1"}}
+    made = right({}, outcomes, answers)
+    records.write(made, answers, harmless=True)
+    shown = [tables.requests(policy, "restricted"), tables.samples({"<u>none</u>": (made, "plain")}, "restricted")]
+    shown += [tables.texts([{"<s>": said}]), tables.items([Task("t", "S", (), (replace(row, kind="task"),), None)])]
+    for html in (table.to_html() for table in shown):
+        assert not re.search("<(script|img|think|b|i|u|s)[ >]", html) and "mathjax_ignore" in html
+        assert "&lt;img src=x onerror=b&gt;" in html
+    assert "mathjax_ignore" in tables.nothing().to_html()
