@@ -9,6 +9,7 @@
 Its modules and rooms:
 
     labels        names, colours, scales, how an interval is printed: once
+    parameters    those of the notebooks, checked by type
     paper         the numbers that the paper reports
     statistics    intervals, p-values
     fiducial      what a few runs say of all, near the ends of a scale
