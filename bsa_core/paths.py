@@ -5,6 +5,7 @@ secret prompt. Neither is part of RESULTS, whose files may be published.
 """
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,17 @@ for name, folder in (("BSA_GENERATIONS", GENERATIONS), ("BSA_HOSTED", HOSTED)):
 def data(name: str) -> dict:
     """What a YAML file of the package holds, such as "policy/guild_world.yaml"; read once per process."""
     return yaml.safe_load((PACKAGE / name).read_text(encoding="utf-8"))
+
+
+def named(name: str, of: str) -> str:
+    """A name that becomes that of a file or folder; ValueError where the result would lie elsewhere or nowhere.
+
+    of: what has the name, for the message.
+    """
+    if not re.fullmatch(r"""[^\s./\\:*?"<>|\x00-\x1f][^/\\:*?"<>|\x00-\x1f\ud800-\udfff]{0,199}""", name):
+        wanted = "up to 200 letters, digits, '-', '_' and '.', with no '.' in front, as files are called by it"
+        raise ValueError(f"{of} is {name[:80]!r}; expected {wanted}")
+    return name
 
 
 def given(path: str) -> Path:

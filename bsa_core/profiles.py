@@ -78,6 +78,9 @@ class Profile:
     )
 
     def __post_init__(self):
+        paths.named(self.name, "name")
+        for name in self.tasks:
+            paths.named(name, "the name of a task")
         if self.secret.file and self.secret.kind != "file":
             raise ValueError(f"secret.file is given, and secret.kind is {self.secret.kind!r}; write kind: file")
         names = [benchmark.name for benchmark in self.utility]

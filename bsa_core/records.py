@@ -37,8 +37,12 @@ ANSWER = ("condition", "kind", "category", "user", "answer")
 
 
 def path_of(profile: str, label: str, key: str, folder: str = "", ending: str = ".json") -> Path:
-    """The file of a record, or one that belongs to it: in a folder of its own, with another ending."""
-    return paths.RESULTS / profile / folder / f"{label}-{key}{ending}"
+    """The file of a record, or one that belongs to it: in a folder of its own, with another ending.
+
+    Raises ValueError where a name would lead out of the folder.
+    """
+    file = paths.named(f"{label}-{key}{ending}", "the name of a record's file")
+    return paths.RESULTS / paths.named(profile, "the profile's name") / folder / file
 
 
 def beside(record: dict, folder: str = "", ending: str = ".json") -> Path:

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bsa_core import keys, paths, profiles
+from bsa_core import keys, paths, profiles, records
 from bsa_core.models import sources
 from bsa_core.models.memory import device_of
 from bsa_core.profiles import Benchmark, Compute, SecretPrompt, Training
@@ -294,6 +294,24 @@ def test_no_text(tmp_path, text, message):
 def test_not_a_mapping(tmp_path, text):
     with pytest.raises(ValueError, match=r"mine\.yaml: profile is .*; expected a mapping"):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../escaped", "a/b", "a\\b", "/tmp/x", ".", "..", ".hidden", "", " ", "a\nb", "a\0", "x" * 201]
+)
+def test_a_name_that_would_lead_out_of_the_results(name):
+    with pytest.raises(ValueError, match=r"^name is .*; expected up to 200 letters, .* as files are called by it$"):
+        replace(profiles.load("tiny"), name=name)
+    with pytest.raises(ValueError, match=r"^the name of a task is "):
+        replace(profiles.load("tiny"), tasks={name: next(iter(profiles.load("tiny").tasks.values()))})
+    if name:
+        with pytest.raises(ValueError, match="the name of a record's file is "):
+            records.path_of("tiny", f"{name}/bsa", "0" * 16)
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "My scale (2)", "größe_1", "违法"])
+def test_names_in_any_script(name):
+    assert replace(profiles.load("tiny"), name=name).name == name
 
 
 def test_unknown_pressure():
