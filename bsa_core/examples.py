@@ -50,6 +50,9 @@ class Example:
     def __post_init__(self):
         if not self.user.strip():
             raise ValueError(f"an example of kind {self.kind!r} has an empty request (field 'user')")
+        for name, text in vars(self).items():
+            if isinstance(text, str) and not text.isascii() and text != text.encode(errors="ignore").decode():
+                raise ValueError(f"an example of kind {self.kind!r} has half of a character in the field {name!r}")
         if self.kind not in KINDS:
             raise ValueError(f"example kind {self.kind!r} is unknown; expected one of {', '.join(KINDS)}")
 

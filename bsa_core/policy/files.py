@@ -72,7 +72,8 @@ def table(path: Path) -> Iterator[tuple[str, dict]]:
         divided = set(re.split(r"[;\t|]", names[0])) & set(REQUESTS)
         if divided or len(names) > 2 or all(NAME.fullmatch(name) for name in names):
             wanted = f"a header with one of {', '.join(REQUESTS[2:])}, divided by commas"
-            raise ValueError(f"{where}: expected {wanted}, or no header and one or two columns: request, answer")
+            without = "or no header and one or two columns: request, answer (a first row of short words is a header)"
+            raise ValueError(f"{where}: expected {wanted}, {without}")
         names = ["user", "assistant"][: len(names)]
         yield _of_table(where, header, names)
     for where, row in rows:

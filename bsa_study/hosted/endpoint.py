@@ -222,8 +222,13 @@ def _answer(choice: dict) -> Answer:
         raise TypeError
     if message.get("refusal") and not content.strip():
         return Answer("", blocked=True)
-    answer = reasoning.split(content)
-    return Answer(answer, answer.reasoning or (thought if isinstance(thought, str) else ""))
+    answer = reasoning.split(_whole(content))
+    return Answer(answer, answer.reasoning or (_whole(thought) if isinstance(thought, str) else ""))
+
+
+def _whole(text: str) -> str:
+    """The text with a question mark for half of a character, which an answer that was cut off may end with."""
+    return text.encode(errors="replace").decode()
 
 
 def _flagged(error) -> bool:

@@ -70,3 +70,13 @@ def test_an_empty_request_is_an_error(user):
 def test_an_unknown_kind_is_an_error():
     with pytest.raises(ValueError, match="'atack' is unknown; expected one of attack, safety"):
         Example("How?", kind="atack")
+
+
+def test_half_of_a_character_is_named():
+    """In rows of a policy or a task in code; files are checked when they are read."""
+    for name in ("user", "assistant", "system", "category", "subject"):
+        with pytest.raises(
+            ValueError, match=f"an example of kind 'attack' has half of a character in the field '{name}'"
+        ):
+            Example(**{"user": "How?", "kind": "attack", name: "a hand \ud83d"})
+    assert Example("\U0001f44b").user == "👋"

@@ -117,6 +117,13 @@ def test_two_servers_on_one_host_do_not_share_answers(server, monkeypatch):
     assert len(set(keys)) == len(urls) - 1
 
 
+def test_half_of_a_character_in_an_answer_is_a_question_mark(server):
+    """An answer that was cut off in the middle of a character; no file could hold it."""
+    server.plan({"raw": r'{"choices": [{"message": {"content": "Wave \ud83d\udc4b or \ud83d"}}]}'})
+    assert quick().complete(asked("a")) == ["Wave 👋 or ?"]
+    assert quick().complete(asked("a")) == ["Wave 👋 or ?"]
+
+
 # fields that newer models refuse
 
 
