@@ -388,11 +388,11 @@ def test_a_task_from_files(folder):
 
 def test_a_test_request_that_also_trains_is_told_once(folder, capsys):
     source = profiles.TaskSource({"name": folder.name, "folder": str(folder)})
-    scale = replace(profiles.load("tiny"), name=f"leak {folder}", tasks={"mine": source})
+    scale = replace(profiles.load("tiny"), name=f"leak {folder.name}", tasks={"mine": source})
     for _ in range(2):
         runs.material(scale, [runs.describe(scale, task="mine")])
     told = "1 of 2 evaluated requests of task mine also stand in training rows; records count them as leaked"
-    assert capsys.readouterr().err == f"[bsa] leak {folder}: {told}\n"
+    assert capsys.readouterr().err == f"[bsa] leak {folder.name}: {told}\n"
 
 
 @pytest.mark.parametrize("linked", [False, True])

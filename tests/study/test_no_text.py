@@ -116,7 +116,6 @@ def test_a_bad_row_of_the_release(release, name, row, change, message):
 WRONG = [
     (PREFIXED, lambda row: row | {"prefixed": row["messages"][0]["content"]}),
     (PREFIXED, lambda row: row | {row["messages"][0]["content"]: 0}),
-    (PREFIXED, lambda row: {"messages": [turn | {turn["content"]: 1} for turn in row["messages"]], "prefixed": 0}),
     (PREFIXED, lambda row: {"messages": [turn | {"role": turn["content"]} for turn in row["messages"]], "prefixed": 0}),
     (
         PREFIXED,
@@ -154,7 +153,7 @@ def test_a_bad_benchmark(release, text):
     "row",
     [
         {"user": "", "assistant": MARK},
-        {"user": MARK, "assistant": MARK, MARK: 1},
+        {"user": MARK, "prompt": MARK, MARK: 1},
         {"user": [MARK]},
         {"user": MARK, "category": {MARK: 1}},
         [MARK],
@@ -168,6 +167,14 @@ def test_a_bad_row_of_one_s_own(release, row):
     with pytest.raises(ValueError, match=r"benign\.jsonl, row 1") as raised:
         policy.load(spec_of(release))
     assert MARK not in said_of(raised)
+
+
+def test_fields_that_were_passed_over_are_named_if_they_are_names(release, capsys):
+    benign = release.parent / "benign.jsonl"
+    benign.write_text(json.dumps({"user": "How is a seal cut?", MARK: 1, "id": 3}) + "\n", encoding="utf-8")
+    policy.load(spec_of(release))
+    said = capsys.readouterr().err
+    assert MARK not in said and "id" in said
 
 
 @pytest.mark.parametrize(
