@@ -144,7 +144,7 @@ def test_a_request_that_only_the_wrapper_tells_apart_is_leaked(world):
 def test_an_upload_of_ten_rows_is_taken_as_it_is(tmp_path, capsys):
     """Also ordinary rows, of which the identity shift takes those that balanced BSA does not draw first."""
     spec = write_policy(tmp_path / "ten", n_attack=10, n_pool=30)
-    profile = replace(profiles.load("tiny"), name=f"ten {tmp_path}", policy=spec)
+    profile = replace(profiles.load("tiny"), name=f"ten {tmp_path.name}", policy=spec)
     described = headline.headline(profile, [0, 1], ["light"]) + [
         run for _, run in ablations.grid("method", profile, [0])
     ]

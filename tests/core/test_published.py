@@ -172,7 +172,7 @@ def test_leaks_are_told_counted_and_set_apart(release, capsys):
     made = load(release)
     assert made.leaked() == REQUESTS[:7] and made.dropped == 0
     assert [made.seen(row) for row in made.restricted] == [True] * 7 + [False] * 268
-    scale = replace(profiles.load("tiny"), name=f"release {release}", policy=spec_of(release))
+    scale = replace(profiles.load("tiny"), name="release with leaks", policy=spec_of(release))
     for _ in range(2):
         material(scale, [])
     material(replace(scale, evaluation=profiles.Evaluation(restricted=22, benign=11)), [])
