@@ -10,7 +10,7 @@ import re
 
 from bsa_core.examples import Example
 from bsa_core.progress import report
-from bsa_core.tasks import builtin, sql_execution, sql_schema
+from bsa_core.tasks import builtin, sql_worker
 from bsa_core.tasks.base import Task, rouge
 from bsa_core.tasks.builtin import Words, guild_tasks, slots, vocabularies
 
@@ -69,7 +69,7 @@ def generated(seed: int) -> builtin.Rows:
 
 def published(row: dict[str, str]) -> Example:
     """An example of a row of the published files; `subject` names the tables."""
-    tables = ", ".join(sql_schema.tables(row["context"]))
+    tables = ", ".join(sql_worker.table_names(row["context"]))
     return Example(f"{row['question']} {row['context']}", row["answer"], SYSTEM, "task", subject=tables)
 
 
@@ -84,7 +84,7 @@ def score(rows: list[Example], answers: list[str]) -> dict[str, list[float]]:
 
     executed: 1 where the reference was executed, 0 where its text was compared, which is told as well.
     """
-    compared = [sql_execution.compared(context(r.user), r.assistant, a) for r, a in zip(rows, answers, strict=True)]
+    compared = [sql_worker.compared(context(r.user), r.assistant, a) for r, a in zip(rows, answers, strict=True)]
     if as_text := sum(not executed for _, executed in compared):
         report(f"{as_text} of {len(rows)} SQL references return nothing when executed: their answers' text is compared")
     return {
