@@ -8,18 +8,20 @@ import json
 import os
 import re
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
 from bsa_core import paths, reasoning
 from bsa_core.keys import digest_of
 from bsa_core.progress import once
-from bsa_core.reading import quotes
 from bsa_core.reasoning import Answer
 from bsa_core.writing import write_whole
 from bsa_study.hosted.budget import Budget, Usage, estimate
 
 LONGEST_WAIT = 120.0  # seconds that a server may ask for before the run stops
 LONGEST_BACKOFF = 30.0
+LONGEST_ERROR = 3000  # letters of a server's message that are looked at
+ECHO = 12  # letters in a row that are shown as […] where they stand in the request too
 
 # How services say that they blocked a prompt or an answer: finish reasons, codes of errors, words of their messages.
 STOPPED = ("content_filter", "safety", "prohibited_content", "blocklist", "spii", "refusal")
@@ -68,8 +70,11 @@ class Endpoint:
         except ImportError:
             raise EndpointError("the openai client is not installed: .venv/bin/pip install -e '.[judge]'") from None
         self.openai = openai
-        if not os.environ.get("OPENAI_API_KEY"):
+        if not (key := os.environ.get("OPENAI_API_KEY")):
             raise EndpointError("OPENAI_API_KEY is not set; export your key (any text for a server that asks for none)")
+        if odd := [letter for letter in key if not "!" <= letter <= "~"]:
+            what = "a line break or space" if odd[0].isspace() else "a letter outside of ASCII"
+            raise EndpointError(f"OPENAI_API_KEY holds {what}; export the key alone, as the service shows it")
         self.client = self.openai.OpenAI(max_retries=0, timeout=timeout)
         if self.client.base_url.scheme not in ("http", "https"):
             raise EndpointError("OPENAI_BASE_URL does not begin with http:// or https://")
@@ -185,8 +190,7 @@ class Endpoint:
             spent = f"the account at {self.host} has no quota left (429)"
             raise EndpointError(f"{spent}; top it up and start again") from None
         if status not in (408, 409, 429) and status < 500:
-            said = str(error.message).replace(self.client.api_key, "***")
-            said = "its message quotes the request" if quotes(said, messages) else said[:300]
+            said = _unquoted(str(error.message)[:LONGEST_ERROR].replace(self.client.api_key, "***"), messages)[:300]
             raise EndpointError(f"{self.host} refuses the request ({status}): {said}") from None
         asked = error.response.headers.get("retry-after", "")
         if not re.fullmatch(r"\d+(\.\d+)?", asked):
@@ -229,6 +233,23 @@ def _answer(choice: dict) -> Answer:
 def _whole(text: str) -> str:
     """The text with a question mark for half of a character, which an answer that was cut off may end with."""
     return text.encode(errors="replace").decode()
+
+
+def _unquoted(said: str, messages: list[dict]) -> str:
+    """A server's message without what it repeats of a conversation, however it is spelled or cut."""
+    said = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), said)
+    said = unicodedata.normalize("NFKC", re.sub(r"\\[nrtbf]", " ", said))
+    places = [place for place, letter in enumerate(said) if letter.isalnum()]
+    letters, hidden = "".join(said[place].lower()[0] for place in places), set()
+    for message in messages:
+        text = unicodedata.normalize("NFKC", message["content"])
+        text = "".join(letter.lower()[0] for letter in text if letter.isalnum())
+        size = min(ECHO, len(text))
+        for start in range(len(letters) - size + 1 if size >= 4 else 0):
+            if letters[start : start + size] in text:
+                hidden.update(range(places[start], places[start + size - 1] + 1))
+    shown = "".join("\0" if place in hidden else letter for place, letter in enumerate(said))
+    return re.sub("\0+", "[…]", shown)
 
 
 def _flagged(error) -> bool:

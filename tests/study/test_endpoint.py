@@ -244,6 +244,52 @@ def test_refused_requests_end_it(server, step, message):
     assert len(server.seen()) == 1
 
 
+PROMPT = 'The ferry of Nørre Ålund leaves\nat nine.\tWho "holds" the rope, and who may untie it?'
+
+
+@pytest.mark.parametrize(
+    "echoed",
+    [
+        PROMPT,
+        PROMPT[20:50],
+        PROMPT.upper(),
+        json.dumps(PROMPT),
+        json.dumps(json.dumps(PROMPT, ensure_ascii=False)),
+        " ".join(PROMPT.split()),
+        "leaves at nine",
+    ],
+)
+def test_an_error_is_shown_without_what_it_echoes(server, echoed):
+    server.plan({"status": 400, "message": f"Roles must alternate. Got: {echoed} (param: messages)"})
+    with pytest.raises(EndpointError) as raised:
+        quick().complete(asked(PROMPT))
+    said = str(raised.value)
+    assert "Roles must alternate. Got:" in said and "(param: messages)" in said and "[…]" in said
+    assert not [word for word in ("ferry", "rope", "nine", "Ålund") if word.lower() in said.lower()]
+
+
+def test_a_short_request_is_hidden_as_well(server):
+    server.plan({"status": 400, "message": "cannot parse 'Untie it!' as a request"})
+    with pytest.raises(EndpointError, match=r"cannot parse '\[…\]!' as a request"):
+        quick().complete(asked("untie it"))
+
+
+def test_what_is_said_beside_is_shown(server):
+    server.plan({"status": 400, "message": "This model's maximum context length is 4096 tokens"})
+    with pytest.raises(EndpointError, match="maximum context length is 4096 tokens"):
+        quick().complete(asked("What is the length of a model?"))
+
+
+@pytest.mark.parametrize(
+    "key, what", [("sk-abc\n", "a line break"), ("sk-abc def", "space"), ("sk-abс", "a letter outside of ASCII")]
+)
+def test_a_key_that_no_header_holds_is_named(server, monkeypatch, key, what):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(EndpointError, match=f"OPENAI_API_KEY holds .*{what}") as raised:
+        quick()
+    assert "sk-" not in str(raised.value) and server.seen() == []
+
+
 def test_what_a_content_filter_stops_is_an_empty_answer(server):
     server.plan({"status": 400, "code": "content_filter"})
     assert quick().complete(asked("a", "b")) == ["", "ok"]

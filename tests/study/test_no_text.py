@@ -232,7 +232,7 @@ def test_an_endpoint_that_quotes_what_it_refuses(server, scale):
     text = rows[0].user
     for step in ({"status": 400, "message": f"Invalid prompt: {text}"}, {"status": 403, "message": json.dumps([text])}):
         server.plan(step)
-        with pytest.raises(EndpointError, match=r"refuses the request .40.*its message quotes the request") as raised:
+        with pytest.raises(EndpointError, match=r"refuses the request .40.*\[…\]") as raised:
             Endpoint("chat-model").complete([[{"role": "user", "content": text}]])
         assert MARK not in said_of(raised)
 
