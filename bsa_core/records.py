@@ -27,7 +27,7 @@ import pandas as pd
 from bsa_core import believed, keys, paths, shipping
 from bsa_core.progress import report
 from bsa_core.shipping import shipped_path as shipped_path
-from bsa_core.writing import RecordError, write_json, write_whole
+from bsa_core.writing import as_json, write_together
 
 SCHEMA = 1
 REPRODUCIBLE = ("run", "deployed", "data", "training", "outcomes", "metrics", "items")
@@ -75,16 +75,11 @@ def write(record: dict, answers: list[dict] | None = None, harmless: bool = Fals
     harmless: answers stand beside the record; else in the folder of generations, apart from what may be published.
     """
     record = sealed(record, answers)
-    path = beside(record)
+    path, files = beside(record), {}
     place, variable = (answers_path, "BSA_RESULTS") if harmless else (generations_path, "BSA_GENERATIONS")
     if answers is not None:
-        write_whole(place(record), gzip.compress(_lines(answers).encode(), mtime=0), variable)
-    try:
-        write_json(path, record)
-    except RecordError:
-        if answers is not None:
-            place(record).unlink()
-        raise
+        files[place(record)] = gzip.compress(_lines(answers).encode(), mtime=0), variable
+    write_together(files | {path: (as_json(path, record), "BSA_RESULTS")})
     return path
 
 
@@ -100,7 +95,7 @@ def generations_path(record: dict) -> Path:
 
 def answers_file(record: dict) -> Path | None:
     """The file that holds the answers, of the two places above; None where they were not kept."""
-    return next((path for path in (answers_path(record), generations_path(record)) if path.is_file()), None)
+    return next((path for path in (answers_path(record), generations_path(record)) if os.path.isfile(path)), None)
 
 
 class NotKept(ValueError):
@@ -110,7 +105,7 @@ class NotKept(ValueError):
 def shown(record: dict) -> bool:
     """Whether the record has answers that may be shown: beside it, or among those that ship (ValueError: damaged)."""
     kept = record["answers_digest"] is not None
-    return kept and (answers_path(record).is_file() or _shipped_answers(record) is not None)
+    return kept and (os.path.isfile(answers_path(record)) or _shipped_answers(record) is not None)
 
 
 def _shipped_answers(record: dict) -> list[dict] | None:

@@ -10,11 +10,12 @@ line, every answer once on its second, and then one line per record: which list,
 
 import json
 import lzma
+import os
 from functools import cache
 from pathlib import Path
 
 from bsa_core import believed, keys, paths
-from bsa_core.writing import write_whole
+from bsa_core.writing import write_together
 
 ASKED = ("condition", "kind", "category", "user")  # fields of a row of answers; the others are what was said
 
@@ -28,26 +29,26 @@ def shipped_answers_path(profile: str) -> Path:
 
 
 def write(profile: str, records: dict[str, dict], answers: dict[str, list[dict]]) -> Path:
-    """Write both files, in place of those that are there; returns that of the records.
+    """Write both files, in place of those that are there; returns that of the records. All of them, or none.
 
     answers: key of a record -> its rows, for those records that have answers which may be shown.
     """
     path, beside = shipped_path(profile), shipped_answers_path(profile)
-    _write(path, [json.dumps(records[key], sort_keys=True, allow_nan=False) for key in sorted(records)])
-    if answers:
-        _write(beside, _packed(answers))
-    else:
+    files = _files(path, [json.dumps(records[key], sort_keys=True, allow_nan=False) for key in sorted(records)])
+    write_together(files | (_files(beside, _packed(answers)) if answers else {}))
+    if not answers:
         beside.unlink(missing_ok=True)
         _digest_path(beside).unlink(missing_ok=True)
+    _records.cache_clear()
+    _answers.cache_clear()
     return path
 
 
-def _write(path: Path, lines: list[str]) -> None:
+def _files(path: Path, lines: list[str]) -> dict[Path, tuple[bytes, str]]:
+    """A file and its digest, as `write_together` takes them."""
     content = lzma.compress("".join(f"{line}\n" for line in lines).encode(), preset=9)
-    write_whole(path, content)
-    write_whole(_digest_path(path), f"{keys.digest(content, 64)}  {path.name}\n".encode())
-    _records.cache_clear()
-    _answers.cache_clear()
+    digest = f"{keys.digest(content, 64)}  {path.name}\n".encode()
+    return {path: (content, "BSA_RESULTS"), _digest_path(path): (digest, "BSA_RESULTS")}
 
 
 def _packed(answers: dict[str, list[dict]]) -> list[str]:
@@ -97,7 +98,7 @@ def records(profile: str, schema: int, fields: tuple[str, ...]) -> dict[str, dic
     The digest of the file stands for those of its records. ValueError names the file when it is damaged.
     """
     path = shipped_path(profile)
-    return _records(path, path.stat().st_mtime_ns, schema, fields) if path.is_file() else {}
+    return _records(path, path.stat().st_mtime_ns, schema, fields) if os.path.isfile(path) else {}
 
 
 @cache
@@ -120,7 +121,7 @@ def answers(profile: str, key: str) -> list[dict] | None:
     The file is unpacked once per process. ValueError names it when it is damaged.
     """
     path = shipped_answers_path(profile)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     asked, said, lines = _answers(path, path.stat().st_mtime_ns)
     if key not in lines:

@@ -10,7 +10,7 @@ a secret prompt is in none of the files.
 
 from pathlib import Path
 
-from bsa_core import paths
+from bsa_core import paths, writing
 from bsa_core.arms import defenses
 from bsa_core.experiment.runs import Run
 from bsa_core.models import sources
@@ -23,7 +23,8 @@ def path_of(profile: str, label: str, key: str) -> Path:
 
 
 def check(profile: Profile) -> None:
-    """Any profile's adapters can be kept."""
+    """Any profile's adapters can be kept, where there is a folder to write them into (RecordError)."""
+    writing.check(paths.ADAPTERS / profile.name, "BSA_ADAPTERS")
 
 
 def lacks(profile: Profile, run: Run, key: str) -> bool:

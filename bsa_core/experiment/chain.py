@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from bsa_core import paths, records
+from bsa_core import paths, records, writing
 from bsa_core.arms import secret_prompt
 from bsa_core.experiment import lookup, provenance
 from bsa_core.experiment.runs import Material, Rows, Run, key_of, material, rows_of
@@ -76,7 +76,7 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
         something is trained again; the record stays.
 
     Raises ValueError when a run was described under another profile, asks for more rows than there are, needs more
-    memory than there is, or a keeper cannot do its work.
+    memory than there is, or a keeper cannot do its work; RecordError where records could not be written.
     """
     runs = lookup.pinned(runs, profile)
     of = material(profile, runs)
@@ -91,7 +91,17 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
         for keeper in lacking(run):
             keeper.keep(profile, results[run], loaded, secret)
 
+    def harmless(run: Run) -> bool:
+        return of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
+
     missing = [run for run in rows if run not in results or lacking(run)]
+    for folder, variable, needed in (
+        (paths.RESULTS, "BSA_RESULTS", missing),
+        (paths.GENERATIONS, "BSA_GENERATIONS", [run for run in missing if not harmless(run)]),
+    ):
+        writing.sweep(folder / profile.name)
+        if needed:
+            writing.check(folder / profile.name, variable)
     if missing:
         for keeper in keep:
             keeper.check(profile)
@@ -110,10 +120,9 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
     while waiting:
         group = waiting.popleft()
         lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             # another notebook may be computing the same runs: do others first, and wait only when all are taken
-            held = FileLock(lock).acquire(timeout=0 if busy <= len(waiting) else -1)
+            held = writing.locked(lock, timeout=0 if busy <= len(waiting) else -1)
         except Timeout:
             waiting.append(group)
             busy += 1
@@ -130,8 +139,7 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
                 for run, record, said in _compute(todo, rows, profile, of, set(results), keep_of):
                     record = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
                     results[run] = records.sealed(record | {"cost": record["cost"] | cost()}, said)
-                    harmless = of.policy.harmless and (run.task is None or of.tasks[run.task.name].harmless)
-                    records.write(results[run], said, harmless)
+                    records.write(results[run], said, harmless(run))
         finished += len(group)
         left = (time.perf_counter() - started) / finished * (len(missing) - finished)
         for run in group:

@@ -296,7 +296,7 @@ def test_what_another_process_has_computed_meanwhile_is_not_computed_again(refer
     def forbidden(*arguments, **options):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(chain, "FileLock", Waited)
+    monkeypatch.setattr(writing, "FileLock", Waited)
     monkeypatch.setattr(loading, "load", forbidden)
     assert execute([bsa(small())], small()) == [reference["bsa"]]
 
@@ -319,7 +319,7 @@ def test_runs_that_another_process_computes_are_left_for_last(results, monkeypat
         order.extend(run.seed for run in group)
         return iter((run, {"cost": {}}, []) for run in group)
 
-    monkeypatch.setattr(chain, "FileLock", TakenFirst)
+    monkeypatch.setattr(writing, "FileLock", TakenFirst)
     monkeypatch.setattr(chain, "_compute", computed)
     monkeypatch.setattr(chain, "_line", lambda record: "")
     monkeypatch.setattr(records, "sealed", lambda record, said: record)
@@ -340,7 +340,7 @@ def test_the_same_training_takes_the_same_lock(results, monkeypatch):
         def acquire(self, timeout):
             return contextlib.nullcontext()
 
-    monkeypatch.setattr(chain, "FileLock", Lock)
+    monkeypatch.setattr(writing, "FileLock", Lock)
     monkeypatch.setattr(chain, "_compute", lambda *arguments: iter(()))
     profile = small()
     for runs in ([bsa(profile), bsa(profile, epochs=2)], [bsa(profile, epochs=2)], [bsa(profile, seed=1)]):
@@ -431,6 +431,36 @@ def test_an_interrupted_evaluation_leaves_the_base_model_clean(reference, result
     assert contents(results) == set()
     (record,) = execute([describe(profile, "none", n_attack=22)], profile)
     assert reproducible(record) == reproducible(reference["none"])
+
+
+@pytest.mark.parametrize("harmless, folder", [(True, "results"), (False, "generations")])
+def test_where_nothing_can_be_written_nothing_is_computed(results, generations, monkeypatch, harmless, folder):
+    """A file where the folder should be, a folder for reading only or one of another user: all fail alike."""
+
+    def forbidden(*arguments, **options):
+        raise AssertionError("computed")
+
+    def rows_from(*asked):
+        of = material(*asked)
+        return replace(of, policy=replace(of.policy, harmless=harmless))
+
+    profile = small()
+    place = {"results": results, "generations": generations}[folder]
+    if place.exists():
+        place.rmdir()
+    place.write_text("not a folder", encoding="utf-8")
+    monkeypatch.setattr(chain, "material", rows_from)
+    monkeypatch.setattr(loading, "load", forbidden)
+    with pytest.raises(writing.RecordError, match=rf"cannot write .*{folder}/tiny .*; set BSA_{folder.upper()} to"):
+        execute([bsa(profile)], profile)
+
+
+def test_what_killed_processes_left_goes_with_a_start_that_computes_nothing(reference, results):
+    shutil.copytree(reference["folder"], results, dirs_exist_ok=True)
+    (left := results / "tiny" / ".k3_9xq0a.tmp").mkdir()
+    (left / "made").write_text("half", encoding="utf-8")
+    execute([bsa(small())], small())
+    assert not left.exists()
 
 
 def test_no_disk_space_for_the_record(results, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -190,6 +191,102 @@ def test_an_old_record_survives_a_failed_write(results, monkeypatch):
     assert records.load("tiny") == [RECORD]
 
 
+@pytest.mark.parametrize("step, call", [("fsync", 1), ("fsync", 2), ("replace", 1), ("replace", 2), ("open", 2)])
+def test_a_rewrite_on_a_full_disk_keeps_the_old_answers(results, monkeypatch, step, call):
+    """What was there is there, as it was, and nothing temporary beside it."""
+    records.write(RECORD, OLDER, harmless=True)
+    before = {path.name: path.read_bytes() for path in (results / "tiny").iterdir()}
+    real, count = getattr(os, step), iter(range(1, 100))
+
+    def full(*arguments, **options):
+        if arguments[1:2] != (os.O_RDONLY,) and next(count) == call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, full)
+        with pytest.raises(writing.RecordError, match="No space left"):
+            records.write(RECORD, ANSWERS, harmless=True)
+    assert {path.name: path.read_bytes() for path in (results / "tiny").iterdir()} == before
+
+
+OLDER = [answer | {"answer": f"{answer['answer']} Or not."} for answer in ANSWERS]
+
+
+def test_records_are_for_who_the_umask_lets_and_answers_apart_for_their_owner(results, generations):
+    """A group that shares the folder reads the records of all of its members, and not what nobody should see."""
+    before = os.umask(0o027)
+    try:
+        records.write(RECORD, ANSWERS, harmless=True)
+        records.write(initial(), ANSWERS)
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (results / "tiny").iterdir()]
+    assert modes == [0o640] * 3
+    assert [path.stat().st_mode & 0o777 for path in (generations / "tiny").iterdir()] == [0o600]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from bsa_core import writing
+if sys.argv[2] == "folder":
+    with writing.whole_folder(pathlib.Path(sys.argv[1], "made")) as building:
+        building.joinpath("weights").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+writing.write_whole(pathlib.Path(sys.argv[1], "made"), b"half")
+"""
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_a_killed_process_leaves_is_removed_by_the_next_that_writes(tmp_path, what):
+    (place := tmp_path / "in").mkdir()
+    done = subprocess.run([sys.executable, "-c", KILLED, place, what], cwd=paths.ROOT)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = place.iterdir()
+    assert left.name.endswith(".tmp")
+    (place / ".mine.tmp").mkdir()  # not of our making
+    with writing.whole_folder(place / "at work"):
+        at_work = {path.name for path in place.iterdir()} - {left.name, ".mine.tmp"}
+        writing.sweep(place)  # as another process does
+        assert {path.name for path in place.iterdir()} == at_work | {".mine.tmp"} and len(at_work) == 1
+    assert {path.name for path in place.iterdir()} == {".mine.tmp", "at work"}
+
+
+def test_a_folder_that_another_process_has_removed_is_made_again(tmp_path, monkeypatch):
+    """Between its making and its locking it looks like one that was left."""
+    made, locked = [], writing._locked
+
+    def slow(folder, wait):
+        made.append(folder)
+        if len(made) == 1:
+            writing.shutil.rmtree(folder)
+        return locked(folder, wait)
+
+    monkeypatch.setattr(writing, "_locked", slow)
+    writing.write_whole(tmp_path / "in" / "made", b"whole")
+    assert len(made) == 2 and [path.read_bytes() for path in (tmp_path / "in").iterdir()] == [b"whole"]
+
+
+@pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_is_not_ours_is_named_with_its_fix(results, monkeypatch, error):
+    monkeypatch.setattr(writing.tempfile, "mkdtemp", failing(error, 1))
+    with pytest.raises(
+        writing.RecordError, match=r"cannot write .*results/tiny \(.*\); set BSA_RESULTS to another"
+    ) as e:
+        writing.check(results / "tiny")
+    assert "free some space" not in str(e.value)
+
+
+def test_a_lock_that_cannot_be_made_is_named_with_its_fix(results):
+    (results / "tiny").mkdir()
+    (results / "tiny" / ".locks").touch()
+    with pytest.raises(writing.RecordError, match=r"cannot write .*\.lock .*set BSA_RESULTS to another folder"):
+        writing.locked(results / "tiny" / ".locks" / "0123.lock")
+    with pytest.raises(writing.RecordError, match=r"cannot write .*set BSA_RESULTS to another folder"):
+        writing.locked(results)  # a folder
+
+
 def test_a_results_folder_that_is_a_file(results):
     results.rmdir()
     results.write_text("not a folder", encoding="utf-8")
@@ -298,7 +395,9 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
         (folder / "kept").touch()
     assert (folder / "a").read_text() == "newer" and files(folder) == ["a", "kept"]
     assert list(folder.parent.iterdir()) == [folder]
-    with pytest.raises(writing.RecordError, match=r"cannot write .*free some space or set BSA_X to another folder"):
+    with pytest.raises(
+        writing.RecordError, match=r"cannot write .*a file is where a folder should be.; set BSA_X to another folder"
+    ):
         with writing.whole_folder(folder / "a" / "b", "BSA_X"):
             pass
 
