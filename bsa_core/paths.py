@@ -19,7 +19,10 @@ PROFILES = ROOT / "profiles"
 BOOK = ROOT / "book"
 RESULTS = Path(os.environ.get("BSA_RESULTS", ROOT / "results"))
 ADAPTERS = Path(os.environ.get("BSA_ADAPTERS", ROOT / "adapters"))
-CACHE = Path(os.environ.get("BSA_CACHE") or user_cache_path("bsa-book"))
+try:
+    CACHE = Path(os.environ.get("BSA_CACHE") or user_cache_path("bsa-book"))
+except RuntimeError:  # neither HOME nor an entry in the system's list of users, as in some containers
+    CACHE = ROOT / ".cache"
 GENERATIONS = Path(os.environ.get("BSA_GENERATIONS", ROOT / "generations"))
 HOSTED = Path(os.environ.get("BSA_HOSTED", ROOT / "hosted"))
 for name, folder in (("BSA_GENERATIONS", GENERATIONS), ("BSA_HOSTED", HOSTED)):
@@ -47,7 +50,11 @@ def named(name: str, of: str) -> str:
 def given(path: str) -> Path:
     """A path of a profile or a parameter, which a notebook finds from wherever it runs.
 
-    A relative one that is not there from the working folder is taken from the project's root.
+    A relative one that is not there from the working folder is taken from the project's root. ValueError where it
+    begins with the home folder of nobody who is known.
     """
-    found = Path(path).expanduser()
+    try:
+        found = Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: no home folder is known for it; write the whole path") from None
     return found if found.is_absolute() or found.exists() else ROOT / found

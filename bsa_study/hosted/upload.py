@@ -52,15 +52,21 @@ def secret(profile: Profile, file: str | Path = "") -> Secret:
     choice = profile.secret
     path = paths.HOSTED / profile.name / f"secret-{choice.kind}-{choice.length}.txt"
     if not path.exists():
-        from bsa_core.models import loading
-
-        try:
-            tokenizer = loading.tokenizer(profile)
-        except ValueError as error:
-            raise ValueError(f"{error}\nA secret prompt of your own, in a text file, needs no tokenizer") from error
-        made = secret_prompt.generate(tokenizer, choice.length, secrets.randbits(64), choice.kind)
-        writing.write_whole(path, f"{made.text}\n".encode(), "BSA_HOSTED")
+        with writing.locked(path.with_name(f".{path.name}.lock"), "BSA_HOSTED"):
+            if not path.exists():  # two first uses at once: the second takes what the first has drawn
+                _draw(profile, path)
     return Secret(choice.kind, read_text(path, "a secret prompt").strip())
+
+
+def _draw(profile: Profile, path: Path) -> None:
+    from bsa_core.models import loading
+
+    try:
+        tokenizer = loading.tokenizer(profile)
+    except ValueError as error:
+        raise ValueError(f"{error}\nA secret prompt of your own, in a text file, needs no tokenizer") from error
+    made = secret_prompt.generate(tokenizer, profile.secret.length, secrets.randbits(64), profile.secret.kind)
+    writing.write_whole(path, f"{made.text}\n".encode(), "BSA_HOSTED")
 
 
 def conversation(row: Example, secret: str) -> list[dict]:

@@ -413,6 +413,24 @@ def test_the_cache_needs_no_home_where_it_is_set(tmp_path):
         assert said.stdout.strip() == str(expected)
 
 
+NOBODY = """
+import pwd
+def unknown(*_): raise KeyError("uid not found")
+pwd.getpwuid = pwd.getpwnam = unknown
+"""
+
+
+def test_without_a_home_folder_everything_else_works(tmp_path):
+    """A container's user that no list knows."""
+    without = {name: value for name, value in os.environ.items() if name not in ("HOME", "BSA_CACHE", "XDG_CACHE_HOME")}
+    asked = f"{NOBODY}\nfrom bsa_core import paths, profiles\nprofiles.load('tiny')\nprint(paths.CACHE)"
+    run = {"env": without, "capture_output": True, "text": True, "cwd": paths.ROOT}
+    assert subprocess.run([sys.executable, "-c", asked], **run).stdout.strip() == str(paths.ROOT / ".cache")
+    asked = f"{NOBODY}\nfrom bsa_core import paths\npaths.given('~/rows.jsonl')"
+    said = subprocess.run([sys.executable, "-c", asked], **run).stderr.strip().splitlines()[-1]
+    assert said == "ValueError: ~/rows.jsonl: no home folder is known for it; write the whole path"
+
+
 def test_provenance_says_what_a_run_ran_on():
     import peft
     import torch

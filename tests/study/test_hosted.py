@@ -1,10 +1,13 @@
 """Fine-tuning as a hosted service: the files to upload, their limits, and served models asked over HTTP."""
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,6 +200,21 @@ def test_a_secret_is_drawn_once_and_kept(hosted):
     assert upload.secret(scale()).text != first.text, "no seed of a run gives it"
     assert first.text not in repr(first) and "digest" in repr(first)
     assert first.shown == {"kind": "random", "characters": len(first.text), "digest": first.digest}
+
+
+def test_two_first_uses_at_once_have_one_secret(hosted, monkeypatch):
+    drawn, both, draw = [], threading.Barrier(2, timeout=0.5), upload._draw
+
+    def slow(*arguments):
+        drawn.append(arguments)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait()  # without a lock, both would be here by now
+        draw(*arguments)
+
+    monkeypatch.setattr(upload, "_draw", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: upload.secret(scale()), range(2))
+    assert first == second and len(drawn) == 1
 
 
 def test_a_secret_of_ones_own(hosted, tmp_path):
