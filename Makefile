@@ -4,6 +4,7 @@ PROFILE ?= tiny
 SEEDS ?= $(if $(filter tiny,$(PROFILE)),$(shell seq -s " " 0 19),0 1 2)
 CORES ?= 2
 FULL ?=
+FUZZ ?= 5000
 VENV ?= .venv
 
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test quick notebooks lint lock notebook-clean clean
+.PHONY: help setup book test quick fuzz notebooks lint lock notebook-clean clean
 
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ notebooks: setup ## run every notebook with nbval, from its own folder, at its s
 
 quick: setup ## run the tests that take seconds: no notebooks, no browser
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser" tests
+
+fuzz: setup ## damage files in FUZZ other ways for each reader (an hour); the tests try a few hundred
+	@FUZZ=$(FUZZ) $(BIN)/python -m pytest $(PARALLEL) --dist load tests/test_readers.py
 
 lint: setup ## check the style of code and notebooks, and who imports whom
 	@$(BIN)/python -m ruff check .

@@ -7,9 +7,12 @@ follows from what it says of the run, and its metrics from its outcomes.
 import json
 import math
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bsa_core.keys import digest_of
+from bsa_core.progress import cut
 
 AGAIN = "delete the file and run again"
 UPGRADE = "`python tools/upgrade_records.py` brings what an earlier version wrote up to date"
@@ -30,6 +33,10 @@ def parsed(text: str | bytes):
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"no UTF-8 at byte {error.start}") from None
 
 
 def _once(pairs: list[tuple]) -> dict:
@@ -61,23 +68,27 @@ def check_seal(content: dict) -> None:
         raise ValueError(f"field 'digest' is {content['digest']!r}, but the content gives {now!r}: it was changed")
 
 
-def opened(path: Path, what: str, schema: int, fields: tuple[str, ...], fix: str = AGAIN) -> dict:
+def opened(
+    path: Path, what: str, schema: int, fields: tuple[str, ...], right: Callable[[dict], None], fix: str = AGAIN
+) -> dict:
     """A JSON file of ours, as it was when it was sealed; ValueError names file, field and fix.
 
     what: the kind of file, for messages. schema, fields: what it must have, beside a digest; `label` and `key` among it
-    are the beginning of its name.
+    are the beginning of its name. right: raises an error where the content cannot be right.
     """
     try:
         content = parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # cannot be read, no UTF-8, no JSON
-        raise ValueError(f"{path}: not a readable {what} ({error}); {fix}") from None
+        raise ValueError(f"{path}: not a readable {what} ({cut(error)}); {fix}") from None
     try:
         complete(content, schema, fields)
         check_seal(content)
+        with form_of(what):
+            right(content)
         if not path.name.startswith(f"{content['label']}-{content['key']}."):
             raise ValueError(f"it belongs to '{content['label']}-{content['key']}' (fields 'label' and 'key')")
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; {fix}") from None
+        raise ValueError(f"{path}: {cut(error)}; {fix}") from None
     return content
 
 
@@ -97,12 +108,21 @@ def key_of(schema: int, run: dict, data: dict) -> str:
     return digest_of([schema, run, *(data[name] for name in COUNTED if name in data)])
 
 
+@contextmanager
+def form_of(what: str) -> Iterator[None]:
+    """Whatever the block stumbles over in content of another form is one ValueError, in a few lines."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"not of the form of a {what} ({cut(repr(error))})") from None
+    except ValueError as error:
+        raise ValueError(cut(error)) from None
+
+
 def check(record: dict) -> None:
     """ValueError that begins with the field, when a record (of a run, or of a served model) cannot be right."""
-    try:
+    with form_of("record"):
         _check(record)
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-        raise ValueError(f"not of the form of a record ({error!r})") from None
 
 
 def _check(record: dict) -> None:

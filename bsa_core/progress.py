@@ -1,7 +1,10 @@
-"""Lines of progress, on stderr: batch runs pass those that begin with [bsa] on to the terminal."""
+"""What is said to people: lines of progress on stderr, of which batch runs pass those with [bsa] on, and values in
+messages.
+"""
 
 import sys
 from functools import cache
+from reprlib import Repr
 
 
 def report(text: str) -> None:
@@ -18,3 +21,26 @@ def once(text: str) -> None:
 def duration(seconds: float) -> str:
     """For people: "45 s", "12 min"."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+class _Brief(Repr):
+    def __init__(self):
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 90, 90
+
+    def repr_int(self, number: int, level: int) -> str:
+        return repr(number) if number.bit_length() < 200 else "(a number of more than 60 digits)"
+
+
+_BRIEF = _Brief()
+
+
+def brief(value) -> str:
+    """A value in a message: what `repr` gives, or its beginning where it is long or nested."""
+    return cut(_BRIEF.repr(value))
+
+
+def cut(said) -> str:
+    """A text, such as another program's message, in three lines at most."""
+    said = str(said)
+    return said if len(said) <= 300 else f"{said[:250]} ... {said[-40:]}"

@@ -116,7 +116,7 @@ def read_answers(record: dict) -> pd.DataFrame:
     """Columns condition, kind, category, user, answer, all of them text as it was said.
 
     They are in one of the two places above, or in the file that ships with the project. Raises NotKept when they are in
-    none, ValueError when they are not those that the record rests on.
+    none, ValueError when they are damaged, or not those that the record rests on.
     """
     rows = _rows(record)
     return pd.DataFrame(rows, columns=None if rows else list(ANSWER))  # some have a column `reasoning`
@@ -136,20 +136,26 @@ def _rows(record: dict) -> list[dict]:
     if (found := keys.digest(text)) != record["answers_digest"]:
         was = f"their digest is {found}, and the record's {record['answers_digest']}"
         raise ValueError(f"{path}: not the answers that the record rests on ({was}); restore the file, or {fix}")
-    return shipping.rows_in(text)
+    try:
+        rows = shipping.rows_in(text)
+        with believed.form_of("row of answers"):
+            if not all(isinstance(row[field], str) for row in rows for field in ANSWER):
+                raise ValueError(f"fields {', '.join(ANSWER)} of a row are not all text")
+    except ValueError as error:
+        raise ValueError(f"{path}: the answers are damaged ({error}); {fix}") from None
+    return rows
 
 
 def read(path: Path) -> dict:
     """A record, checked; ValueError names file, field and fix."""
-    record = believed.opened(path, "record", SCHEMA, FIELDS)
-    try:
+
+    def right(record: dict) -> None:
         believed.check(record)
         folder = path.parent.parent if "host" in record["run"] else path.parent
         if folder.name != record["run"]["profile"]:
             raise ValueError(f"field 'run.profile' is {record['run']['profile']!r}, and the folder {folder.name!r}")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; {believed.AGAIN}") from None
-    return record
+
+    return believed.opened(path, "record", SCHEMA, FIELDS, right)
 
 
 def ship(profile: str, records: Iterable[dict]) -> Path:

@@ -11,6 +11,8 @@ line, every answer once on its second, and then one line per record: which list,
 import json
 import lzma
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -66,9 +68,17 @@ def _text(part: dict) -> str:
     return json.dumps(part, ensure_ascii=False)
 
 
-def rows_in(lines: bytes) -> list[dict]:
-    """The content of JSON Lines of ours, in which every line ends with a line break; texts may hold others."""
-    return [json.loads(line) for line in lines.decode().split("\n")[:-1]]
+def rows_in(lines: bytes | str) -> list:
+    """The content of JSON Lines of ours, in which every line ends with a line break; texts may hold others.
+
+    ValueError where they are none.
+    """
+    with believed.form_of("list of rows"):
+        text = lines.decode() if isinstance(lines, bytes) else lines
+        try:
+            return [json.loads(line) for line in text.split("\n")[:-1]]
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def _digest_path(path: Path) -> Path:
@@ -84,6 +94,16 @@ def _lines(path: Path) -> bytes:
             raise ValueError("its digest is another")
         return lzma.decompress(content)
     except (OSError, lzma.LZMAError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+@contextmanager
+def _readable(path: Path, what: str) -> Iterator[None]:
+    """Whatever is wrong in the block is a ValueError that names the file."""
+    try:
+        with believed.form_of(what):
+            yield
+    except ValueError as error:
         raise _unreadable(path, error) from None
 
 
@@ -104,14 +124,12 @@ def records(profile: str, schema: int, fields: tuple[str, ...]) -> dict[str, dic
 @cache
 def _records(path: Path, changed: int, schema: int, fields: tuple[str, ...]) -> dict[str, dict]:
     lines, found = _lines(path), {}
-    try:
+    with _readable(path, "record"):
         for record in rows_in(lines):
             believed.complete(record, schema, fields)
             if (of := record["run"]["profile"]) != path.parent.name:
                 raise ValueError(f"it holds records of profile {of!r}")
             found[record["key"]] = record
-    except ValueError as error:
-        raise _unreadable(path, error) from None
     return found
 
 
@@ -126,15 +144,14 @@ def answers(profile: str, key: str) -> list[dict] | None:
     asked, said, lines = _answers(path, path.stat().st_mtime_ns)
     if key not in lines:
         return None
-    which, numbers = lines[key]
-    return [request | said[number] for request, number in zip(asked[which], numbers, strict=True)]
+    with _readable(path, "list of answers"):
+        which, numbers = lines[key]
+        return [request | said[number] for request, number in zip(asked[which], numbers, strict=True)]
 
 
 @cache
 def _answers(path: Path, changed: int) -> tuple[list[list[dict]], list[dict], dict[str, tuple[int, list[int]]]]:
     lines = _lines(path)
-    try:
+    with _readable(path, "list of answers"):
         asked, said, *runs = rows_in(lines)
         return asked, said, {key: (which, numbers) for key, which, numbers in runs}
-    except ValueError as error:
-        raise _unreadable(path, error) from None

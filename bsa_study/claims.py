@@ -20,6 +20,7 @@ import pandas as pd
 
 from bsa_core import experiment, paths, records
 from bsa_core.profiles import Profile
+from bsa_core.progress import brief
 from bsa_study import contrasts, gates, labels, paper
 from bsa_study.capability import benchmarks
 from bsa_study.contrasts import FAILED
@@ -32,6 +33,8 @@ REPRODUCED, LEANING, UNDECIDED, CONTRADICTED = VERDICTS  # from the strongest to
 NOT_TESTED = "not tested"
 ELSEWHERE = ("gpt-3.5", "mt_bench")  # sources without records here: a model that is gone, a judge that is hired
 CONTRAST = ["source", "asked", "first", "second"]  # columns that name a contrast; claims share some
+TEXTS, COMPARED = ("id", "claim", "where", "chapter"), ("compare", "needs")  # fields of a claim
+QUOTES = "'\""
 LEANS = 0.2  # p, not corrected, below which a difference leans to its side: were there none, one in ten would lean so
 
 
@@ -49,12 +52,15 @@ class Comparison(contrasts.Contrast):
     def __post_init__(self):
         sources = ("headline", "mixed", "cost", "utility", *ELSEWHERE, *ablations.SECTIONS)
         if self.source not in sources:
-            raise ValueError(f"source is {self.source!r}; expected one of {', '.join(sources)}")
+            raise ValueError(f"source is {brief(self.source)}; expected one of {', '.join(sources)}")
         super().__post_init__()
         if self.expect not in EXPECTATIONS:
-            raise ValueError(f"expect is {self.expect!r}; expected one of {', '.join(EXPECTATIONS)}")
-        if (self.expect == "same") != (self.margin > 0):
-            raise ValueError(f"margin is {self.margin}; expected one above 0 for 'same' and none for the others")
+            raise ValueError(f"expect is {brief(self.expect)}; expected one of {', '.join(EXPECTATIONS)}")
+        if type(self.margin) not in (float, int) or (self.expect == "same") != (self.margin > 0):
+            raise ValueError(f"margin is {brief(self.margin)}; expected one above 0 for 'same' and none for the others")
+        paper = self.paper if isinstance(self.paper, list | tuple) else [None]
+        if len(paper) not in (0, 3) or not all(isinstance(part, str) for part in paper):
+            raise ValueError(f"paper is {brief(self.paper)}; expected a table and two settings of reported.csv")
 
 
 @dataclass(frozen=True)
@@ -73,16 +79,21 @@ def load() -> list[Claim]:
     """The claims of book/claims.yaml; ValueError names claim and field."""
     path = paths.BOOK / "claims.yaml"
     claims = []
-    for number, entry in enumerate(contrasts.read(path.name), start=1):
-        where = f"{path}, claim {number} ({entry.get('id', 'without id')})"
+    for number, entry in enumerate(contrasts.listed(contrasts.read(path.name), str(path)), start=1):
+        where = f"{path}, claim {number}"
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where}: found {brief(entry)}; expected the fields {', '.join(TEXTS + COMPARED)}")
+        where += f" ({brief(entry['id']).strip(QUOTES) if 'id' in entry else 'without id'})"
+        if unknown := [field for field in entry if field not in TEXTS + COMPARED]:
+            raise ValueError(f"{where}: field {brief(unknown[0])} is unknown; expected {', '.join(TEXTS + COMPARED)}")
+        if wrong := [field for field in TEXTS if not isinstance(entry.get(field), str)]:
+            raise ValueError(f"{where}: field {wrong[0]!r} is {brief(entry.get(wrong[0]))}; expected a text")
+        compared = {field: contrasts.listed(entry.get(field, []), f"{where}, {field}") for field in COMPARED}
         built = {
-            field: tuple(contrasts.build(Comparison, comparison, where) for comparison in entry.get(field, ()))
-            for field in ("compare", "needs")
+            field: tuple(contrasts.build(Comparison, comparison, where) for comparison in comparisons)
+            for field, comparisons in compared.items()
         }
-        try:
-            claims.append(Claim(**{**entry, **built}))
-        except TypeError as error:
-            raise ValueError(f"{where}: {error}") from None
+        claims.append(Claim(**{**entry, **built}))
     return claims
 
 

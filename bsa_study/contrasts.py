@@ -22,6 +22,7 @@ from statsmodels.stats.multitest import multipletests
 
 from bsa_core import paths, tasks
 from bsa_core.arms import defenses
+from bsa_core.progress import brief, cut
 from bsa_study import labels, statistics
 
 LEVEL = 0.05  # of the corrected p
@@ -50,27 +51,31 @@ class Contrast:
     statement: str = ""
 
     def __post_init__(self):
+        if not isinstance(self.source, str) or not isinstance(self.statement, str):
+            raise ValueError(f"source or statement is {brief((self.source, self.statement))}; expected two texts")
         metrics = [name for name in labels.METRICS if (name in COSTS) == (self.source == "cost")]
         if self.metric not in metrics:
-            raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(metrics)}")
+            raise ValueError(f"metric is {brief(self.metric)}; expected one of {', '.join(metrics)}")
         _check_cell("first", self.first)
         if isinstance(self.second, dict):
             _check_cell("second", self.second)
             return
         low, high = labels.metric(self.metric).scale
-        if not (isinstance(self.second, float | int) and low < self.second < high):
-            raise ValueError(f"second is {self.second!r}; expected a cell or a number between {low:g} and {high:g}")
+        if not (type(self.second) in (float, int) and low < self.second < high):
+            raise ValueError(
+                f"second is {brief(self.second)}; expected a cell or a number between {low:g} and {high:g}"
+            )
 
 
 def _check_cell(name: str, cell) -> None:
     if not isinstance(cell, dict) or not cell:
-        raise ValueError(f"{name} is {cell!r}; expected an arm, [arm, variant], or values of {', '.join(COLUMNS)}")
-    if unknown := sorted(set(cell) - set(COLUMNS)):
-        raise ValueError(f"{name}: column {unknown[0]!r} is unknown; expected {', '.join(COLUMNS)}")
+        raise ValueError(f"{name} is {brief(cell)}; expected an arm, [arm, variant], or values of {', '.join(COLUMNS)}")
+    if unknown := [column for column in cell if column not in COLUMNS]:
+        raise ValueError(f"{name}: column {brief(unknown[0])} is unknown; expected {', '.join(COLUMNS)}")
     known = {"defense": {**labels.ARMS, **defenses.DEFENSES}, "condition": labels.CONDITIONS, "task": tasks.BUILDERS}
     for column, values in known.items():
-        if column in cell and cell[column] not in values:
-            raise ValueError(f"{name}: {column} is {cell[column]!r}; expected one of {', '.join(values)}")
+        if column in cell and cell[column] not in [*values]:
+            raise ValueError(f"{name}: {column} is {brief(cell[column])}; expected one of {', '.join(values)}")
 
 
 def build(kind: type[Contrast], entry, where: str):
@@ -81,9 +86,9 @@ def build(kind: type[Contrast], entry, where: str):
     known = [field.name for field in fields(kind)]
     try:
         if not isinstance(entry, dict):
-            raise ValueError(f"found {entry!r}; expected the fields {', '.join(known)}")
+            raise ValueError(f"found {brief(entry)}; expected the fields {', '.join(known)}")
         if unknown := [name for name in entry if name not in known]:
-            raise ValueError(f"field {unknown[0]!r} is unknown; expected {', '.join(known)}")
+            raise ValueError(f"field {brief(unknown[0])} is unknown; expected {', '.join(known)}")
         if missing := [name for name in ("source", "metric", "first", "second") if name not in entry]:
             raise ValueError(f"field {missing[0]!r} is missing")
         return kind(**{**entry, "first": _cell(entry["first"]), "second": _cell(entry["second"])})
@@ -104,16 +109,24 @@ def read(name: str):
     path = paths.BOOK / name
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML: {error}") from None
+    except Exception as error:  # of all kinds: the library meets dates, numbers and tags that it cannot read
+        raise ValueError(f"{path}: not readable as YAML: {cut(error)}") from None
+
+
+def listed(entries, where: str) -> list:
+    """The entries of a list in a file; ValueError that says `where` when there is no list."""
+    if not isinstance(entries, list):
+        raise ValueError(f"{where}: found {brief(entries)}; expected a list")
+    return entries
 
 
 def load(chapter: str) -> list[Contrast]:
     """The questions of a chapter in book/questions.yaml; ValueError names file, chapter, number and field."""
     chapters, path = read("questions.yaml"), paths.BOOK / "questions.yaml"
-    if chapter not in chapters:
-        raise ValueError(f"{path}: no chapter {chapter!r}; its chapters are {', '.join(chapters)}")
-    entries = enumerate(chapters[chapter], start=1)
+    if not isinstance(chapters, dict) or chapter not in chapters:
+        known = ", ".join(map(str, chapters)) if isinstance(chapters, dict) else "none"
+        raise ValueError(f"{path}: no chapter {chapter!r}; its chapters are {cut(known)}")
+    entries = enumerate(listed(chapters[chapter], f"{path}, {chapter}"), start=1)
     return [build(Contrast, entry, f"{path}, {chapter}, question {number}") for number, entry in entries]
 
 

@@ -97,7 +97,7 @@ def test_judgements_and_results_of_benchmarks_get_their_digest(results, monkeypa
     path = records.beside(record, "judged", ".m.json")
     writing.write_json(path, {"schema": 1, "key": record["key"], "label": record["label"], "scores": [1.0]})
     upgrade()
-    assert believed.opened(path, "judgement", 1, ("scores",))["scores"] == [1.0]
+    assert believed.opened(path, "judgement", 1, ("scores",), dict)["scores"] == [1.0]
 
 
 def test_digits_say_what_answers_say(computed):

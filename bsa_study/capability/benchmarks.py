@@ -97,7 +97,22 @@ def _mean(marks: str) -> dict:
 
 def read(path: Path) -> dict:
     """One file, checked; ValueError names file, field and fix."""
-    return believed.opened(path, "result", SCHEMA, FIELDS)
+    return believed.opened(path, "result", SCHEMA, FIELDS, _check)
+
+
+def _check(result: dict) -> None:
+    """ValueError where the metrics are not those of the outcomes."""
+    for condition, of in result["outcomes"].items():
+        for metric, marks in of.items():
+            entry, where = result["metrics"][condition][metric], f"{condition}.{metric}"
+            if not isinstance(marks, str) or not marks or set(marks) - set("01"):
+                raise ValueError(f"field 'outcomes.{where}' holds other characters than '01'")
+            if {name: entry[name] for name in ("value", "n")} != _mean(marks):
+                raise ValueError(f"field 'metrics.{where}' does not follow from 'outcomes'")
+    if {name: set(of) for name, of in result["metrics"].items()} != {
+        name: set(of) for name, of in result["outcomes"].items()
+    }:
+        raise ValueError("fields 'outcomes' and 'metrics' are about different things")
 
 
 def table(rows: pd.DataFrame, found: list[dict], profile: Profile) -> pd.DataFrame:

@@ -273,7 +273,7 @@ def _cached(key: str) -> Answer | None:
         kept = json.loads(_path(key).read_text(encoding="utf-8"))
         answer = reasoning.split(kept["text"])  # files of earlier versions hold reasoning and answer as one
         return Answer(answer, kept.get("reasoning") or answer.reasoning, kept.get("blocked", False))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -95,7 +95,7 @@ def validate(content: bytes, where: Path | str, longest: int = LONGEST_ROW) -> l
 def _checked(line: str, where: str, longest: int) -> int:
     try:
         turns = json.loads(line)["messages"]
-    except (json.JSONDecodeError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise ValueError(f'{where} is not a JSON object with a field "messages"') from None
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError(f'{where}: field "messages" is not a list of turns, {{"role": ..., "content": ...}}')

@@ -60,7 +60,18 @@ def of(record: dict) -> dict[str, dict]:
 
 def read(path: Path) -> dict:
     """A judgement, checked; ValueError names file, field and fix."""
-    return believed.opened(path, "judgement", SCHEMA, FIELDS, "delete the file and judge again")
+    return believed.opened(path, "judgement", SCHEMA, FIELDS, _check, "delete the file and judge again")
+
+
+def _check(judgement: dict) -> None:
+    """ValueError where the metrics are not those of the scores."""
+    if not isinstance(judgement["judge"]["name"], str) or not isinstance(judgement["judge"]["model"], str):
+        raise ValueError("field 'judge' names no judge and model")
+    for condition, scores in judgement["scores"].items():
+        if wrong := [score for score in scores if score is not None and type(score) is not int]:
+            raise ValueError(f"field 'scores.{condition}' holds {wrong[0]!r}, expected whole numbers or null")
+    if judgement["metrics"] != {condition: _summary(marks) for condition, marks in judgement["scores"].items()}:
+        raise ValueError("field 'metrics' does not follow from 'scores'")
 
 
 def restricted_answers(record: dict) -> pd.DataFrame | None:
