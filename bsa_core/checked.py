@@ -9,9 +9,12 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING
+from datetime import date
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 from pydantic.dataclasses import dataclass
+
+from bsa_core.progress import brief
 
 CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 KINDS = {
@@ -23,6 +26,7 @@ KINDS = {
     "non-empty array": "a non-empty list",
     "object": "a mapping",
 }
+MOST = 100_000  # values in a file; a few aliases of aliases can stand for more than there is memory
 TOLD = ("string", "array", "object")  # kinds of which messages say what they are for
 
 
@@ -51,8 +55,27 @@ def call(function: Callable) -> Callable:
 
 def read(kind: type, given, section: str = ""):
     """Settings of a class from what a file says; ValueError in one line that names the field."""
+    _plain(given, section)
     with _clear(kind, section):
         return TypeAdapter(kind).validate_python(given)
+
+
+def _plain(given, section: str) -> None:
+    """ValueError where a file holds what YAML has and JSON has not: it could not be part of a key."""
+    parts, seen = [((section,), given)], 0
+    while parts:
+        path, part = parts.pop()
+        seen += 1
+        if seen > MOST:
+            raise ValueError(f"{_dotted(section)}: more than {MOST} values, most by aliases (&, *); write them out")
+        if isinstance(part, date | bytes | set):
+            kind = "bytes" if isinstance(part, bytes) else "a set" if isinstance(part, set) else "a date"
+            told = f"is {brief(str(part))}, which YAML reads as {kind}; write text in quotes"
+            raise ValueError(f"{_dotted(*path)} {told}")
+        if isinstance(part, dict):
+            parts += [((*path, brief(name).strip("'")), value) for name, value in part.items()]
+        elif isinstance(part, list | tuple):
+            parts += [((*path, number), value) for number, value in enumerate(part)]
 
 
 @contextmanager
@@ -73,15 +96,15 @@ def _told(error: ValidationError, described: Callable, section: str) -> str:
     path = list(found["loc"])
     if found["type"] == "invalid_key" or path[-1:] == ["[key]"]:
         *above, name = [part for part in path if part != "[key]"]
-        return f"{_dotted(section, *above)}: the name {name!r} is no text; write it in quotes"
+        return f"{_dotted(section, *above)}: the name {brief(name)} is no text; write it in quotes"
     if path and isinstance(path[0], int):  # an argument by its place
         path[0] = list(inspect.signature(described).parameters)[path[0]]
     schema = TypeAdapter(described).json_schema()
     if found["type"].startswith("unexpected"):
         *above, name = path
         known = ", ".join(_part(schema, above)["properties"])
-        return f"{_dotted(section, *above)}: unknown field {name!r}; expected {known}"
-    value = "is missing" if found["type"].startswith("missing") else f"is {found['input']!r}"
+        return f"{_dotted(section, *above)}: unknown field {brief(name)}; expected {known}"
+    value = "is missing" if found["type"].startswith("missing") else f"is {brief(found['input'])}"
     return f"{_dotted(section, *path)} {value}; expected {_expected(_part(schema, path), found['input'])}"
 
 

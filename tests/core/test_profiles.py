@@ -412,3 +412,24 @@ def test_a_path_of_a_profile_is_found_from_everywhere(tmp_path, monkeypatch):
     assert paths.given("data/release").resolve() == tmp_path / "data" / "release"
     assert paths.given("/data/release") == Path("/data/release")
     assert paths.given("~/release") == Path.home() / "release"
+
+
+@pytest.mark.parametrize(
+    "said, message",
+    [
+        ("{name: guild, since: 2024-01-01}", r"policy\.since is '2024-01-01', which YAML reads as a date"),
+        ("{name: guild, seed: !!binary aGk=}", r"policy\.seed is .*, which YAML reads as bytes"),
+        ("{name: guild, seed: !!set {a}}", r"policy\.seed is .*, which YAML reads as a set"),
+        (f"{{name: guild, seed: {'x' * 20_000}}}", None),
+        ("{name: guild, seed: &a [*a, *a]}", r"more than 100000 values, most by aliases"),
+    ],
+)
+def test_what_only_yaml_knows_is_named(tmp_path, said, message):
+    """It would fail where a key is made, or take all memory."""
+    text = yaml.safe_dump(yaml.safe_load((profiles.PROFILES / "tiny.yaml").read_text(encoding="utf-8")) | {"policy": 0})
+    (path := tmp_path / "mine.yaml").write_text(text.replace("policy: 0", f"policy: {said}"), encoding="utf-8")
+    if message is None:
+        assert profiles.load(str(path)).digest
+        return
+    with pytest.raises(ValueError, match=rf"mine\.yaml: .*{message}"):
+        profiles.load(str(path))
