@@ -26,7 +26,8 @@ KINDS = {
     "non-empty array": "a non-empty list",
     "object": "a mapping",
 }
-MOST = 100_000  # values in a file; a few aliases of aliases can stand for more than there is memory
+# values in a file, and lists in lists; a few aliases of aliases can stand for more than there is memory
+MOST, DEEPEST = 100_000, 50
 TOLD = ("string", "array", "object")  # kinds of which messages say what they are for
 
 
@@ -66,13 +67,15 @@ def _plain(given, section: str) -> None:
     while parts:
         path, part = parts.pop()
         seen += 1
-        if seen > MOST:
-            raise ValueError(f"{_dotted(section)}: more than {MOST} values, most by aliases (&, *); write them out")
+        if seen > MOST or len(path) > DEEPEST:
+            raise ValueError(f"{_dotted(section)}: too many values, most by aliases (&, *); write them out")
         if isinstance(part, date | bytes | set):
             kind = "bytes" if isinstance(part, bytes) else "a set" if isinstance(part, set) else "a date"
             told = f"is {brief(str(part))}, which YAML reads as {kind}; write text in quotes"
             raise ValueError(f"{_dotted(*path)} {told}")
         if isinstance(part, dict):
+            if odd := [name for name in part if not isinstance(name, str)]:
+                raise ValueError(f"{_dotted(*path)}: the name {brief(odd[0])} is no text; write it in quotes")
             parts += [((*path, brief(name).strip("'")), value) for name, value in part.items()]
         elif isinstance(part, list | tuple):
             parts += [((*path, number), value) for number, value in enumerate(part)]

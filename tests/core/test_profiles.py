@@ -414,6 +414,9 @@ def test_a_path_of_a_profile_is_found_from_everywhere(tmp_path, monkeypatch):
     assert paths.given("~/release") == Path.home() / "release"
 
 
+BOMB = ", ".join(f"&{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+
+
 @pytest.mark.parametrize(
     "said, message",
     [
@@ -421,7 +424,9 @@ def test_a_path_of_a_profile_is_found_from_everywhere(tmp_path, monkeypatch):
         ("{name: guild, seed: !!binary aGk=}", r"policy\.seed is .*, which YAML reads as bytes"),
         ("{name: guild, seed: !!set {a}}", r"policy\.seed is .*, which YAML reads as a set"),
         (f"{{name: guild, seed: {'x' * 20_000}}}", None),
-        ("{name: guild, seed: &a [*a, *a]}", r"more than 100000 values, most by aliases"),
+        ("{name: guild, 3: x}", r"policy: the name 3 is no text; write it in quotes"),
+        ("{name: guild, seed: &a [*a, *a]}", "too many values, most by aliases"),
+        (f"{{name: guild, seed: [&a [x, x], {BOMB}]}}", "too many values, most by aliases"),
     ],
 )
 def test_what_only_yaml_knows_is_named(tmp_path, said, message):
