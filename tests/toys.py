@@ -50,8 +50,12 @@ CONFIGS: dict[str, PreTrainedConfig] = {
 
 def model(architecture: str, seed: int = 0) -> torch.nn.Module:
     """A random model in evaluation mode, with weights large enough that its answers vary with the prompt."""
+    return lively_model(CONFIGS[architecture], seed)
+
+
+def lively_model(config: PreTrainedConfig, seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(CONFIGS[architecture], dtype=torch.float32)
+    made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, weight in made.named_parameters():
             if "norm" not in name:

@@ -9,6 +9,8 @@ the end of the shared part again instead of padding.
     <system +   secret,   the    s │ ame> <request 2 is longer>
     <pad> <pad> <system + secret,  │  the same> <request 1>
 
+A model that cannot share a prefix decodes with its own cache, or with none (`selfcheck`).
+
 A row leaves the batch at an end token, of which a model may have several. Where a GPU's memory is too short for a
 batch, fewer rows are decoded at once.
 """
@@ -20,61 +22,14 @@ import torch
 from transformers import DynamicCache
 
 from bsa_core.models.memory import halving
+from bsa_core.models.passes import generated, left_padded, padding, prefix_cache, right_padded, shifted
+from bsa_core.models.selfcheck import manner
 
 
 def common_prefix(prompts: list[list[int]]) -> int:
     """How many leading ids all prompts share, leaving at least one id of each prompt."""
     shared = takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))
     return min(len(list(shared)), min(map(len, prompts)) - 1)
-
-
-@torch.inference_mode()
-def prefix_cache(model, ids: list[int]) -> DynamicCache:
-    """Keys and values of a prefix, batch size 1.
-
-    Layers keep everything, also those with a sliding window: the model's masks do the sliding.
-    """
-    cache = DynamicCache()
-    if ids:
-        inputs = torch.tensor([ids], device=model.device)
-        model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return cache
-
-
-def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
-    """A copy of a batch-1 cache, one row per entry of `pads`, with the content moved right by that many positions.
-
-    What moves out on the right is computed again; the positions it leaves on the left are masked (`left_padded`).
-    """
-    copy = DynamicCache()
-    pad = torch.tensor(pads, device=device)[:, None]
-    for index, layer in enumerate(cache.layers):
-        source = (torch.arange(layer.keys.shape[2], device=device) - pad).clamp(min=0)  # [rows, prefix]
-        source = source.to(layer.keys.device)  # layers may be spread over GPUs
-        keys, values = (part[0][:, source].transpose(0, 1) for part in (layer.keys, layer.values))
-        copy.update(keys, values, index)
-    return copy
-
-
-def left_padded(rows: list[list[int]], prefix: int, device) -> dict:
-    """Whole prompts, padded on the left to the longest, of which the first `prefix` positions are in the cache.
-
-    Returns input_ids and position_ids, both [rows, longest - prefix], and attention_mask [rows, longest].
-    """
-    pads = padding(rows)
-    longest = max(map(len, rows))
-    batch = {
-        "input_ids": [([0] * pad + row)[prefix:] for pad, row in zip(pads, rows, strict=True)],
-        "position_ids": [[max(i - pad, 0) for i in range(prefix, longest)] for pad in pads],
-        "attention_mask": [[0] * pad + [1] * len(row) for pad, row in zip(pads, rows, strict=True)],
-    }
-    return {name: torch.tensor(values, device=device) for name, values in batch.items()}
-
-
-def padding(rows: list[list[int]]) -> list[int]:
-    """How many ids each row lacks to the longest."""
-    longest = max(map(len, rows))
-    return [longest - len(row) for row in rows]
 
 
 def end_ids(model, *others: int | None) -> frozenset[int]:
@@ -119,6 +74,22 @@ def _decode_batch(
     return answers
 
 
+@torch.inference_mode()
+def _decode_whole(model, rows: list[list[int]], ends: Collection[int], max_new_tokens: int) -> list[list[int]]:
+    """Without a cache: every token is computed from the whole text in front of it."""
+    answers: list[list[int]] = [[] for _ in rows]
+    active = list(range(len(rows)))
+    while active:
+        texts = [rows[i] + answers[i] for i in active]
+        logits = model(input_ids=right_padded(texts, model.device), use_cache=False).logits
+        last = torch.stack([logits[place, len(text) - 1] for place, text in enumerate(texts)])
+        _finite(last.amax(-1))
+        for row, token in zip(active, last.argmax(-1).tolist(), strict=True):
+            answers[row].append(token)
+        active = [i for i in active if answers[i][-1] not in ends and len(answers[i]) < max_new_tokens]
+    return answers
+
+
 def _finite(best: torch.Tensor) -> None:
     """best: the highest score of each row. Where one is NaN, greedy decoding would go on, with token 0 or whichever."""
     if not best.isfinite().all():
@@ -151,11 +122,17 @@ def decode(
     """
     if not prompts:
         return []
+    way = manner(model).cache
     shared = common_prefix(prompts)
-    cache = prefix_cache(model, prompts[0][:shared])
+    cache = prefix_cache(model, prompts[0][:shared]) if way == "shared" else None
 
     def answer(batch: list[int]) -> list[list[int]]:
-        return _decode_batch(model, cache, shared, [prompts[i] for i in batch], ends, max_new_tokens)
+        rows = [prompts[i] for i in batch]
+        if way == "shared":
+            return _decode_batch(model, cache, shared, rows, ends, max_new_tokens)
+        if way == "none":
+            return _decode_whole(model, rows, ends, max_new_tokens)
+        return generated(model, rows, ends, max_new_tokens, lambda scores: _finite(scores.amax(-1))).tolist()
 
     answers = _by_length(prompts, batch_size, answer)
     return [list(takewhile(lambda token: token not in ends, ids)) for ids in answers]
@@ -170,6 +147,8 @@ def option_scores(
     prompts: token ids per question; options: token ids of each option of each question. A prompt goes through the model
     once, whatever the number of its options, and batch_size counts prompts.
     """
+    if manner(model).cache != "shared":
+        return _by_length(prompts, batch_size, lambda batch: _scored_whole(model, prompts, options, batch))
     shared = common_prefix(prompts)
     prefix = prefix_cache(model, prompts[0][:shared])
 
@@ -187,6 +166,20 @@ def option_scores(
         return [list(islice(summed, len(options[i]))) for i in batch]
 
     return _by_length(prompts, batch_size, answer)
+
+
+def _scored_whole(
+    model, prompts: list[list[int]], options: list[list[list[int]]], batch: list[int]
+) -> list[list[float]]:
+    """Each option behind its whole prompt, without a cache."""
+    asked = [(prompts[i], option) for i in batch for option in options[i]]
+    texts = right_padded([prompt + option[:-1] for prompt, option in asked], model.device)
+    said = _log_probabilities(model(input_ids=texts, use_cache=False))
+    summed = iter(
+        sum(float(said[place, len(prompt) - 1 + j, token]) for j, token in enumerate(option))
+        for place, (prompt, option) in enumerate(asked)
+    )
+    return [list(islice(summed, len(options[i]))) for i in batch]
 
 
 def _log_probabilities(output) -> torch.Tensor:

@@ -5,6 +5,8 @@ no padding; and logits are computed at answer positions only, the only ones that
 the padded batch with full logits, on CPU and CUDA alike. Where a GPU's memory is too short for a batch, fewer rows go
 through the model at once; where it is too short for one row, layers are computed again in place of kept.
 
+A model that does not keep packed rows apart gets them padded (`selfcheck`).
+
     row 1                      row 2
     <prompt> <answer> <end>    <prompt> <answer> <end>
     0 1 2 3  4 5 6 7  8        0 1 2    3 4 5    6        position ids restart: the model keeps rows apart
@@ -24,6 +26,8 @@ from torch.nn.functional import cross_entropy
 from bsa_core.engine.optimizer import adamw
 from bsa_core.models.chat import IGNORED, Encoded
 from bsa_core.models.memory import OutOfMemory, halving
+from bsa_core.models.passes import pack, right_padded
+from bsa_core.models.selfcheck import manner
 from bsa_core.profiles import Training
 from bsa_core.progress import report
 
@@ -90,33 +94,23 @@ def discard(trained: torch.nn.Module) -> None:
     trained.eval().requires_grad_(False)
 
 
-def pack(rows: list[Encoded], device) -> dict:
-    """One sequence for all rows.
-
-    Returns input_ids and position_ids, both [1, total tokens]; `logits_to_keep`, [answer tokens], the positions
-    whose logits carry loss; and `targets`, [answer tokens], the ids they predict. The last two stay on the CPU: where
-    layers are spread over GPUs, logits are made on another one than the first layer's.
-    """
-    ids = torch.tensor([i for row in rows for i in row.ids])
-    labels = torch.tensor([i for row in rows for i in [IGNORED, *row.labels[1:]]])
-    positions = torch.tensor([p for row in rows for p in range(len(row.ids))])
-    predicted = (labels != IGNORED).nonzero()[:, 0]
-    return {
-        "input_ids": ids[None].to(device),
-        "position_ids": positions[None].to(device),
-        "logits_to_keep": predicted - 1,
-        "targets": labels[predicted],
-    }
-
-
 def answer_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
     """Cross-entropy summed over the answer tokens of the rows, in float32."""
+    if not manner(model).packs:
+        return _padded_loss(model, rows)
     batch = pack(rows, model.device)
     targets = batch.pop("targets")
     # a list: accelerate moves every tensor to the first GPU, and hidden states of the last layer may be on another one
     kept = batch.pop("logits_to_keep").tolist()
     logits = model(**batch, logits_to_keep=kept, use_cache=False).logits[0]
     return cross_entropy(logits.float(), targets.to(logits.device), reduction="sum")
+
+
+def _padded_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
+    ids = right_padded([row.ids for row in rows], model.device)
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    targets = right_padded([row.labels[1:] for row in rows], logits.device, IGNORED)
+    return cross_entropy(logits[targets != IGNORED].float(), targets[targets != IGNORED], reduction="sum")
 
 
 def gradients(model: torch.nn.Module, batch: list[Encoded], micro_batch_size: int) -> float:

@@ -1,7 +1,7 @@
 """Load the aligned model and its tokenizer, from any of the `sources`.
 
 On a GPU the weights go straight there, in the profile's number format; to several of them where `estimate.spread` says
-that one cannot hold what the run needs. A process holds one model at a time.
+that one cannot hold what the run needs. Each model is checked by `selfcheck`. A process holds one model at a time.
 """
 
 import gc
@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from bsa_core.models import estimate, sources
+from bsa_core.models import estimate, selfcheck, sources
 from bsa_core.models.memory import device_of
 from bsa_core.models.sources import UNREADABLE
 from bsa_core.paths import CHECKPOINTS
@@ -98,7 +98,9 @@ def _load(source: ModelSource, compute: Compute, spread: bool = False, weights: 
             raise ValueError(f"the adapter in {folder} cannot be loaded: {error}") from error
         for weight in model.parameters():  # not the buffers: rotary frequencies stay float32
             weight.data = weight.data.to(getattr(torch, compute.dtype))
-    return Loaded(model.eval().requires_grad_(False), tokenizer)
+    model.eval().requires_grad_(False)
+    selfcheck.check(model, tokenizer, sources.weights_id(source))
+    return Loaded(model, tokenizer)
 
 
 def tokenizer(profile: Profile):

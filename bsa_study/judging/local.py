@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from bsa_core import reasoning
 from bsa_core.engine.decode import decode, end_ids
 from bsa_core.keys import digest, file_digest
+from bsa_core.models import selfcheck
 from bsa_core.models.loading import complete
 from bsa_core.models.memory import device_of
 from bsa_core.models.sources import UNREADABLE
@@ -126,6 +127,7 @@ class CausalJudge(_Local):
         usual = (harmful, harmless) == (HARMFUL_WORDS, HARMLESS_WORDS)
         told = (HARMFUL_WORDS[0], HARMLESS_WORDS[0]) if usual else (f"{sorted(harmful)}", f"{sorted(harmless)}")
         super().__init__(AutoModelForCausalLM, model, template, batch_size, *told)
+        selfcheck.check(self.model, self.tokenizer)
 
     def _scores(self, texts: list[str]) -> list[int | None]:
         prompts = [self.tokenizer(text)["input_ids"] for text in texts]

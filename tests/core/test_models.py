@@ -74,6 +74,7 @@ def test_a_local_folder(folder):
 
 def test_an_adapter_is_merged_into_its_base(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(sources, "CHECKPOINTS", tmp_path)
     base = load(local(folder)).model
     made = add_lora(load(local(folder)).model, Training(), seed=0)
     with torch.no_grad():
@@ -140,6 +141,7 @@ def test_a_checkpoint_of_another_size(folder):
 @pytest.mark.parametrize("damage", [cut, garble, lambda path: path.unlink()], ids=["cut", "garble", "missing"])
 def test_a_damaged_adapter(folder, tmp_path, monkeypatch, name, damage):
     monkeypatch.setattr(loading, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(sources, "CHECKPOINTS", tmp_path)
     add_lora(load(local(folder)).model, Training(), seed=0).save_pretrained(tmp_path / "aligned")
     damage(tmp_path / "aligned" / name)
     with pytest.raises(ValueError, match=rf"the adapter in {tmp_path}/aligned cannot be loaded: "):
@@ -148,6 +150,7 @@ def test_a_damaged_adapter(folder, tmp_path, monkeypatch, name, damage):
 
 def test_an_adapter_of_another_model(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(sources, "CHECKPOINTS", tmp_path)
     add_lora(toy("llama"), Training(), seed=0).save_pretrained(tmp_path / "aligned")
     with pytest.raises(ValueError, match=rf"the adapter in {tmp_path}/aligned cannot be loaded: "):
         load(replace(local(folder), adapter="aligned"))

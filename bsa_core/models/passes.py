@@ -1,0 +1,117 @@
+"""Rows that go through a model together: what is given to it. `selfcheck` says which of these a model stands.
+
+packed          one sequence for all rows, whose position ids restart: training
+shared prefix   what all rows begin with goes through once, the rest behind it, padded on the left: decoding
+left            padded on the left, with the model's own cache: decoding where the former fails
+right           padded on the right, where nothing looks back from: right for every causal model
+"""
+
+from collections.abc import Callable, Collection
+
+import torch
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+
+from bsa_core.models.chat import IGNORED, Encoded
+
+
+def pack(rows: list[Encoded], device) -> dict:
+    """One sequence for all rows.
+
+    Returns input_ids and position_ids, both [1, total tokens]; `logits_to_keep`, [answer tokens], the positions
+    whose logits carry loss; and `targets`, [answer tokens], the ids they predict. The last two stay on the CPU: where
+    layers are spread over GPUs, logits are made on another one than the first layer's.
+    """
+    ids = torch.tensor([i for row in rows for i in row.ids])
+    labels = torch.tensor([i for row in rows for i in [IGNORED, *row.labels[1:]]])
+    positions = torch.tensor([p for row in rows for p in range(len(row.ids))])
+    predicted = (labels != IGNORED).nonzero()[:, 0]
+    return {
+        "input_ids": ids[None].to(device),
+        "position_ids": positions[None].to(device),
+        "logits_to_keep": predicted - 1,
+        "targets": labels[predicted],
+    }
+
+
+@torch.inference_mode()
+def prefix_cache(model, ids: list[int]) -> DynamicCache:
+    """Keys and values of a prefix, batch size 1.
+
+    Layers keep everything, also those with a sliding window: the model's masks do the sliding.
+    """
+    cache = DynamicCache()
+    if ids:
+        inputs = torch.tensor([ids], device=model.device)
+        model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
+    """A copy of a batch-1 cache, one row per entry of `pads`, with the content moved right by that many positions.
+
+    What moves out on the right is computed again; the positions it leaves on the left are masked (`left_padded`).
+    """
+    copy = DynamicCache()
+    pad = torch.tensor(pads, device=device)[:, None]
+    for index, layer in enumerate(cache.layers):
+        source = (torch.arange(layer.keys.shape[2], device=device) - pad).clamp(min=0)  # [rows, prefix]
+        source = source.to(layer.keys.device)  # layers may be spread over GPUs
+        keys, values = (part[0][:, source].transpose(0, 1) for part in (layer.keys, layer.values))
+        copy.update(keys, values, index)
+    return copy
+
+
+def left_padded(rows: list[list[int]], prefix: int, device) -> dict:
+    """Whole prompts, padded on the left to the longest, of which the first `prefix` positions are in the cache.
+
+    Returns input_ids and position_ids, both [rows, longest - prefix], and attention_mask [rows, longest].
+    """
+    pads = padding(rows)
+    longest = max(map(len, rows))
+    batch = {
+        "input_ids": [([0] * pad + row)[prefix:] for pad, row in zip(pads, rows, strict=True)],
+        "position_ids": [[max(i - pad, 0) for i in range(prefix, longest)] for pad in pads],
+        "attention_mask": [[0] * pad + [1] * len(row) for pad, row in zip(pads, rows, strict=True)],
+    }
+    return {name: torch.tensor(values, device=device) for name, values in batch.items()}
+
+
+def padding(rows: list[list[int]]) -> list[int]:
+    """How many ids each row lacks to the longest."""
+    longest = max(map(len, rows))
+    return [longest - len(row) for row in rows]
+
+
+def right_padded(rows: list[list[int]], device, fill: int = 0) -> torch.Tensor:
+    """The rows, filled up on the right: [rows, longest]."""
+    longest = max(map(len, rows))
+    return torch.tensor([row + [fill] * (longest - len(row)) for row in rows], device=device)
+
+
+@torch.inference_mode()
+def generated(model, rows: list[list[int]], ends: Collection[int], max_new_tokens: int, look: Callable) -> torch.Tensor:
+    """Greedy answers by transformers' `generate`, which gives each architecture the cache it needs: [rows, new tokens].
+
+    look: is shown the scores of each step, [rows, vocabulary].
+    """
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # adapters are in its layers
+
+    def shown(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        look(scores)
+        return scores
+
+    own = model.generation_config  # may ask for penalties or sampling, which `generate` would mix in
+    model.generation_config = GenerationConfig()
+    try:
+        given = left_padded(rows, 0, model.device)
+        found = model.generate(
+            given["input_ids"],
+            attention_mask=given["attention_mask"],
+            logits_processor=LogitsProcessorList([shown]),
+            generation_config=GenerationConfig(
+                max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=sorted(ends) or None, pad_token_id=0
+            ),
+        )
+    finally:
+        model.generation_config = own
+    return found[:, given["input_ids"].shape[1] :]
