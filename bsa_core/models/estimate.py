@@ -169,7 +169,8 @@ def estimate(profile: Profile, work: Work, device: str) -> Estimate:
             aside = states if master and device == "cuda" else 0.0
             one_row = 2 * of.parameters / 1e9 if master and not aside else 0.0  # a float32 gradient in its place
         else:
-            optimizer = 16e-9 * training.rank * sum(n for name, n in of.adapted if name in training.targets)
+            every = training.targets == ("all-linear",)
+            optimizer = 16e-9 * training.rank * sum(n for name, n in of.adapted if every or name in training.targets)
         if work.rows:
             tokens, answers = (sum(column) / work.packs for column in zip(*work.rows, strict=True))
             kept = max(_kept(of, profile.compute, tokens, answers), one_row)

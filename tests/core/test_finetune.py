@@ -354,9 +354,29 @@ def test_the_adapter_is_the_one_that_was_asked_for():
     assert not layer.lora_B["default"].weight.any(), "a fresh adapter changes nothing"
 
 
-def test_targets_that_the_model_does_not_have():
-    with pytest.raises(ValueError, match="c_attn"):
-        add_lora(model("llama"), replace(TRAINING, targets=("c_attn",)), seed=0)
+@pytest.mark.parametrize(
+    "targets, missing",
+    [
+        (("c_attn",), "c_attn"),
+        (("q_proj", "v_porj"), "v_porj"),  # PEFT would train q_proj and say nothing
+        (("q_proj", "query_key_value", "v_proj"), "query_key_value"),
+        (("proj",), "proj"),
+        (("all-linear", "q_proj"), "all-linear"),
+        (("q_proj", "self_attn"), "self_attn"),
+    ],
+)
+def test_each_target_that_the_model_does_not_have_is_named(targets, missing):
+    known = r"down_proj, embed_tokens, gate_proj, .*, v_proj\. Name some of them, or \[all-linear\]"
+    with pytest.raises(ValueError, match=rf"training\.targets: '{missing}' names no layer of the model .* {known}"):
+        add_lora(model("llama"), replace(TRAINING, targets=targets), seed=0)
+
+
+def test_all_linear_layers():
+    made = add_lora(model("llama"), replace(TRAINING, targets=("all-linear",)), seed=0)
+    adapted = {name.split(".lora_")[0].rpartition(".")[2] for name, w in made.named_parameters() if w.requires_grad}
+    assert adapted == set(ALL_LINEAR)
+    named = add_lora(model("llama"), replace(TRAINING, targets=("layers.0.self_attn.q_proj",)), seed=0)
+    assert {n.split(".layers.")[1][0] for n, w in named.named_parameters() if w.requires_grad} == {"0"}
 
 
 def test_an_empty_training_set_is_an_error():
