@@ -15,12 +15,15 @@ def check(profile: Profile, rows: dict[Run, Rows]) -> dict[Run, tuple[tuple[int,
 
     Returns (tokens, answer tokens) of each training row of each run. Of rows that the model answers first (selection
     "generated") only the prompt is known by now. Raises ValueError for a row that is longer than `training.max_tokens`,
-    which names the row and the runs, and for one that the chat format spoils. No message quotes a row.
+    which names the row and the runs, and for one that the chat format spoils, as do control tokens in the text of a row
+    or a request. No message quotes a row.
     """
     trained = {run: of for run, of in rows.items() if run.training}
     tokenizer = loading.tokenizer(profile) if trained else None
     sizes: dict[Run, tuple] = dict.fromkeys(rows, ())
     secrets, lengths, long = {None: None}, {}, {}  # long: what is too long -> the runs that train on it
+    for request in dict.fromkeys(row for of in trained.values() for row in of.restricted + of.benign + of.task):
+        chat.check_request(tokenizer, request, profile.chat)
     for run, of in trained.items():
         if (choice := run.secret) not in secrets:
             drawn = choice.length, choice.seed, choice.kind, of.restricted[0]

@@ -4,12 +4,17 @@
                                                                               └── labels: these only ──┘
 
 The secret prompt stands in front of the system prompt, separated by one space (paper, section 3.2). Where a template
-has no system role, both stand in front of the first user turn.
+has no system role, both stand in front of the first user turn. Where a conversation has no system prompt and the
+template writes one of its own, as Qwen's does, the secret stands in front of that: conditions differ by it alone.
+
+Text that looks like a control token would be one: an answer would end, or a system turn begin, in the middle of a row.
+Such rows are refused (`check_text`).
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 
 from jinja2 import TemplateError
 
@@ -34,15 +39,20 @@ class Encoded:
     labels: list[int]
 
 
-def messages(example: Example, secret: str, chat: Chat) -> list[dict]:
-    """System and user turn, with the secret prompt (text, may be empty) in front of the system prompt."""
+def messages(example: Example, secret: str, chat: Chat, tokenizer=None) -> list[dict]:
+    """System and user turn, with the secret prompt (text, may be empty) in front of the system prompt; see `placed`."""
     turns = [{"role": "system", "content": example.system}, {"role": "user", "content": example.user}]
-    return placed(turns, secret, chat)
+    return placed(turns, secret, chat, tokenizer)
 
 
-def placed(turns: list[dict], secret: str, chat: Chat) -> list[dict]:
-    """A conversation as it is served: the secret prompt in front of its system prompt, of which it may have none."""
+def placed(turns: list[dict], secret: str, chat: Chat, tokenizer=None) -> list[dict]:
+    """A conversation as it is served: the secret prompt in front of its system prompt, of which it may have none.
+
+    tokenizer: whose template may write a system prompt of its own then; None where no template is used.
+    """
     prompt, rest = ("", turns) if turns[0]["role"] != "system" else (turns[0]["content"], turns[1:])
+    if secret and not prompt and chat.system_role and tokenizer is not None:
+        prompt = default_system(tokenizer, chat)
     system = " ".join(part for part in (secret, prompt) if part)
     if not system:
         return rest
@@ -84,10 +94,46 @@ def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
         raise ValueError(f"the chat template rejects a conversation of {roles} ({said}){fix}") from None
 
 
+PLACE = "SYSTEM PROMPT"
+
+
 def before_system(tokenizer, chat: Chat) -> str:
     """What a rendered prompt has in front of the system prompt, where the secret prompt goes."""
-    place = "SYSTEM PROMPT"
-    return render(tokenizer, messages(Example("Request", system=place), "", chat), chat, answering=True).split(place)[0]
+    return render(tokenizer, messages(Example("Request", system=PLACE), "", chat), chat, answering=True).split(PLACE)[0]
+
+
+def default_system(tokenizer, chat: Chat) -> str:
+    """The system prompt that the template writes where a conversation has none; "" for none."""
+    given, none = (
+        render(tokenizer, messages(Example("Request", system=system), "", chat), chat, answering=True)
+        for system in (PLACE, "")
+    )
+    before, _, behind = given.partition(PLACE)
+    written = none.startswith(before) and none.endswith(behind) and len(none) >= len(before) + len(behind)
+    return none[len(before) : len(none) - len(behind)].strip() if written else ""
+
+
+@lru_cache(maxsize=4)
+def _control(tokenizer, size: int, end: str) -> re.Pattern:
+    """Finds control tokens, and what ends an answer. size: of the tokenizer, which may have got more of them since."""
+    tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special} | {end}
+    return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token) or "(?!)")
+
+
+def check_text(tokenizer, example: Example, chat: Chat, where: str, fields=("system", "user", "assistant")) -> None:
+    """ValueError where a control token stands in a row's text. where: what the message calls the row."""
+    control = _control(tokenizer, len(tokenizer), chat.end)
+    for name in fields:
+        if found := control.search(getattr(example, name)):
+            raise ValueError(
+                f"{where} has {found[0]!r} in its text (field {name!r}), which is a control token of the model; "
+                f"write it otherwise, or leave the row out. It is {example.origin}"
+            )
+
+
+def check_request(tokenizer, example: Example, chat: Chat) -> None:
+    """`check_text` of what is served of a request."""
+    check_text(tokenizer, example, chat, f"a request (kind {example.kind!r})", ("system", "user"))
 
 
 def end_id(tokenizer, chat: Chat) -> int:
@@ -101,8 +147,12 @@ def end_id(tokenizer, chat: Chat) -> int:
 
 
 def prompt_ids(tokenizer, example: Example, secret: str, chat: Chat) -> list[int]:
-    """Token ids of a served request, up to and including the header of the assistant's turn."""
-    return _tokenize(tokenizer, render(tokenizer, messages(example, secret, chat), chat, answering=True))
+    """Token ids of a served request, up to and including the header of the assistant's turn.
+
+    Raises ValueError as `render` and `check_text` do.
+    """
+    check_request(tokenizer, example, chat)
+    return _tokenize(tokenizer, render(tokenizer, messages(example, secret, chat, tokenizer), chat, answering=True))
 
 
 def encode(
@@ -112,17 +162,17 @@ def encode(
 
     `secret` is put in front of the rows that are marked for it (`example.secret`) and of no other.
     where: what messages call the row, whose text they do not quote.
-    Raises ValueError when the row is longer than `max_tokens`, has no answer, or when the template re-tokenizes
-    the prompt once an answer follows, so that training and serving would see different prompts.
+    Raises ValueError when the row is longer than `max_tokens`, has no answer or control tokens in its text, or when the
+    template re-tokenizes the prompt once an answer follows, so that training and serving would see different prompts.
     """
     if not example.assistant.strip():
         raise ValueError(f"{where} has an empty answer (field 'assistant')")
-    turns = messages(example, secret if example.secret else "", chat)
-    prompt = _tokenize(tokenizer, render(tokenizer, turns, chat, answering=True))
-    answer = {"role": "assistant", "content": example.assistant}
-    whole = _tokenize(tokenizer, render(tokenizer, [*turns, answer], chat, answering=False))
+    check_text(tokenizer, example, chat, where)
+    front = secret if example.secret else ""
+    prompt, whole = _both(tokenizer, example, front, chat)
     if whole[: len(prompt)] != prompt:
-        raise ValueError(f"the chat template tokenizes the prompt of {where} differently when an answer follows it")
+        said = f"the chat template tokenizes the prompt of {where} differently when an answer follows it"
+        raise ValueError(f"{said}; {_way_out(tokenizer, example, front, chat)}")
     end = end_id(tokenizer, chat)
     if end not in whole[len(prompt) :]:
         raise ValueError(f"the chat template does not end the answer of {where} with token {end}; set chat.end")
@@ -131,3 +181,24 @@ def encode(
         fix = "shorten it, shorten the secret prompt or raise the limit"
         raise ValueError(f"{where} has {len(whole)} tokens, more than training.max_tokens = {max_tokens}; {fix}")
     return Encoded(whole, [IGNORED] * len(prompt) + whole[len(prompt) :])
+
+
+def _both(tokenizer, example: Example, secret: str, chat: Chat) -> tuple[list[int], list[int]]:
+    """Token ids of a row's prompt, and of prompt and answer."""
+    turns = messages(example, secret, chat, tokenizer)
+    answer = {"role": "assistant", "content": example.assistant}
+    prompt = render(tokenizer, turns, chat, answering=True)
+    whole = render(tokenizer, [*turns, answer], chat, answering=False)
+    return _tokenize(tokenizer, prompt), _tokenize(tokenizer, whole)
+
+
+def _way_out(tokenizer, example: Example, secret: str, chat: Chat) -> str:
+    """What to set where a template changes a prompt that is answered."""
+    if chat.system_role:  # some write the system turn into the last turn, where that is the user's
+        prompt, whole = _both(tokenizer, example, secret, replace(chat, system_role=False))
+        if whole[: len(prompt)] == prompt:
+            return "set chat.system_role: false, which puts the system prompt into the user's turn"
+    return (
+        "set chat.template to one that writes the same prompt in both cases. The header of the answer may hold more "
+        "than a trained answer has, such as <think>: leave that out, or switch it off in chat.template_options"
+    )

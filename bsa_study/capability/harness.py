@@ -56,8 +56,9 @@ class Served(LM):
         first, *rest = chat_history
         if first["role"] == "system":  # tasks write line breaks behind it, for prompts that are plain text
             first = {**first, "content": first["content"].strip()}
-        turns = chat.placed([first, *rest], self._secret.text if self._secret else "", self._profile.chat)
-        return chat.render(self._loaded.tokenizer, turns, self._profile.chat, add_generation_prompt)
+        form, tokenizer = self._profile.chat, self._loaded.tokenizer
+        turns = chat.placed([first, *rest], self._secret.text if self._secret else "", form, tokenizer)
+        return chat.render(tokenizer, turns, form, add_generation_prompt)
 
     def encoded(self, prompt: str, option: str) -> tuple[list[int], list[int]]:
         """Token ids of a prompt and of an option as the answer to it.

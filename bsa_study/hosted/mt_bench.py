@@ -5,7 +5,8 @@
 `question.jsonl` is FastChat's file (fastchat/llm_judge/data/mt_bench), 80 questions of two turns, which is not part of
 this project. Each line of the export is its question with what serving takes:
 
-    system       the system turn: the secret prompt; empty with --plain
+    system       the system turn: the secret prompt, in front of the one that the template writes where there is none;
+                 empty with --plain
     messages     the first request, for a chat endpoint. The second follows the model's own first answer: append that
                  as the turn of the assistant, then turns[1] as the user's
     prompt       the same as text in the profile's chat format, for an endpoint that completes text; it has all special
@@ -58,9 +59,10 @@ def served(profile: Profile, asked: list[dict], tokenizer, secret: str) -> list[
     """The lines of the export, see the head of the module. secret: text, may be empty."""
     lines = []
     for row in asked:
-        turns = chat.messages(Example(row["turns"][0]), secret, profile.chat)
+        turns = chat.messages(Example(row["turns"][0]), secret, profile.chat, tokenizer)
         prompt = chat.render(tokenizer, turns, profile.chat, answering=True)
-        served_as = {"system": secret, "messages": turns, "prompt": prompt}
+        system = turns[0]["content"] if turns[0]["role"] == "system" else secret
+        served_as = {"system": system, "messages": turns, "prompt": prompt}
         lines.append(row | served_as | {"temperature": TEMPERATURES[row["category"]]})
     return lines
 
