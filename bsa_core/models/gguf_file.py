@@ -11,7 +11,7 @@ def read(file: Path) -> tuple:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    given = {"gguf_file": file.name, "trust_remote_code": False}
+    given = {"gguf_file": file.name, "trust_remote_code": False}  # no code of a repository is run
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
         model, info = AutoModelForCausalLM.from_pretrained(

@@ -27,6 +27,7 @@ from bsa_core.progress import report
 from bsa_core.writing import whole_folder
 
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # what damaged and missing files raise
+SAFE = {"trust_remote_code": False}  # no code of a repository is run
 COMMIT = re.compile("[0-9a-f]{40}")
 # What decides, beside the weights, what a model reads and says: config, generation config, tokenizer, chat templates.
 SETTINGS = ("*.json", "*.jinja", "*.model", "*.tiktoken", "merges.txt", "vocab.txt", "additional_chat_templates/*")
@@ -270,13 +271,20 @@ def _adapter_id(folder: Path) -> str:
 
 @contextmanager
 def opened(model: ModelSource, what: str = "model in") -> Iterator[tuple[Path | str, dict]]:
-    """`Folder.files`; what is wrong with them becomes one ValueError that says what to do."""
+    """`Folder.files` and `SAFE`; what is wrong with them becomes one ValueError that says what to do."""
     source = of(model)
     place, options = source.files()
     try:
-        yield place, options
+        yield place, options | SAFE
     except UNREADABLE as error:
-        raise ValueError(f"the {what} {place} cannot be loaded: {error}{source.advice(error)}") from error
+        raise ValueError(f"the {what} {place} cannot be loaded: {told(error)}{source.advice(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """What an error of transformers says, without advice that cannot be followed here."""
+    if "trust_remote_code" in str(error):
+        return "it needs code from its own repository, which is never run here; choose a model that transformers knows"
+    return str(error)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

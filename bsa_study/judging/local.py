@@ -1,6 +1,7 @@
 """Judges that run here: any text-classification model, or any causal model that answers a question about the answer.
 
-Both are read by transformers from a folder or from the hub. Nothing leaves the machine.
+Both are read by transformers from a folder or from the hub, where `id@commit` names a state of the weights. Only
+safetensors are read, and no code of a repository is run. Nothing leaves the machine.
 """
 
 import re
@@ -16,7 +17,7 @@ from bsa_core.keys import digest, file_digest
 from bsa_core.models import selfcheck
 from bsa_core.models.loading import complete
 from bsa_core.models.memory import device_of
-from bsa_core.models.sources import UNREADABLE
+from bsa_core.models.sources import SAFE, UNREADABLE, told
 from bsa_core.profiles import Compute
 from bsa_study.hosted.budget import Usage
 from bsa_study.judging.rubric import MORE, filled
@@ -38,21 +39,25 @@ class _Local:
     def __init__(self, auto: type, model: str, template: str, batch_size: int, *settings: str):
         if "{answer}" not in template:
             raise ValueError("the judge's template has no {answer}; expected text with {answer}, and mostly {request}")
-        folder = Path(model).expanduser()
+        folder, (hub_id, _, revision) = Path(model).expanduser(), model.partition("@")
+        source, at = (str(folder), {}) if folder.is_dir() else (hub_id, {"revision": revision or "main"})
         try:
-            source = str(folder) if folder.is_dir() else model
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
-            loaded = complete(auto, source, dtype="auto")
+            self.tokenizer = AutoTokenizer.from_pretrained(source, **SAFE, **at)
+            loaded = complete(auto, source, dtype="auto", use_safetensors=True, **SAFE, **at)
         except UNREADABLE as error:
             raise ValueError(
-                f"the judge {model!r} cannot be loaded: {error}\nGive a folder, or a hub id with network and access"
+                f"the judge {model!r} cannot be loaded: {told(error)}\n"
+                "Give a folder with safetensors, or a hub id with network and access"
             ) from None
         self.model = loaded.to(device_of(Compute())).eval()
+        if auto is AutoModelForCausalLM:
+            selfcheck.check(self.model, self.tokenizer)
         self.template, self.batch_size = template, batch_size
         weights = [file_digest(path, digits=64) for path in sorted(folder.glob("*.safetensors"))]
-        name = folder.resolve().name if folder.is_dir() else model
-        told = digest("\n".join([template, *settings, *weights]))
-        self.description = {"kind": self.kind, "model": name, "host": None, "digest": told}
+        commit = getattr(loaded.config, "_commit_hash", None) or revision  # a branch means other weights in a year
+        name = folder.resolve().name if folder.is_dir() else f"{hub_id}@{commit}".rstrip("@")
+        of = digest("\n".join([template, *settings, *weights]))
+        self.description = {"kind": self.kind, "model": name, "host": None, "digest": of}
 
     def expected(self, requests: list[str], answers: list[str]) -> Usage:
         """Nothing is sent, so nothing is used."""
@@ -127,7 +132,6 @@ class CausalJudge(_Local):
         usual = (harmful, harmless) == (HARMFUL_WORDS, HARMLESS_WORDS)
         told = (HARMFUL_WORDS[0], HARMLESS_WORDS[0]) if usual else (f"{sorted(harmful)}", f"{sorted(harmless)}")
         super().__init__(AutoModelForCausalLM, model, template, batch_size, *told)
-        selfcheck.check(self.model, self.tokenizer)
 
     def _scores(self, texts: list[str]) -> list[int | None]:
         prompts = [self.tokenizer(text)["input_ids"] for text in texts]

@@ -200,9 +200,7 @@ def test_the_way_out_of_a_template_that_answers_change_is_named(tokenizer):
         with pytest.raises(ValueError, match=r"when an answer follows it; set chat\.system_role: false, which"):
             encode(tokenizer, ROW, secret, Chat(LAST), 99)
     assert encode(tokenizer, ROW, "", Chat(LAST, system_role=False), 99).ids[-4:] == ANSWER
-    with pytest.raises(
-        ValueError, match=r"it; set chat\.template to one .* <think>: .* chat\.template_options"
-    ):
+    with pytest.raises(ValueError, match=r"it; set chat\.template to one .* <think>: .* chat\.template_options"):
         encode(tokenizer, ROW, "", Chat(THINKING), 99)
 
 

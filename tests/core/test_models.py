@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from bsa_core import keys, profiles
 from bsa_core.engine.finetune import add_lora
-from bsa_core.models import loading, sources
+from bsa_core.models import estimate, loading, sources
 from bsa_core.paths import CHECKPOINTS
 from bsa_core.profiles import Compute, ModelSource, Training
 from bsa_study.testbed import training, wordlevel
@@ -272,6 +272,30 @@ def test_the_model_before_alignment_is_there_where_the_model_was_trained_here():
     assert helpful_only(profiles.load("tiny")).model.name == "tiny-helpful"
     assert helpful_only(profiles.load("smollm2-135m")).model.adapter == "smollm2-135m-helpful"
     assert helpful_only(profiles.load("llama2-7b-chat")) is None
+
+
+CODE = {
+    "model_type": "own_kind",
+    "architectures": ["OwnForCausalLM"],
+    "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"},
+}
+
+
+def test_code_of_a_repository_is_never_run(folder, monkeypatch):
+    """transformers would ask on the screen, wait, and advise an option that there is not."""
+    (folder / "config.json").write_text(json.dumps(CODE), encoding="utf-8")
+    (folder / "own.py").write_text("raise SystemExit('run')", encoding="utf-8")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    for use in (load, estimate.shape):
+        with pytest.raises(ValueError, match=r"cannot be loaded: it needs code from its own repository, which is"):
+            use(local(folder))
+
+
+def test_only_safetensors_are_read(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"cannot be loaded: .*safetensors"):
+        load(local(folder))
 
 
 # which weights a run used

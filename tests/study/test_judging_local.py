@@ -1,13 +1,17 @@
 """Local judges: tiny models with random weights, built here, give in batches what they give one by one."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from made import right
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     LlamaConfig,
@@ -17,7 +21,7 @@ from transformers import (
 )
 
 from bsa_core import records
-from bsa_study.judging import judgements
+from bsa_study.judging import judgements, local
 from bsa_study.judging.__main__ import main
 from bsa_study.judging.local import CausalJudge, Classifier
 
@@ -223,3 +227,29 @@ def test_the_command_line_judges_with_local_models(bert, llama, tmp_path, capsys
         main(["tiny", "--judge", "causal", "--model", llama])
     with pytest.raises(SystemExit, match="--policy is not for --judge causal"):
         main(["tiny", "--judge", "causal", "--model", llama, "--policy", str(template)])
+
+
+def test_a_judge_in_other_files_than_safetensors_is_not_read(llama, tmp_path):
+    shutil.copytree(llama, tmp_path / "judge")
+    torch.save(load_file(tmp_path / "judge" / "model.safetensors"), tmp_path / "judge" / "pytorch_model.bin")
+    (tmp_path / "judge" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"cannot be loaded: (.|\n)*Give a folder with safetensors"):
+        CausalJudge(str(tmp_path / "judge"), TEMPLATE)
+
+
+@pytest.mark.parametrize("asked, revision", [("guild/judge", "main"), ("guild/judge@v2", "v2")])
+def test_a_judge_from_the_hub_is_known_by_its_commit(llama, monkeypatch, asked, revision):
+    given = []
+
+    def read(*place, **options):
+        given.append((place[-1], options["revision"], options["trust_remote_code"]))
+        made = AutoModelForCausalLM.from_pretrained(llama)
+        made.config._commit_hash = "c0ffee" * 6
+        return made
+
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    monkeypatch.setattr(local, "complete", read)
+    monkeypatch.setattr(local.AutoTokenizer, "from_pretrained", lambda *place, **options: tokenizer)
+    judge = CausalJudge(asked, TEMPLATE)
+    assert given == [("guild/judge", revision, False)]
+    assert judge.description["model"] == "guild/judge@" + "c0ffee" * 6
