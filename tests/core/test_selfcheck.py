@@ -93,6 +93,12 @@ def test_every_architecture_computes_rows_together_as_it_does_each_alone(name):
             assert scored[i, j].item() == pytest.approx(summed, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["phi3", "gpt_oss", "lfm2"])
+def test_rounding_is_told_from_rows_that_see_each_other(name):
+    made = checked(name)
+    assert selfcheck.found(made.bfloat16(), list(range(4, VOCABULARY))) == made.manner
+
+
 def test_an_adapted_model_keeps_the_manner_of_its_base():
     adapted = add_lora(checked("lfm2"), Training(targets=("q_proj", "in_proj")), seed=0).eval()
     assert selfcheck.manner(adapted) == Manner(False, "own")
