@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from filelock import FileLock
 from safetensors import SafetensorError
 
 from bsa_core.keys import digest_of, file_digest
@@ -24,7 +23,7 @@ from bsa_core.models import gguf_file
 from bsa_core.paths import CACHE, CHECKPOINTS, data, given
 from bsa_core.profiles import ModelSource
 from bsa_core.progress import report
-from bsa_core.writing import whole_folder
+from bsa_core.writing import locked, whole_folder
 
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # what damaged and missing files raise
 SAFE = {"trust_remote_code": False}  # no code of a repository is run
@@ -193,8 +192,7 @@ class Gguf(Folder):
 
         if not good():
             self.present()
-            CACHE.mkdir(parents=True, exist_ok=True)
-            with FileLock(CACHE / f".{folder.name}.lock"):  # another process may be converting it
+            with locked(CACHE / f".{folder.name}.lock", "BSA_CACHE"):  # another process may be converting it
                 if not good():
                     listed.unlink(missing_ok=True)  # first: a process may be killed while it removes the rest
                     shutil.rmtree(folder, ignore_errors=True)
