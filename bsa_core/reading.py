@@ -146,7 +146,7 @@ def from_yaml(path: Path, what: str):
     """
     text = read_text(path, what)
     try:
-        return yaml.load(text, _Once)
+        return _Once(text).get_single_data()  # builds plain data only, as every SafeLoader
     except Exception as error:  # of all kinds: the library meets dates, numbers and tags that it cannot read
         said = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: not valid YAML ({said})") from None
