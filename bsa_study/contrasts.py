@@ -17,10 +17,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
-import yaml
 from statsmodels.stats.multitest import multipletests
 
-from bsa_core import paths, tasks
+from bsa_core import paths, reading, tasks
 from bsa_core.arms import defenses
 from bsa_core.progress import brief, cut
 from bsa_study import labels, statistics
@@ -105,12 +104,8 @@ def _cell(given):
 
 
 def read(name: str):
-    """What a YAML file of the book holds; ValueError where it is no YAML."""
-    path = paths.BOOK / name
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except Exception as error:  # of all kinds: the library meets dates, numbers and tags that it cannot read
-        raise ValueError(f"{path}: not readable as YAML: {cut(error)}") from None
+    """What a YAML file of the book holds; ValueError: see `reading.from_yaml`."""
+    return reading.from_yaml(paths.BOOK / name, "YAML")
 
 
 def listed(entries, where: str) -> list:

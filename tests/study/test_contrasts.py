@@ -153,7 +153,7 @@ def test_a_question_that_lacks_a_field_or_is_none(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"questions\.yaml: no chapter 'mind'; its chapters are mine, other"):
         contrasts.load("mind")
     written(tmp_path, monkeypatch, "mine: [")
-    with pytest.raises(ValueError, match=r"questions\.yaml: not readable as YAML"):
+    with pytest.raises(ValueError, match=r"questions\.yaml: not valid YAML"):
         contrasts.load("mine")
 
 
