@@ -110,3 +110,9 @@ def test_scores_are_those_of_the_process_at_work(worker):
     assert list(zip(told["execution"], told["executed"], strict=True)) == own
     assert sql_worker._worker.process.pid != os.getpid()
     assert sql_worker.table_names(rows[0].user) == [*sql_schema.tables(rows[0].user)]
+
+
+def test_what_the_process_may_take_beside_sqlite_has_an_end(worker):
+    sql_worker.table_names("CREATE TABLE lanterns (height INTEGER)")
+    soft, hard = resource.prlimit(sql_worker._worker.process.pid, resource.RLIMIT_AS)
+    assert sql_worker.MEMORY < soft == hard != resource.RLIM_INFINITY
