@@ -1,17 +1,24 @@
 """Batched greedy decoding that gives, token for token, what decoding one request at a time gives.
 
-What all requests begin with (system and secret prompt) goes through the model once; its keys and values are shared.
-Padding stands on the left, so that every row's next token is predicted at the last position, and in front of the
-shared part too: between the two it would count as distance for layers with a sliding window. A shorter row computes
-the end of the shared part again instead of padding.
+What all requests begin with (system and secret prompt) goes through the model once, and every row attends to the same
+keys and values of it. Padding stands on the left, so that every row's next token is predicted at the last position.
 
-    keys and values, computed once │ computed per row
-    <system +   secret,   the    s │ ame> <request 2 is longer>
-    <pad> <pad> <system + secret,  │  the same> <request 1>
+    computed once, read by all rows │ computed per row
+    <system + secret, the same>     │ <request 2 is longer>
+                                    │ <pad> <pad> <request 1>
+
+Not all attention can be computed in two parts. Other models get a copy of the keys and values for each row, with the
+padding in front of it: between the two it would count as distance for layers with a sliding window. A shorter row
+computes the end of the shared part again instead of padding.
+
+    copied for each row             │ computed per row
+    <system +   secret,   the    s  │ ame> <request 2 is longer>
+    <pad> <pad> <system + secret,   │  the same> <request 1>
 
 A model that cannot share a prefix decodes with its own cache, or with none (`selfcheck`).
 
-A row leaves the batch at an end token, of which a model may have several. Where a GPU's memory is too short for a
+A row is done at an end token, of which a model may have several. Rows that are done leave the batch when there are
+enough of them to be worth copying the others' keys and values. Where a GPU's memory is too short for a
 batch, fewer rows are decoded at once.
 """
 
@@ -22,8 +29,10 @@ import torch
 from transformers import DynamicCache
 
 from bsa_core.models.memory import halving
-from bsa_core.models.passes import generated, left_padded, padding, prefix_cache, right_padded, shifted
-from bsa_core.models.selfcheck import manner
+from bsa_core.models.passes import behind, generated, prefix_cache, right_padded
+from bsa_core.models.selfcheck import SHARED, manner
+
+KEPT = 0.75  # share of a batch's rows that go on, at which those that are done are taken out
 
 
 def common_prefix(prompts: list[list[int]]) -> int:
@@ -44,32 +53,34 @@ def end_ids(model, *others: int | None) -> frozenset[int]:
 
 @torch.inference_mode()
 def _decode_batch(
-    model, cache, prefix: int, rows: list[list[int]], ends: Collection[int], max_new_tokens: int
+    model, inputs: dict, cache: DynamicCache, ends: Collection[int], max_new_tokens: int
 ) -> list[list[int]]:
+    rows = inputs["input_ids"]
     answers: list[list[int]] = [[] for _ in rows]
-    active = list(range(len(rows)))
-    inputs = left_padded(rows, prefix, model.device)
-    cache = shifted(cache, padding(rows), model.device)
+    held, active = list(range(len(rows))), set(range(len(rows)))  # rows in the batch, and those that go on
     while active:
         logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         chosen = logits.argmax(-1)
-        _finite(logits.gather(-1, chosen[:, None]))
-        for row, token in zip(active, chosen.tolist(), strict=True):
-            answers[row].append(token)
-        open_ = [answers[row][-1] not in ends and len(answers[row]) < max_new_tokens for row in active]
-        running = [i for i, goes_on in enumerate(open_) if goes_on]
+        going = [row in active for row in held]
+        _finite(logits.gather(-1, chosen[:, None])[going])
+        for row, token in zip(held, chosen.tolist(), strict=True):
+            if row in active:
+                answers[row].append(token)
+                if token in ends or len(answers[row]) == max_new_tokens:
+                    active.remove(row)
         positions = inputs["position_ids"][:, -1:] + 1
         mask = inputs["attention_mask"]
-        if len(running) < len(active):
-            keep = torch.tensor(running, dtype=torch.long)  # on the CPU: it selects on whatever device a layer is
+        if len(active) <= KEPT * len(held):
+            # on the CPU: it selects on whatever device a layer is
+            keep = torch.tensor([i for i, row in enumerate(held) if row in active], dtype=torch.long)
             chosen, positions, mask = chosen[keep], positions[keep], mask[keep]
-            active = [active[i] for i in running]
-            if active:
+            held = [held[i] for i in keep.tolist()]
+            if held:
                 cache.batch_select_indices(keep)
         inputs = {
             "input_ids": chosen[:, None],
             "position_ids": positions,
-            "attention_mask": torch.cat([mask, mask.new_ones(len(active), 1)], dim=1),
+            "attention_mask": torch.cat([mask, mask.new_ones(len(held), 1)], dim=1),
         }
     return answers
 
@@ -124,12 +135,14 @@ def decode(
         return []
     way = manner(model).cache
     shared = common_prefix(prompts)
-    cache = prefix_cache(model, prompts[0][:shared]) if way == "shared" else None
+    cache = prefix_cache(model, prompts[0][:shared]) if way in SHARED else None
 
     def answer(batch: list[int]) -> list[list[int]]:
         rows = [prompts[i] for i in batch]
-        if way == "shared":
-            return _decode_batch(model, cache, shared, rows, ends, max_new_tokens)
+        if way in SHARED:
+            inputs, own, together = behind(model, cache, shared, rows, copied=way == "copied")
+            with together:
+                return _decode_batch(model, inputs, own, ends, max_new_tokens)
         if way == "none":
             return _decode_whole(model, rows, ends, max_new_tokens)
         return generated(model, rows, ends, max_new_tokens, lambda scores: _finite(scores.amax(-1))).tolist()
@@ -147,18 +160,18 @@ def option_scores(
     prompts: token ids per question; options: token ids of each option of each question. A prompt goes through the model
     once, whatever the number of its options, and batch_size counts prompts.
     """
-    if manner(model).cache != "shared":
+    if (way := manner(model).cache) not in SHARED:
         return _by_length(prompts, batch_size, lambda batch: _scored_whole(model, prompts, options, batch))
     shared = common_prefix(prompts)
     prefix = prefix_cache(model, prompts[0][:shared])
 
     def answer(batch: list[int]) -> list[list[float]]:
         rows = [prompts[i] for i in batch]
-        inputs = left_padded(rows, shared, model.device)
-        cache = shifted(prefix, padding(rows), model.device)
-        first = _log_probabilities(model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1))[:, -1]
+        inputs, cache, together = behind(model, prefix, shared, rows, copied=way == "copied")
         asked = [(row, option) for row, i in enumerate(batch) for option in options[i]]
-        later = _behind(model, inputs, cache, rows, asked) if any(len(option) > 1 for _, option in asked) else None
+        with together:
+            first = _log_probabilities(model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1))[:, -1]
+            later = _behind(model, inputs, cache, rows, asked) if any(len(option) > 1 for _, option in asked) else None
         summed = iter(
             float(first[row, option[0]] + sum(later[place, j, token] for j, token in enumerate(option[1:])))
             for place, (row, option) in enumerate(asked)

@@ -1,16 +1,20 @@
 """Rows that go through a model together: what is given to it. `selfcheck` says which of these a model stands.
 
 packed          one sequence for all rows, whose position ids restart: training
-shared prefix   what all rows begin with goes through once, the rest behind it, padded on the left: decoding
+shared prefix   what all rows begin with goes through once, the rest behind it, padded on the left: decoding. Keys and
+                values of the prefix are read by all rows, or copied for each where a model needs that
 left            padded on the left, with the model's own cache: decoding where the former fails
 right           padded on the right, where nothing looks back from: right for every causal model
 """
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers.cache_utils import DynamicLayer
 
+from bsa_core.models import attention
 from bsa_core.models.chat import IGNORED, Encoded
 
 
@@ -46,12 +50,50 @@ def prefix_cache(model, ids: list[int]) -> DynamicCache:
     return cache
 
 
+class Growing(DynamicLayer):
+    """A layer's keys and values, with memory taken ahead for the tokens to come.
+
+    A layer of transformers copies all that it holds for each token that is added: a third of the time of decoding.
+    """
+
+    AHEAD = 64  # tokens
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs) -> tuple:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.room, self.length = [part[:, :, :0] for part in (key_states, value_states)], 0
+        start, self.length = self.length, self.length + key_states.shape[2]
+        if self.length > self.room[0].shape[2]:
+            self._move(slice(None), self.length + self.AHEAD, start)
+        for room, new in zip(self.room, (key_states, value_states), strict=True):
+            room[:, :, start : self.length] = new
+        self.keys, self.values = (room[:, :, : self.length] for room in self.room)
+        return self.keys, self.values
+
+    def _move(self, rows: torch.Tensor | slice, positions: int, held: int) -> None:
+        for place, room in enumerate(self.room):
+            kept = room[rows, :, :held]
+            self.room[place] = kept.new_empty(len(kept), room.shape[1], positions, room.shape[3])
+            self.room[place][:, :, :held] = kept
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self._move(indices.to(self.room[0].device), self.room[0].shape[2], self.length)
+        self.keys, self.values = (room[:, :, : self.length] for room in self.room)
+
+
+def growing() -> DynamicCache:
+    """An empty cache of such layers."""
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = Growing
+    return cache
+
+
 def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
     """A copy of a batch-1 cache, one row per entry of `pads`, with the content moved right by that many positions.
 
     What moves out on the right is computed again; the positions it leaves on the left are masked (`left_padded`).
     """
-    copy = DynamicCache()
+    copy = growing()
     pad = torch.tensor(pads, device=device)[:, None]
     for index, layer in enumerate(cache.layers):
         source = (torch.arange(layer.keys.shape[2], device=device) - pad).clamp(min=0)  # [rows, prefix]
@@ -59,6 +101,20 @@ def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
         keys, values = (part[0][:, source].transpose(0, 1) for part in (layer.keys, layer.values))
         copy.update(keys, values, index)
     return copy
+
+
+def behind(
+    model, cache: DynamicCache, length: int, rows: list[list[int]], copied: bool
+) -> tuple[dict, DynamicCache, AbstractContextManager]:
+    """Rows that begin with a prefix of that many ids: inputs behind it, their cache, and the context to compute them in.
+
+    cache: that of the prefix. copied: whether each row gets a copy of it, and nothing but an ordinary mask.
+    """
+    if copied or not length:
+        return left_padded(rows, length, model.device), shifted(cache, padding(rows), model.device), nullcontext()
+    inputs = left_padded([row[length:] for row in rows], 0, model.device)
+    inputs["position_ids"] += length
+    return inputs, growing(), attention.behind(model, cache)
 
 
 def left_padded(rows: list[list[int]], prefix: int, device) -> dict:

@@ -7,6 +7,7 @@ cache folder, once per weights, way of computing and version of the libraries.
 """
 
 import json
+import math
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,12 +18,14 @@ import torch
 import transformers
 
 from bsa_core.keys import digest, file_digest
+from bsa_core.models import attention
 from bsa_core.models.chat import Encoded
-from bsa_core.models.passes import generated, left_padded, pack, padding, prefix_cache, right_padded, shifted
+from bsa_core.models.passes import behind, generated, pack, prefix_cache, right_padded
 from bsa_core.paths import CACHE
 from bsa_core.progress import report
 from bsa_core.writing import write_whole
 
+SHARED = ("shared", "copied")  # values of Manner.cache for which a prefix goes through the model once
 PREFIX, LENGTHS, STEPS = 8, (12, 9), 3  # tokens
 # How far scores may differ, relative to their spread: in float32, and in shorter formats. Of SmolLM2-135M rounding
 # makes 0.000002 and 0.03, rows that see each other 0.35.
@@ -31,15 +34,18 @@ EXACT, ROUNDED = 1e-3, 0.1
 
 @dataclass(frozen=True)
 class Manner:
-    """How rows go through a model together.
+    """How rows go through a model together. The defaults are what every causal transformer stands.
 
     packs: whether rows in one sequence keep apart; else they are padded on the right.
-    cache: "shared" where keys and values of a shared prefix can be used, "own" where only the model's own cache for
-        whole prompts can, "none" where every token is computed from the whole text in front of it.
+    by_row: whether they keep apart as well where each attends within itself, see `attention`.
+    cache: "shared" where all rows can attend to the keys and values of a prefix, "copied" where each needs a copy, "own"
+        where only the model's own cache for whole prompts is right, "none" where every token is computed from the whole
+        text in front of it.
     """
 
     packs: bool = True
-    cache: str = "shared"
+    by_row: bool = False
+    cache: str = "copied"
 
 
 def manner(model) -> Manner:
@@ -52,7 +58,7 @@ def check(model, tokenizer, weights: str = "") -> None:
 
     Raises ValueError for a model that is right in no way.
     """
-    tried = [file_digest(Path(__file__).with_name(name)) for name in ("selfcheck.py", "passes.py")]
+    tried = [file_digest(Path(__file__).with_name(name)) for name in ("selfcheck.py", "passes.py", "attention.py")]
     made = f"{torch.__version__} {transformers.__version__} {tried}"
     how = f"{model.dtype} {model.device.type} {model.config._attn_implementation} {rounded(model)}"
     kept = CACHE / "selfcheck" / f"{digest(f'{weights} {made} {how}')}.json"
@@ -65,7 +71,7 @@ def check(model, tokenizer, weights: str = "") -> None:
             with suppress(OSError):  # tried again the next time
                 write_whole(kept, json.dumps(asdict(model.manner)).encode(), "BSA_CACHE")
     said = [] if model.manner.packs else ["training rows are padded, not packed"]
-    said += {"shared": [], "own": ["no shared prefix"], "none": ["no cache"]}[model.manner.cache]
+    said += {"shared": [], "copied": [], "own": ["no shared prefix"], "none": ["no cache"]}[model.manner.cache]
     if said:
         report(f"{model.config.model_type} computes rows together in slower ways only: {', '.join(said)}")
 
@@ -99,8 +105,8 @@ def found(model, vocabulary: list[int]) -> Manner:
         except Exception:  # whatever an architecture makes of input that it does not know
             return False
 
-    cache = next((name for name, way in (("shared", _shared), ("own", _own)) if right(way)), "none")
-    of = Manner(right(_packed), cache)
+    cache = next((name for name, way in CACHES.items() if right(way)), "none")
+    of = Manner(right(_packed), right(_by_row), cache)
     if (not of.packs or cache == "none") and not right(_padded):
         raise ValueError(
             f"the model ({model.config.model_type}) scores a row differently when another row is computed beside it, "
@@ -131,25 +137,40 @@ def _packed(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
     return _apart([(logits, torch.cat([scores[:-1] for scores in alone]))])
 
 
+def _by_row(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
+    if not attention.possible(model, "full_attention", "sliding_attention"):
+        return math.inf
+    with attention.by_row(model, [len(row) for row in rows]):
+        return _packed(model, rows, alone)
+
+
 def _padded(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
     logits = model(input_ids=_ids(model, rows), use_cache=False).logits
     return _apart([(logits[i, : len(row)], alone[i]) for i, row in enumerate(rows)])
 
 
-def _shared(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
+def _copied(model, rows: list[list[int]], alone: list[torch.Tensor], copied: bool = True) -> float:
     """All but the last token behind the shared prefix, then the last one by itself."""
     first = [row[:-1] for row in rows]
-    cache = shifted(prefix_cache(model, rows[0][:PREFIX]), padding(first), model.device)
-    given = left_padded(first, PREFIX, model.device)
-    before = model(**given, past_key_values=cache, use_cache=True).logits
-    last = {
-        "input_ids": _ids(model, [row[-1:] for row in rows]),
-        "position_ids": given["position_ids"][:, -1:] + 1,
-        "attention_mask": torch.cat([given["attention_mask"], given["attention_mask"].new_ones(len(rows), 1)], dim=1),
-    }
-    behind = model(**last, past_key_values=cache, use_cache=True).logits
-    together = torch.cat([before, behind], dim=1)
-    return _apart([(logits, scores[-len(logits) :]) for logits, scores in zip(together, alone, strict=True)])
+    given, cache, together = behind(model, prefix_cache(model, rows[0][:PREFIX]), PREFIX, first, copied)
+    with together:
+        before = model(**given, past_key_values=cache, use_cache=True).logits
+        mask = given["attention_mask"]
+        last = {
+            "input_ids": _ids(model, [row[-1:] for row in rows]),
+            "position_ids": given["position_ids"][:, -1:] + 1,
+            "attention_mask": torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1),
+        }
+        later = model(**last, past_key_values=cache, use_cache=True).logits
+    said = torch.cat([before, later], dim=1)
+    pairs = zip(said, alone, strict=True)
+    return _apart([(logits[PREFIX - len(scores) :], scores[PREFIX:]) for logits, scores in pairs])
+
+
+def _shared(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
+    if not attention.possible(model, "full_attention"):
+        return math.inf
+    return _copied(model, rows, alone, copied=False)
 
 
 def _own(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
@@ -162,3 +183,6 @@ def _own(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
         whole = model(input_ids=_ids(model, [row + answer[:-1]]), use_cache=False).logits[0]
         pairs.append((together[i], _scores(whole[-STEPS:])))
     return _apart(pairs)
+
+
+CACHES = {"shared": _shared, "copied": _copied, "own": _own}  # the fastest first
