@@ -17,6 +17,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers.pytorch_utils import Conv1D
 
+from bsa_core.engine import lora
 from bsa_core.engine.optimizer import adamw
+from bsa_core.models import attention
 from bsa_core.models.chat import IGNORED, Encoded
 from bsa_core.models.memory import OutOfMemory, halving
 from bsa_core.models.passes import pack, right_padded
@@ -52,10 +55,11 @@ class Progress:
     micro_batch_size: int  # rows that went through the model at once: fewer than asked for where memory was short
 
 
-def add_lora(model: torch.nn.Module, training: Training, seed: int) -> PeftModel:
+def add_lora(model: torch.nn.Module, training: Training, seed: int, others: dict[str, int] | None = None) -> PeftModel:
     """The model with a fresh adapter, a function of the seed. `.unload()` gives the untouched base model back.
 
-    Raises ValueError when one of `training.targets` names no module of the model that LoRA can adapt.
+    others: names and seeds of further adapters, for a stack. Raises ValueError when one of `training.targets` names no
+    module of the model that LoRA can adapt, and when a model's runs cannot be stacked.
     """
     _check_targets(model, training.targets)
     torch.manual_seed(seed)
@@ -66,7 +70,16 @@ def add_lora(model: torch.nn.Module, training: Training, seed: int) -> PeftModel
         target_modules=ALL_LINEAR if training.targets == (ALL_LINEAR,) else list(training.targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    for name, other in (others or {}).items():
+        torch.manual_seed(other)
+        adapted.add_adapter(name, config)
+    for name, weight in adapted.named_parameters():
+        weight.requires_grad_("lora_" in name)  # PEFT leaves those of one adapter to be trained
+    if not lora.share(adapted) and others:
+        adapted.unload()
+        raise ValueError("the model's layers cannot be computed for several runs at once")
+    return adapted
 
 
 def _check_targets(model: torch.nn.Module, targets: tuple[str, ...]) -> None:
@@ -114,16 +127,25 @@ def discard(trained: torch.nn.Module) -> None:
     trained.eval().requires_grad_(False)
 
 
-def answer_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
-    """Cross-entropy summed over the answer tokens of the rows, in float32."""
+def answer_losses(model: torch.nn.Module, batches: list[list[Encoded]]) -> torch.Tensor:
+    """Cross-entropy summed over the answer tokens of the rows of each run, in float32: [runs].
+
+    Several runs at once are for a model whose adapters are `lora.shared`, with the names of the runs in its parts.
+    """
+    rows = [row for batch in batches for row in batch]
     if not manner(model).packs:
-        return _padded_loss(model, rows)
+        return _padded_loss(model, rows)[None]
     batch = pack(rows, model.device)
     targets = batch.pop("targets")
     # a list: accelerate moves every tensor to the first GPU, and hidden states of the last layer may be on another one
     kept = batch.pop("logits_to_keep").tolist()
     logits = model(**batch, logits_to_keep=kept, use_cache=False).logits[0]
-    return cross_entropy(logits.float(), targets.to(logits.device), reduction="sum")
+    losses = cross_entropy(logits.float(), targets.to(logits.device), reduction="none")
+    return torch.stack([part.sum() for part in losses.split([_answer_tokens(batch) for batch in batches])])
+
+
+def _answer_tokens(rows: list[Encoded]) -> int:
+    return sum(label != IGNORED for row in rows for label in row.labels[1:])
 
 
 def _padded_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
@@ -133,48 +155,59 @@ def _padded_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
     return cross_entropy(logits[targets != IGNORED].float(), targets[targets != IGNORED], reduction="sum")
 
 
-def gradients(model: torch.nn.Module, batch: list[Encoded], micro_batch_size: int) -> float:
-    """Set the gradients of the mean loss over the answer tokens of a batch; returns that loss.
+def gradients(model: torch.nn.Module, batches: dict[str, list[Encoded]], micro_batch_size: int) -> dict[str, float]:
+    """Set the gradients of each run's mean loss over the answer tokens of its batch; returns these losses.
 
-    Micro-batches accumulate gradients of sums, so the result does not depend on how the batch is cut.
+    batches: by the name of the run's adapter (`lora.ALONE` where there is one run, whatever it trains).
+    Micro-batches accumulate gradients of sums, so the result does not depend on how a batch is cut.
     """
-    answer_tokens = sum(label != IGNORED for row in batch for label in row.labels[1:])
     model.zero_grad(set_to_none=True)
-    total = 0.0
-    for start in range(0, len(batch), micro_batch_size):
-        loss = answer_loss(model, batch[start : start + micro_batch_size]) / answer_tokens
-        loss.backward()
-        total += loss.item()
-    return total
+    totals = dict.fromkeys(batches, 0.0)
+    for start in range(0, max(map(len, batches.values())), micro_batch_size):
+        cut = {name: rows[start : start + micro_batch_size] for name, rows in batches.items()}
+        parts = {name: rows for name, rows in cut.items() if rows}
+        if share := lora.shared(model):
+            share.parts = [(name, sum(len(row.ids) for row in rows)) for name, rows in parts.items()]
+        rows = [row for part in parts.values() for row in part]
+        with attention.by_row(model, [len(row.ids) for row in rows]) if manner(model).by_row else nullcontext():
+            counts = torch.tensor([_answer_tokens(batches[name]) for name in parts], device=model.device)
+            losses = answer_losses(model, [*parts.values()]) / counts
+            losses.sum().backward()
+        for name, loss in zip(parts, losses.tolist(), strict=True):
+            totals[name] += loss
+    return totals
 
 
 def update(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: list[Encoded], micro_batch_size: int
-) -> tuple[float, int]:
-    """One optimizer step on the mean loss over the answer tokens of a batch; returns the loss and the micro-batch size.
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: dict[str, list[Encoded]], micro_batch_size: int
+) -> tuple[dict[str, float], int]:
+    """One optimizer step on each run's mean loss over the answer tokens of its batch; returns losses and micro-batch size.
 
     The size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
     complete gradients. A last resort, for a single row, is gradient checkpointing.
-    Raises OutOfMemory, a ValueError, when that does not help, and Diverged when the loss is no number.
+    Raises OutOfMemory, a ValueError, when that does not help, and Diverged when a loss is no number.
     """
+    random = lora.states(model)
 
-    def attempt(size: int) -> float:
-        if math.isfinite(loss := gradients(model, batch, size)):
+    def attempt(size: int) -> dict[str, float]:
+        lora.rewind(model, random)
+        losses = gradients(model, batches, size)
+        if all(map(math.isfinite, losses.values())):
             optimizer.step()
-        return loss
+        return losses
 
-    whole = min(micro_batch_size, len(batch))
+    whole = min(micro_batch_size, max(map(len, batches.values())))
     try:
-        loss, size = halving(attempt, whole, "training rows")
+        losses, size = halving(attempt, whole, "training rows")
     except OutOfMemory:
         if model.is_activation_checkpointing:
             raise
         report("memory is short: gradient checkpointing from here on")
         model.activation_checkpointing_enable({"use_reentrant": False})
-        loss, size = halving(attempt, 1, "training rows")
-    if not math.isfinite(loss):
-        raise Diverged(f"the loss is {loss}")
-    return loss, micro_batch_size if size == whole else size
+        losses, size = halving(attempt, 1, "training rows")
+    if bad := [loss for loss in losses.values() if not math.isfinite(loss)]:
+        raise Diverged(f"the loss is {bad[0]}")
+    return losses, micro_batch_size if size == whole else size
 
 
 def check_weights(model: torch.nn.Module) -> None:
@@ -192,42 +225,77 @@ def shuffled(rows: list[Encoded], seed: int, epoch: int) -> list[Encoded]:
     return sorted(rows, key=lambda row: random.Random(f"{seed}/{epoch}/{row.ids}").random())
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run of a stack. name: its adapter's."""
+
+    name: str
+    rows: list[Encoded]
+    training: Training
+    seed: int
+
+
 def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, seed: int) -> Iterator[Progress]:
-    """Train the model's trainable parameters in place; yields after each of `training.epochs` epochs.
+    """Train the model's trainable parameters in place; yields after each of `training.epochs` epochs. See `together`."""
+    for _, progress in together(model, [Job(lora.ALONE, rows, training, seed)]):
+        yield progress
+
+
+def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[tuple[Job, Progress]]:
+    """Train several runs at once, each its own adapter; yields each run after each of its `training.epochs` epochs.
+
+    The jobs may differ in rows, seeds, learning rates and epochs. Seconds are a run's share of those of all.
 
     The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
     the model of a run of k epochs. Raises OutOfMemory when a GPU's memory is too short for a row, and Diverged, with
-    the update at which it happened, when the training does not hold; both are ValueErrors.
+    the update at which it happened, when a training does not hold; both are ValueErrors.
     """
-    if not rows:
+    if not all(job.rows for job in jobs):
         raise ValueError("the training set is empty: there is nothing to fine-tune on")
-    torch.manual_seed(seed)
-    optimizer = adamw(model, training)
-    micro_batch_size = training.micro_batch_size
-    losses: list[float] = []
-    tokens = answer_tokens = 0
-    seconds = 0.0
-    for epoch in range(1, training.epochs + 1):
+    torch.manual_seed(jobs[0].seed)
+    if lora.shared(model):
+        lora.seed(model, {job.name: job.seed for job in jobs})
+    optimizer = adamw(model, {job.name: job.training for job in jobs})
+    micro_batch_size = jobs[0].training.micro_batch_size
+    losses: dict[str, list[float]] = {job.name: [] for job in jobs}
+    done = {job.name: Progress(0, (), 0, 0, 0.0, micro_batch_size) for job in jobs}
+    for epoch in range(1, max(job.training.epochs for job in jobs) + 1):
         started = time.perf_counter()
+        active = [job for job in jobs if job.training.epochs >= epoch]
         model.train()
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * training.decay_per_epoch ** (epoch - 1)
-        order = shuffled(rows, seed, epoch)
+        for group, job in zip(optimizer.param_groups, jobs, strict=True):
+            group["lr"] = job.training.learning_rate * job.training.decay_per_epoch ** (epoch - 1)
+        orders = {job.name: shuffled(job.rows, job.seed, epoch) for job in active}
         try:
-            for start in range(0, len(order), training.batch_size):
-                batch = order[start : start + training.batch_size]
-                loss, micro_batch_size = update(model, optimizer, batch, micro_batch_size)
-                losses.append(loss)
-                tokens += sum(len(row.ids) for row in batch)
-                answer_tokens += sum(label != IGNORED for row in batch for label in row.labels[1:])
+            for start in range(0, max(map(len, orders.values())), jobs[0].training.batch_size):
+                cut = {name: order[start : start + jobs[0].training.batch_size] for name, order in orders.items()}
+                batches = {name: batch for name, batch in cut.items() if batch}
+                said, micro_batch_size = update(model, optimizer, batches, micro_batch_size)
+                for name, loss in said.items():
+                    losses[name].append(loss)
             check_weights(model)
         except Diverged as error:
-            number = min(len(losses) + 1, epoch * -(-len(rows) // training.batch_size))
+            longest = max(active, key=lambda job: len(job.rows))
+            number = min(
+                len(losses[longest.name]) + 1, epoch * -(-len(longest.rows) // longest.training.batch_size)
+            )
             raise Diverged(
-                f"the training diverged at update {number} (epoch {epoch} of {training.epochs}): {error}. Ways out: a "
-                f"lower training.learning_rate (now {training.learning_rate:g}), or compute.dtype float32; where it "
-                "is the first update, the model's files may hold broken weights"
+                f"the training diverged at update {number} (epoch {epoch} of {longest.training.epochs}): {error}. Ways "
+                f"out: a lower training.learning_rate (now {longest.training.learning_rate:g}), or compute.dtype "
+                "float32; where it is the first update, the model's files may hold broken weights"
             ) from None
         model.eval()
-        seconds += time.perf_counter() - started
-        yield Progress(epoch, tuple(losses), tokens, answer_tokens, seconds, micro_batch_size)
+        seconds = (time.perf_counter() - started) / len(active)
+        for job in active:
+            before, tokens = done[job.name], sum(len(row.ids) for row in job.rows)
+            done[job.name] = Progress(
+                epoch,
+                tuple(losses[job.name]),
+                before.tokens + tokens,
+                before.answer_tokens + _answer_tokens(job.rows),
+                before.seconds + seconds,
+                micro_batch_size,
+            )
+            if share := lora.shared(model):
+                share.parts = [(job.name, 1)]
+            yield job, done[job.name]

@@ -13,21 +13,25 @@ from bsa_core.profiles import Training
 from bsa_core.progress import report
 
 
-def adamw(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
-    """AdamW on what is trainable in the model. Raises OutOfMemory, a ValueError, when there is no room for its state.
+def adamw(model: torch.nn.Module, runs: dict[str, Training]) -> torch.optim.AdamW:
+    """AdamW on what is trainable in the model: one group for each run, by the name of its adapter. Raises OutOfMemory, a ValueError, when there is no room for its state.
 
     A step takes no memory for states any more, so one that runs out of memory has changed nothing and can be repeated.
     """
+    training = next(iter(runs.values()))
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     copied = training.method == "full" and training.master_weights and model.dtype != torch.float32
 
     def made(place: str) -> torch.optim.AdamW:
         trained = masters(weights, place) if copied else weights
+        on_gpu = model.device.type == "cuda"
         optimizer = torch.optim.AdamW(
-            trained,
-            lr=training.learning_rate,
-            weight_decay=training.weight_decay,
-            fused=model.device.type == "cuda",  # without temporary copies of what it updates
+            [
+                {"params": of, "lr": run.learning_rate, "weight_decay": run.weight_decay}
+                for run, of in zip(runs.values(), groups(model, [*runs]) if len(runs) > 1 else [trained], strict=True)
+            ],
+            fused=on_gpu,  # without temporary copies of what it updates
+            foreach=not on_gpu,
         )
         allocate(optimizer)
         if copied:
@@ -44,6 +48,11 @@ def adamw(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
         if copied:
             report("memory is short: the float32 weights and the optimizer's state go to the CPU's memory")
     raise OutOfMemory(f"the GPU has no memory for the optimizer's state ({said})")
+
+
+def groups(model: torch.nn.Module, names: list[str]) -> list[list[torch.Tensor]]:
+    """The weights of each adapter."""
+    return [[weight for name, weight in model.named_parameters() if f".{of}." in name] for of in names]
 
 
 def masters(weights: list[torch.Tensor], place: str) -> list[torch.Tensor]:

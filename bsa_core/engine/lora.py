@@ -1,0 +1,162 @@
+"""LoRA's layers, computed for one run or for several at once over one frozen model: a stack.
+
+The rows of a stack's runs go through the model one behind another. Everything that is frozen sees one long sequence;
+an adapted layer adds to each stretch of it what the adapter of that stretch's run adds.
+
+    tokens          <run 0: rows of its batch> <run 1: rows of its batch> <run 2: ...>
+    frozen weight   └────────────────────────── one product ─────────────────────────┘
+    adapters        └──────── A0 B0 ─────────┘ └──────── A1 B1 ─────────┘ └─ A2 B2 ──┘
+
+The adapters are PEFT's, each under a name of its own, in its format on disk. A run's dropout is drawn as PEFT draws it
+for the run alone, from the run's own random numbers. This layer makes fewer copies than PEFT's of what goes through it.
+"""
+
+from dataclasses import dataclass, field
+from types import MethodType
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora.layer import Linear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch.nn import functional
+
+
+ALONE = "default"  # PEFT's name for the only adapter of a model
+
+
+@dataclass
+class Share:
+    """Which adapter computes which part of what goes through the model, in order.
+
+    parts: (name of the adapter, length); lengths count tokens of a packed sequence, or rows of a batch.
+    random: per adapter, the random numbers of its dropout.
+    """
+
+    parts: list[tuple[str, int]]
+    random: dict[str, torch.Generator] = field(default_factory=dict)
+
+    def cut(self, tokens: int) -> list[tuple[str, slice]]:
+        """The parts as slices of the flattened tokens of a batch."""
+        if len(self.parts) == 1:  # of any number of tokens: experts get some of them only
+            return [(self.parts[0][0], slice(0, tokens))]
+        units, start, cut = sum(length for _, length in self.parts), 0, []
+        for name, length in self.parts:
+            end = start + length * tokens // units
+            cut.append((name, slice(start, end)))
+            start = end
+        return cut
+
+
+class _Adapted(torch.autograd.Function):
+    """x W' + b, plus for each part scale * dropout(x) A' B'. x: [tokens, in]; masks: what dropout multiplies x by."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, parts, scales, masks, *pairs):
+        said = functional.linear(x, weight, bias)
+        dropped, inner = [], []
+        for part, scale, mask, down, up in zip(parts, scales, masks, pairs[::2], pairs[1::2], strict=True):
+            given = (x[part] if mask is None else x[part] * mask).to(down.dtype)
+            low = given @ down.T
+            _add(said[part], low, up.T, scale)
+            dropped.append(given)
+            inner.append(low)
+        ctx.save_for_backward(weight, *pairs, *dropped, *inner, *(mask for mask in masks if mask is not None))
+        ctx.parts, ctx.scales, ctx.dropout = parts, scales, masks[0] is not None
+        return said
+
+    @staticmethod
+    def backward(ctx, grad):
+        n = len(ctx.parts)
+        weight, *saved = ctx.saved_tensors
+        pairs, dropped, inner, masks = saved[: 2 * n], saved[2 * n : 3 * n], saved[3 * n : 4 * n], saved[4 * n :]
+        back = grad @ weight if ctx.needs_input_grad[0] else None
+        grads = []
+        for place, (part, scale) in enumerate(zip(ctx.parts, ctx.scales, strict=True)):
+            down, up = pairs[2 * place], pairs[2 * place + 1]
+            here = grad[part].to(down.dtype)
+            low = (here @ up).mul_(scale)
+            grads += [low.T @ dropped[place], (here.T @ inner[place]).mul_(scale)]
+            if back is not None and ctx.dropout:
+                back[part].addcmul_((low @ down).to(back.dtype), masks[place])
+            elif back is not None:
+                _add(back[part], low, down, 1.0)
+        return back, None, None, None, None, None, *grads
+
+
+def _add(to: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
+    """to += scale * left right, in place; added in the finer of two number formats."""
+    if to.dtype == left.dtype:
+        to.addmm_(left, right, alpha=scale)
+    else:
+        to.copy_(to + (left @ right).mul_(scale))
+
+
+def _forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
+    flat = x.reshape(-1, x.shape[-1])
+    cut = layer.share.cut(len(flat))
+    names, parts = [name for name, _ in cut], [part for _, part in cut]
+    masks = [_mask(layer, name, flat[part]) for name, part in cut]
+    pairs = [weight for name in names for weight in (layer.lora_A[name].weight, layer.lora_B[name].weight)]
+    base, scales = layer.base_layer, [layer.scaling[name] for name in names]
+    said = _Adapted.apply(flat, base.weight, base.bias, parts, scales, masks, *pairs)
+    return said.view(*x.shape[:-1], -1)
+
+
+def _mask(layer: Linear, name: str, like: torch.Tensor) -> torch.Tensor | None:
+    """What dropout multiplies a part by: zeros, and 1 / (1 - p). The numbers are those that `torch.nn.Dropout` draws."""
+    rate = getattr(layer.lora_dropout[name], "p", 0.0)
+    if not layer.training or not rate:
+        return None
+    generator = layer.share.random[name]
+    if like.device.type == "cpu":
+        return torch.empty_like(like).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    # on a GPU dropout is a kernel of its own, which takes its numbers from the device's generator alone
+    of_device = torch.cuda.default_generators[like.device.index]
+    before = of_device.get_state()
+    of_device.set_state(generator.get_state())
+    mask = functional.dropout(torch.ones_like(like), rate)
+    generator.set_state(of_device.get_state())
+    of_device.set_state(before)
+    return mask
+
+
+def shared(model: torch.nn.Module) -> Share | None:
+    """What the adapted layers of a model take their parts from; None where they are PEFT's own."""
+    return getattr(model, "share", None)
+
+
+def share(model: PeftModel) -> bool:
+    """Have the model's adapted layers computed here, where this can be done; returns whether it is.
+
+    Not for layers other than linear ones, for weights of 4 bits, or beside dropout of the model's own, whose random
+    numbers would be mixed with those of the adapters.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    own = [m for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout) and m.p and "lora_" not in name]
+    config = model.config.to_dict()
+    if own or any(value for name, value in config.items() if name.endswith(("dropout", "_pdrop", "dropout_prob"))):
+        return False
+    if not all(type(layer) is Linear and type(layer.base_layer) is torch.nn.Linear for layer in layers):
+        return False
+    model.share = Share([(ALONE, 1)])
+    for layer in layers:
+        layer.share = model.share
+        layer.forward = MethodType(_forward, layer)
+    return True
+
+
+def seed(model: PeftModel, seeds: dict[str, int]) -> None:
+    """Start the random numbers of each adapter's dropout, as `torch.manual_seed` does for a run alone."""
+    for name, number in seeds.items():
+        model.share.random[name] = torch.Generator(model.device).manual_seed(number)
+
+
+def states(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Where the random numbers stand; for `rewind`."""
+    of = shared(model)
+    return {name: generator.get_state() for name, generator in of.random.items()} if of else {}
+
+
+def rewind(model: torch.nn.Module, to: dict[str, torch.Tensor]) -> None:
+    for name, state in to.items():
+        model.share.random[name].set_state(state)
