@@ -55,14 +55,13 @@ class Progress:
     micro_batch_size: int  # rows that went through the model at once: fewer than asked for where memory was short
 
 
-def add_lora(model: torch.nn.Module, training: Training, seed: int, others: dict[str, int] | None = None) -> PeftModel:
+def add_lora(model: torch.nn.Module, training: Training, *seeds: int) -> PeftModel:
     """The model with a fresh adapter, a function of the seed. `.unload()` gives the untouched base model back.
 
-    others: names and seeds of further adapters, for a stack. Raises ValueError when one of `training.targets` names no
-    module of the model that LoRA can adapt, and when a model's runs cannot be stacked.
+    Several seeds: one adapter for each run of a stack, by `lora.names`. Raises ValueError when one of
+    `training.targets` names no module of the model that LoRA can adapt, and when a model's runs cannot be stacked.
     """
     _check_targets(model, training.targets)
-    torch.manual_seed(seed)
     config = LoraConfig(
         r=training.rank,
         lora_alpha=training.alpha,
@@ -70,9 +69,11 @@ def add_lora(model: torch.nn.Module, training: Training, seed: int, others: dict
         target_modules=ALL_LINEAR if training.targets == (ALL_LINEAR,) else list(training.targets),
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, config)
-    for name, other in (others or {}).items():
-        torch.manual_seed(other)
+    first, *others = lora.names(len(seeds))
+    torch.manual_seed(seeds[0])
+    adapted = get_peft_model(model, config, first)
+    for name, seed in zip(others, seeds[1:], strict=True):
+        torch.manual_seed(seed)
         adapted.add_adapter(name, config)
     for name, weight in adapted.named_parameters():
         weight.requires_grad_("lora_" in name)  # PEFT leaves those of one adapter to be trained
@@ -97,14 +98,14 @@ def _check_targets(model: torch.nn.Module, targets: tuple[str, ...]) -> None:
             )
 
 
-def trainable(model: torch.nn.Module, training: Training, seed: int) -> torch.nn.Module:
-    """What fine-tuning changes: the model with a fresh adapter, or for method "full" the model itself.
+def trainable(model: torch.nn.Module, training: Training, *seeds: int) -> torch.nn.Module:
+    """What fine-tuning changes: the model with a fresh adapter (`add_lora`), or for method "full" the model itself.
 
     `discard` what is returned before the model given is used again. All weights are kept aside in the CPU's memory for
     method "full", so that a GPU holds them once. Raises ValueError when all of 4-bit weights are to be trained.
     """
     if training.method == "lora":
-        return add_lora(model, training, seed)
+        return add_lora(model, training, *seeds)
     if getattr(model, "is_loaded_in_4bit", False):
         raise ValueError("training.method 'full' cannot train 4-bit weights; use 'lora', or leave model.quantize out")
     model.aligned = [weight.detach().to("cpu", copy=True) for weight in model.parameters()]

@@ -22,6 +22,10 @@ from torch.nn import functional
 
 
 ALONE = "default"  # PEFT's name for the only adapter of a model
+# Operations of a pass up to which one more run costs little: below, the time goes into starting operations. On a CPU
+# the activations of more leave its caches.
+WORK = {"cpu": 5e9, "cuda": 5e12}
+MOST = 64  # runs
 
 
 @dataclass
@@ -118,6 +122,19 @@ def _mask(layer: Linear, name: str, like: torch.Tensor) -> torch.Tensor | None:
     generator.set_state(of_device.get_state())
     of_device.set_state(before)
     return mask
+
+
+def names(runs: int) -> list[str]:
+    """The adapters of a stack of that many runs."""
+    return [ALONE, *(f"run{place}" for place in range(1, runs))]
+
+
+def at_once(model: torch.nn.Module, tokens: float) -> int:
+    """How many runs go through a model at once, each with that many tokens; one where the device is busy with it."""
+    if any("experts" in name for name in model.config.to_dict()):
+        return 1  # they get tokens in an order of their own
+    work = 4 * tokens * sum(weight.numel() for weight in model.parameters())
+    return int(max(1, min(MOST, WORK[model.device.type] / work)))
 
 
 def shared(model: torch.nn.Module) -> Share | None:

@@ -1,14 +1,17 @@
 """From a run to its record. Nothing else knows the whole chain.
 
 Runs that differ in the number of epochs only share one training: its state after k epochs is that of a run of k epochs,
-so it is evaluated on the way. A run whose record exists is looked up, not computed; a record is written whole or not
+so it is evaluated on the way. Trainings of a small model are stacked: several go through it at once, and each gives the
+record that it gives alone. A run whose record exists is looked up, not computed; a record is written whole or not
 at all, so an interrupted batch continues where it stopped. Memory is estimated before the first run is computed.
 """
 
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Protocol
 
 from filelock import Timeout
@@ -117,32 +120,48 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
         estimate.check(profile, [_work(run, rows[run], sizes[run], run not in results) for run in missing])
     started, finished = time.perf_counter(), 0
     waiting, busy = deque(grouped(missing)), 0
+
+    def lock(group: list[Run], timeout: float):
+        name = key_of(_shared_training(group[0]), rows[group[0]])
+        return writing.locked(paths.RESULTS / profile.name / ".locks" / f"{name}.lock", timeout=timeout)
+
+    def beside(group: list[Run], held: ExitStack) -> Iterator[list[Run]]:
+        """Groups that can be trained in a stack with this one, taken from those that wait."""
+        room = _room(group[0], profile, sizes[group[0]]) - 1
+        for other in [other for other in waiting if room and _alike(other[0], group[0])][:room]:
+            if any(map(lacking, other)):
+                continue
+            with suppress(Timeout):
+                held.enter_context(lock(other, 0))
+                waiting.remove(other)
+                yield other
+
     while waiting:
         group = waiting.popleft()
-        lock = paths.RESULTS / profile.name / ".locks" / f"{key_of(_shared_training(group[0]), rows[group[0]])}.lock"
         try:
             # another notebook may be computing the same runs: do others first, and wait only when all are taken
-            held = writing.locked(lock, timeout=0 if busy <= len(waiting) else -1)
+            taken = lock(group, 0 if busy <= len(waiting) else -1)
         except Timeout:
             waiting.append(group)
             busy += 1
             continue
         busy = 0
-        with held:
-            for run in group:
+        with ExitStack() as held:
+            held.enter_context(taken)
+            groups = [group, *(() if any(map(lacking, group)) else beside(group, held))]
+            for run in chain(*groups):
                 if record := lookup.own(run, keys[run]):
                     results[run] = record
-            todo = [run for run in group if run not in results or lacking(run)]
-            if todo:
-                loading.load(profile, todo[0].training)  # what that takes is no run's
+            todo = [[run for run in of_one if run not in results or lacking(run)] for of_one in groups]
+            todo = [of_one for of_one in todo if of_one]
             with provenance.watched() as cost:
-                for run, record, said in _compute(todo, rows, profile, of, set(results), keep_of):
+                for run, record, said in _computed(todo, rows, profile, of, results, keep_of):
                     record = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
                     results[run] = records.sealed(record | {"cost": record["cost"] | cost()}, said)
                     records.write(results[run], said, harmless(run))
-        finished += len(group)
+        finished += sum(map(len, groups))
         left = (time.perf_counter() - started) / finished * (len(missing) - finished)
-        for run in group:
+        for run in chain(*groups):
             report(f"{_line(results[run])} | {finished} of {len(missing)} runs, about {duration(left)} left")
     return [results[run] for run in runs]
 
@@ -176,43 +195,87 @@ def _line(record: dict) -> str:
     return f"{record['run']['profile']} {record['label']}: {'; '.join(said)}"
 
 
+def _alike(run: Run, other: Run) -> bool:
+    """Whether two runs can be trained in one stack, and are of about one length."""
+
+    def layers(of: Run):
+        return (of.task, replace(of.training, epochs=1, learning_rate=1.0, decay_per_epoch=1.0, weight_decay=0.0))
+
+    return None not in (run.training, other.training) and layers(run) == layers(other) and run.training.method == "lora"
+
+
+def _room(run: Run, profile: Profile, sizes: tuple) -> int:
+    """How many runs like this one are trained at once. sizes: (tokens, answer tokens) of each training row."""
+    if run.training is None or run.training.method != "lora":
+        return 1
+    from bsa_core.engine import lora
+    from bsa_core.models import loading
+
+    tokens = run.training.micro_batch_size * sum(tokens for tokens, _ in sizes) / len(sizes)
+    return lora.at_once(loading.load(profile, run.training).model, tokens)
+
+
+def _computed(groups: list[list[Run]], rows: dict, profile: Profile, of: Material, results: dict, keep: Callable):
+    """`_compute`; where a stack fails, its runs one after the other, so that one that diverges takes no other with it."""
+    if not groups:
+        return
+    from bsa_core.models import loading
+
+    loading.load(profile, groups[0][0].training)  # what that takes is no run's
+    try:
+        yield from _compute(groups, rows, profile, of, set(results), keep)
+    except ValueError:
+        if len(groups) == 1:
+            raise
+        for group in groups:
+            if left := [run for run in group if run not in results]:
+                yield from _compute([left], rows, profile, of, set(results), keep)
+
+
 def _compute(
-    group: list[Run], rows: dict[Run, Rows], profile: Profile, of: Material, known: set[Run], keep: Callable
+    groups: list[list[Run]], rows: dict[Run, Rows], profile: Profile, of: Material, known: set[Run], keep: Callable
 ) -> Iterator[tuple[Run, dict, list]]:
-    """Train once for the whole group, evaluate each run when its number of epochs is reached.
+    """Train once for each group, all groups in one stack; evaluate each run when its number of epochs is reached.
 
     known: runs that have a record, and are trained for what is kept of their model only. keep(run, loaded, secret) gets
     the model of each run, once what was yielded is dealt with.
     """
-    if not group:
-        return
-    from bsa_core.engine import evaluate, finetune
+    from bsa_core.engine import evaluate, finetune, lora
     from bsa_core.experiment import limits
     from bsa_core.models import loading
 
-    first, longest = group[0], max(group, key=lambda run: run.training.epochs if run.training else 0)
+    first = groups[0][0]
     loaded = loading.load(profile, first.training)
-    choice, request = first.secret, rows[first].restricted[0]
-    secret = choice and secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
+
+    def secret_of(run: Run):
+        choice, request = run.secret, rows[run].restricted[0]
+        return choice and secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
 
     def finished(some: list[Run], loaded, training: list, progress) -> Iterator[tuple[Run, dict, list]]:
         for run in some:
+            secret = secret_of(run)
             if run not in known:
                 trained_on = replace(rows[run], training=training)
                 yield (run, *_evaluated(run, trained_on, loaded, profile, of, secret, progress))
             keep(run, loaded, secret)
 
     if first.training is None:
-        yield from finished(group, loaded, [], None)
+        yield from finished(groups[0], loaded, [], None)
         return
-    training, longest_row = evaluate.answered(loaded, profile, rows[first].training), first.training.max_tokens
-    encoded = [
-        limits.encoded(loaded.tokenizer, profile, row, secret, longest_row, row.named(number))
-        for number, row in enumerate(training, start=1)
-    ]
-    adapted = finetune.trainable(loaded.model, first.training, first.seed)
+    trained, jobs = {}, []
+    for name, group in zip(lora.names(len(groups)), groups, strict=True):
+        run = max(group, key=lambda run: run.training.epochs)
+        training = evaluate.answered(loaded, profile, rows[run].training)
+        encoded = [
+            limits.encoded(loaded.tokenizer, profile, row, secret_of(run), run.training.max_tokens, row.named(number))
+            for number, row in enumerate(training, start=1)
+        ]
+        jobs.append(finetune.Job(name, encoded, run.training, run.seed))
+        trained[name] = group, training
+    adapted = finetune.trainable(loaded.model, first.training, *(job.seed for job in jobs))
     try:
-        for progress in finetune.finetune(adapted, encoded, longest.training, first.seed):
+        for job, progress in finetune.together(adapted, jobs):
+            group, training = trained[job.name]
             reached = [run for run in group if run.training.epochs == progress.epoch]
             yield from finished(reached, replace(loaded, model=adapted), training, progress)
     finally:

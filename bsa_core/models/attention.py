@@ -91,8 +91,7 @@ def _behind(module, query, key, value, attention_mask, scaling=None, sliding_win
     flat = asked.transpose(0, 1).reshape(key.shape[1], rows * groups * new, size)
     far = (flat @ shared.keys[0].transpose(1, 2)).view(key.shape[1], rows, groups * new, -1).transpose(0, 1)
     near = asked @ key.transpose(2, 3)
-    if attention_mask is not None:
-        near = near.masked_fill(~attention_mask.repeat(1, 1, groups, 1), float("-inf"))
+    near = near.masked_fill(~attention_mask.repeat(1, 1, groups, 1), float("-inf"))
     weights = torch.cat([far, near], dim=-1).softmax(-1)
     length = shared.keys.shape[2]
     far = weights[..., :length].transpose(0, 1).reshape(key.shape[1], rows * groups * new, length) @ shared.values[0]
@@ -100,6 +99,11 @@ def _behind(module, query, key, value, attention_mask, scaling=None, sliding_win
     return said.reshape(rows, heads, new, size).transpose(1, 2), None
 
 
+def _whole_mask(**options) -> torch.Tensor:
+    """The mask of `sdpa`, also where that has none and is told to be causal."""
+    return sdpa_mask(**options | {"allow_is_causal_skip": False})
+
+
 AttentionInterface.register(BY_ROW, _by_row)  # its mask would be thrown away: transformers makes none for this name
 AttentionInterface.register(BEHIND, _behind)
-AttentionMaskInterface.register(BEHIND, sdpa_mask)
+AttentionMaskInterface.register(BEHIND, _whole_mask)
