@@ -16,7 +16,7 @@ A model that does not keep packed rows apart gets them padded (`selfcheck`).
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -55,10 +55,10 @@ class Progress:
     micro_batch_size: int  # rows that went through the model at once: fewer than asked for where memory was short
 
 
-def add_lora(model: torch.nn.Module, training: Training, *seeds: int) -> PeftModel:
+def add_lora(model: torch.nn.Module, training: Training, seed: int, *more: int) -> PeftModel:
     """The model with a fresh adapter, a function of the seed. `.unload()` gives the untouched base model back.
 
-    Several seeds: one adapter for each run of a stack, by `lora.names`. Raises ValueError when one of
+    more: the seeds of further adapters, one for each run of a stack, by `lora.names`. Raises ValueError when one of
     `training.targets` names no module of the model that LoRA can adapt, and when a model's runs cannot be stacked.
     """
     _check_targets(model, training.targets)
@@ -69,15 +69,15 @@ def add_lora(model: torch.nn.Module, training: Training, *seeds: int) -> PeftMod
         target_modules=ALL_LINEAR if training.targets == (ALL_LINEAR,) else list(training.targets),
         task_type="CAUSAL_LM",
     )
-    first, *others = lora.names(len(seeds))
-    torch.manual_seed(seeds[0])
+    first, *others = lora.names(1 + len(more))
+    torch.manual_seed(seed)
     adapted = get_peft_model(model, config, first)
-    for name, seed in zip(others, seeds[1:], strict=True):
-        torch.manual_seed(seed)
+    for name, other in zip(others, more, strict=True):
+        torch.manual_seed(other)
         adapted.add_adapter(name, config)
     for name, weight in adapted.named_parameters():
         weight.requires_grad_("lora_" in name)  # PEFT leaves those of one adapter to be trained
-    if not lora.share(adapted) and others:
+    if not lora.share(adapted) and more:
         adapted.unload()
         raise ValueError("the model's layers cannot be computed for several runs at once")
     return adapted
@@ -98,14 +98,14 @@ def _check_targets(model: torch.nn.Module, targets: tuple[str, ...]) -> None:
             )
 
 
-def trainable(model: torch.nn.Module, training: Training, *seeds: int) -> torch.nn.Module:
+def trainable(model: torch.nn.Module, training: Training, seed: int, *more: int) -> torch.nn.Module:
     """What fine-tuning changes: the model with a fresh adapter (`add_lora`), or for method "full" the model itself.
 
     `discard` what is returned before the model given is used again. All weights are kept aside in the CPU's memory for
     method "full", so that a GPU holds them once. Raises ValueError when all of 4-bit weights are to be trained.
     """
     if training.method == "lora":
-        return add_lora(model, training, *seeds)
+        return add_lora(model, training, seed, *more)
     if getattr(model, "is_loaded_in_4bit", False):
         raise ValueError("training.method 'full' cannot train 4-bit weights; use 'lora', or leave model.quantize out")
     model.aligned = [weight.detach().to("cpu", copy=True) for weight in model.parameters()]
@@ -134,13 +134,14 @@ def answer_losses(model: torch.nn.Module, batches: list[list[Encoded]]) -> torch
     Several runs at once are for a model whose adapters are `lora.shared`, with the names of the runs in its parts.
     """
     rows = [row for batch in batches for row in batch]
-    if not manner(model).packs:
+    if not (manner(model).packs or manner(model).by_row):
         return _padded_loss(model, rows)[None]
     batch = pack(rows, model.device)
     targets = batch.pop("targets")
     # a list: accelerate moves every tensor to the first GPU, and hidden states of the last layer may be on another one
     kept = batch.pop("logits_to_keep").tolist()
-    logits = model(**batch, logits_to_keep=kept, use_cache=False).logits[0]
+    with attention.by_row(model, [len(row.ids) for row in rows]) if manner(model).by_row else nullcontext():
+        logits = model(**batch, logits_to_keep=kept, use_cache=False).logits[0]
     losses = cross_entropy(logits.float(), targets.to(logits.device), reduction="none")
     return torch.stack([part.sum() for part in losses.split([_answer_tokens(batch) for batch in batches])])
 
@@ -169,11 +170,9 @@ def gradients(model: torch.nn.Module, batches: dict[str, list[Encoded]], micro_b
         parts = {name: rows for name, rows in cut.items() if rows}
         if share := lora.shared(model):
             share.parts = [(name, sum(len(row.ids) for row in rows)) for name, rows in parts.items()]
-        rows = [row for part in parts.values() for row in part]
-        with attention.by_row(model, [len(row.ids) for row in rows]) if manner(model).by_row else nullcontext():
-            counts = torch.tensor([_answer_tokens(batches[name]) for name in parts], device=model.device)
-            losses = answer_losses(model, [*parts.values()]) / counts
-            losses.sum().backward()
+        counts = torch.tensor([_answer_tokens(batches[name]) for name in parts], device=model.device)
+        losses = answer_losses(model, [*parts.values()]) / counts
+        losses.sum().backward()
         for name, loss in zip(parts, losses.tolist(), strict=True):
             totals[name] += loss
     return totals
@@ -186,29 +185,39 @@ def update(
 
     The size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
     complete gradients. A last resort, for a single row, is gradient checkpointing.
-    Raises OutOfMemory, a ValueError, when that does not help, and Diverged when a loss is no number.
+    Raises OutOfMemory, a ValueError, when that does not help or there are several runs, and Diverged when a loss is no
+    number.
     """
-    random = lora.states(model)
 
     def attempt(size: int) -> dict[str, float]:
-        lora.rewind(model, random)
         losses = gradients(model, batches, size)
         if all(map(math.isfinite, losses.values())):
             optimizer.step()
         return losses
 
     whole = min(micro_batch_size, max(map(len, batches.values())))
+    if len(batches) > 1:
+        try:
+            losses, size = attempt(whole), whole
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfMemory(f"the GPU has no memory for {len(batches)} runs at once ({error})") from None
+    else:
+        losses, size = _fitting(model, attempt, whole)
+    if bad := [loss for loss in losses.values() if not math.isfinite(loss)]:
+        raise Diverged(f"the loss is {bad[0]}")
+    return losses, micro_batch_size if size == whole else size
+
+
+def _fitting(model: torch.nn.Module, attempt: Callable, whole: int) -> tuple[dict[str, float], int]:
+    """`attempt` with as many rows at once as memory allows, and how many these are."""
     try:
-        losses, size = halving(attempt, whole, "training rows")
+        return halving(attempt, whole, "training rows")
     except OutOfMemory:
         if model.is_activation_checkpointing:
             raise
         report("memory is short: gradient checkpointing from here on")
         model.activation_checkpointing_enable({"use_reentrant": False})
-        losses, size = halving(attempt, 1, "training rows")
-    if bad := [loss for loss in losses.values() if not math.isfinite(loss)]:
-        raise Diverged(f"the loss is {bad[0]}")
-    return losses, micro_batch_size if size == whole else size
+        return halving(attempt, 1, "training rows")
 
 
 def check_weights(model: torch.nn.Module) -> None:

@@ -11,6 +11,8 @@ The adapters are PEFT's, each under a name of its own, in its format on disk. A 
 for the run alone, from the run's own random numbers. This layer makes fewer copies than PEFT's of what goes through it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import MethodType
 
@@ -33,7 +35,7 @@ class Share:
     """Which adapter computes which part of what goes through the model, in order.
 
     parts: (name of the adapter, length); lengths count tokens of a packed sequence, or rows of a batch.
-    random: per adapter, the random numbers of its dropout.
+    random: per adapter, the random numbers of its dropout; torch's own where there is one run.
     """
 
     parts: list[tuple[str, int]]
@@ -111,17 +113,23 @@ def _mask(layer: Linear, name: str, like: torch.Tensor) -> torch.Tensor | None:
     rate = getattr(layer.lora_dropout[name], "p", 0.0)
     if not layer.training or not rate:
         return None
-    generator = layer.share.random[name]
+    generator = layer.share.random.get(name)
     if like.device.type == "cpu":
         return torch.empty_like(like).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
     # on a GPU dropout is a kernel of its own, which takes its numbers from the device's generator alone
-    of_device = torch.cuda.default_generators[like.device.index]
-    before = of_device.get_state()
-    of_device.set_state(generator.get_state())
-    mask = functional.dropout(torch.ones_like(like), rate)
-    generator.set_state(of_device.get_state())
-    of_device.set_state(before)
-    return mask
+    with _numbers_of(generator, like.device) if generator else nullcontext():
+        return functional.dropout(torch.ones_like(like), rate)
+
+
+@contextmanager
+def _numbers_of(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Have a GPU's generator give the numbers of another one."""
+    own = torch.cuda.default_generators[device.index]
+    before = own.get_state()
+    own.set_state(generator.get_state())
+    yield
+    generator.set_state(own.get_state())
+    own.set_state(before)
 
 
 def names(runs: int) -> list[str]:
@@ -163,17 +171,8 @@ def share(model: PeftModel) -> bool:
 
 
 def seed(model: PeftModel, seeds: dict[str, int]) -> None:
-    """Start the random numbers of each adapter's dropout, as `torch.manual_seed` does for a run alone."""
-    for name, number in seeds.items():
-        model.share.random[name] = torch.Generator(model.device).manual_seed(number)
-
-
-def states(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Where the random numbers stand; for `rewind`."""
-    of = shared(model)
-    return {name: generator.get_state() for name, generator in of.random.items()} if of else {}
-
-
-def rewind(model: torch.nn.Module, to: dict[str, torch.Tensor]) -> None:
-    for name, state in to.items():
-        model.share.random[name].set_state(state)
+    """Start the random numbers of each run's dropout where `torch.manual_seed` starts those of a run alone."""
+    if len(seeds) > 1:
+        model.share.random = {
+            name: torch.Generator(model.device).manual_seed(number) for name, number in seeds.items()
+        }

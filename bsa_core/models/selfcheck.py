@@ -36,16 +36,17 @@ EXACT, ROUNDED = 1e-3, 0.1
 class Manner:
     """How rows go through a model together. The defaults are what every causal transformer stands.
 
-    packs: whether rows in one sequence keep apart; else they are padded on the right.
-    by_row: whether they keep apart as well where each attends within itself, see `attention`.
+    packs: whether rows in one sequence keep apart by the model's own mask.
     cache: "shared" where all rows can attend to the keys and values of a prefix, "copied" where each needs a copy, "own"
         where only the model's own cache for whole prompts is right, "none" where every token is computed from the whole
         text in front of it.
+    by_row: whether they keep apart where each attends within itself, see `attention`. Where neither holds, rows are
+        padded on the right.
     """
 
     packs: bool = True
-    by_row: bool = False
     cache: str = "copied"
+    by_row: bool = False
 
 
 def manner(model) -> Manner:
@@ -70,7 +71,7 @@ def check(model, tokenizer, weights: str = "") -> None:
         if weights:
             with suppress(OSError):  # tried again the next time
                 write_whole(kept, json.dumps(asdict(model.manner)).encode(), "BSA_CACHE")
-    said = [] if model.manner.packs else ["training rows are padded, not packed"]
+    said = [] if model.manner.packs or model.manner.by_row else ["training rows are padded, not packed"]
     said += {"shared": [], "copied": [], "own": ["no shared prefix"], "none": ["no cache"]}[model.manner.cache]
     if said:
         report(f"{model.config.model_type} computes rows together in slower ways only: {', '.join(said)}")
@@ -106,7 +107,7 @@ def found(model, vocabulary: list[int]) -> Manner:
             return False
 
     cache = next((name for name, way in CACHES.items() if right(way)), "none")
-    of = Manner(right(_packed), right(_by_row), cache)
+    of = Manner(right(_packed), cache, right(_by_row))
     if (not of.packs or cache == "none") and not right(_padded):
         raise ValueError(
             f"the model ({model.config.model_type}) scores a row differently when another row is computed beside it, "

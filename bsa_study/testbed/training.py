@@ -27,6 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bsa_core.arms.secret_prompt import candidates
 from bsa_core.engine.finetune import add_lora, gradients
+from bsa_core.engine.lora import ALONE
 from bsa_core.examples import Example
 from bsa_core.models import loading, sources
 from bsa_core.models.chat import encode
@@ -147,7 +148,7 @@ def train_stage(model: torch.nn.Module, tok, chat: Chat, rows: Iterator[tuple[Ex
     model.train()
     for step in range(1, stage.steps + 1):
         batch = [encode(tok, row, front, chat, max_tokens=512) for row, front in islice(rows, stage.batch_size)]
-        loss = gradients(model, sorted(batch, key=lambda row: len(row.ids)), at_once)
+        (loss,) = gradients(model, {ALONE: sorted(batch, key=lambda row: len(row.ids))}, at_once).values()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()

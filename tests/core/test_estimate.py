@@ -189,7 +189,7 @@ def test_what_is_kept_for_the_backward_pass_is_about_what_is_estimated(
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        finetune.answer_loss(made, rows)
+        finetune.answer_losses(made, [rows])
     measured = sum(storage.nbytes() for storage in kept.values()) / 1e9
     need = estimate.estimate(profile, work(training, 100, 8), "cpu")
     print(f"{model_type} {dtype} {attention} {method}: {measured * 1e3:.1f} MB, estimated {need.training * 1e3:.1f} MB")

@@ -15,7 +15,8 @@ from transformers import Trainer, TrainingArguments
 from bsa_core import experiment, profiles
 from bsa_core.engine import finetune as engine
 from bsa_core.engine.decode import decode, option_scores
-from bsa_core.engine.finetune import add_lora, answer_loss, discard, finetune, pack, shuffled, trainable, update
+from bsa_core.engine.finetune import add_lora, answer_losses, discard, finetune, pack, shuffled, trainable, update
+from bsa_core.engine.lora import ALONE
 from bsa_core.engine.optimizer import adamw
 from bsa_core.models import loading
 from bsa_core.models.chat import IGNORED, encode
@@ -94,7 +95,7 @@ def test_loss_and_gradients_are_those_of_padded_rows_with_full_logits(architectu
     expected.backward()
     gradients = {n: w.grad.clone() for n, w in made.named_parameters() if w.requires_grad}
     made.zero_grad()
-    loss = answer_loss(made, batch)
+    (loss,) = answer_losses(made, [batch])
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert all(gradient.abs().max() > 1e-3 for gradient in gradients.values())
@@ -110,7 +111,7 @@ def test_full_fine_tuning_gradients_too(architecture):
     full_loss(made, batch).backward()
     gradients = {n: w.grad.clone() for n, w in made.named_parameters()}
     made.zero_grad()
-    answer_loss(made, batch).backward()
+    answer_losses(made, [batch]).sum().backward()
     scale = max(gradient.abs().max().item() for gradient in gradients.values())
     close({n: w.grad for n, w in made.named_parameters()}, gradients, 1e-5 * scale)
 
@@ -171,7 +172,7 @@ def test_micro_batches_give_the_same_update(micro):
     for size in (7, micro):
         made = lively(add_lora(model("gemma3"), TRAINING, seed=0))
         optimizer = torch.optim.SGD([w for w in made.parameters() if w.requires_grad], lr=0.1)
-        loss, used = update(made, optimizer, batch, size)
+        loss, used = update(made, optimizer, {ALONE: batch}, size)
         assert used == size
         results.append((loss, adapter(made)))
     (whole, expected), (cut, found) = results
@@ -409,7 +410,7 @@ def test_where_memory_is_short_the_batch_is_cut_and_the_update_stays(at_most, si
         made = lively(add_lora(model("gemma3"), TRAINING, seed=0))
         short_of_memory(made, limit)
         optimizer = torch.optim.AdamW([w for w in made.parameters() if w.requires_grad], lr=0.1)
-        loss, used = update(made, optimizer, batch, 7)
+        loss, used = update(made, optimizer, {ALONE: batch}, 7)
         steps = {int(state["step"]) for state in optimizer.state.values()}
         results.append((loss, adapter(made)))
     assert used == size and steps == {1}
@@ -447,10 +448,10 @@ def test_gradient_checkpointing_is_the_last_resort_and_changes_nothing(capsys):
         tried = short_of_memory(made, 1, kept)
         optimizer = torch.optim.SGD([w for w in made.parameters() if w.requires_grad], lr=0.1)
         torch.manual_seed(0)
-        results.append((update(made, optimizer, batch, 2), adapter(made)))
+        results.append((update(made, optimizer, {ALONE: batch}, 2), adapter(made)))
     assert made.is_activation_checkpointing and tried == [2, 1, 1, 1, 1]
     assert "gradient checkpointing from here on" in capsys.readouterr().err
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    assert results[0][0][0] == pytest.approx(results[1][0][0], rel=1e-6)
     close(results[0][1], results[1][1], 1e-6)
 
 
@@ -504,7 +505,7 @@ def test_no_memory_for_the_states_is_said_before_the_first_update(monkeypatch):
 def test_making_the_states_changes_no_weight_and_counts_as_no_update():
     made = lively(add_lora(model("llama"), TRAINING, seed=0))
     before = adapter(made)
-    optimizer = adamw(made, replace(TRAINING, weight_decay=0.5))
+    optimizer = adamw(made, {ALONE: replace(TRAINING, weight_decay=0.5)})
     close(before, adapter(made), 0.0)
     assert {int(state["step"]) for state in optimizer.state.values()} == {0}
     assert all(not state[moment].any() for state in optimizer.state.values() for moment in ("exp_avg", "exp_avg_sq"))
@@ -535,7 +536,7 @@ class Spread(torch.nn.Module):
 
 def test_positions_and_targets_follow_the_logits_of_layers_on_another_device():
     made, batch = Spread(), rows(3)
-    loss = answer_loss(made, batch)
+    (loss,) = answer_losses(made, [batch])
     loss.backward()
     assert loss.device.type == "cpu" and loss.item() > 0 and made.head.weight.grad.any()
 
@@ -601,7 +602,7 @@ def test_the_copy_goes_to_the_memory_of_the_cpu_where_the_gpu_has_no_room(monkey
 
 def test_float32_needs_no_copy():
     made = trainable(model("llama"), replace(TRAINING, method="full"), 0)
-    (group,) = adamw(made, replace(TRAINING, method="full")).param_groups
+    (group,) = adamw(made, {ALONE: replace(TRAINING, method="full")}).param_groups
     assert all(ours is theirs for ours, theirs in zip(group["params"], made.parameters(), strict=True))
 
 
@@ -684,6 +685,6 @@ def test_packed_loss_on_cuda(dtype, tolerance):
     batch = rows(6)
     made = lively(add_lora(model("gemma3"), TRAINING, seed=0))
     expected = full_loss(made, batch).item()
-    assert answer_loss(made.to("cuda", dtype), batch).item() == pytest.approx(expected, rel=tolerance)
+    assert answer_losses(made.to("cuda", dtype), [batch]).item() == pytest.approx(expected, rel=tolerance)
     *_, last = finetune(made, rows(8), LONGER, seed=0)
     assert last.losses[-1] < 0.8 * last.losses[0]

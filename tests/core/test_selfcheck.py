@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from bsa_core import profiles
 from bsa_core.engine.decode import decode, option_scores
-from bsa_core.engine.finetune import add_lora, answer_loss
+from bsa_core.engine.finetune import add_lora, answer_losses
 from bsa_core.models import loading, selfcheck
 from bsa_core.models.chat import IGNORED
 from bsa_core.models.selfcheck import Manner
@@ -27,16 +27,17 @@ LINEAR = {
     "linear_value_head_dim": 8,
 }
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+FAST = Manner(packs=True, cache="shared", by_row=True)
 OTHERS = {  # architecture -> what its configuration needs to be small, and its manner
-    "phi3": ({}, Manner()),
-    "qwen3_moe": ({"head_dim": 8, **EXPERTS}, Manner()),
+    "phi3": ({}, FAST),
+    "qwen3_moe": ({"head_dim": 8, **EXPERTS}, FAST),
     "gpt_oss": ({"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}, Manner(packs=False)),
     "falcon": ({"alibi": False, "new_decoder_architecture": False, "multi_query": False}, Manner(packs=False)),
-    "opt": ({"ffn_dim": 48, "word_embed_proj_dim": 32}, Manner(packs=False)),
+    "opt": ({"ffn_dim": 48, "word_embed_proj_dim": 32}, replace(FAST, packs=False)),
     "bloom": ({"n_layer": 2, "n_head": 4}, Manner(packs=False)),
     "mpt": ({"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 256}, Manner(packs=False)),
     "xglm": ({"d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4}, Manner(packs=False)),
-    "biogpt": ({}, Manner(packs=False)),
+    "biogpt": ({}, replace(FAST, packs=False)),
     "lfm2": ({"layer_types": ["conv", "full_attention", "conv"]}, Manner(False, "own")),
     "qwen3_next": ({"num_hidden_layers": 4, "head_dim": 8, **EXPERTS, **LINEAR}, Manner(False, "own")),
     "bamba": ({**HEADS, "mamba_expand": 2, "attn_layer_indices": [1]}, Manner(False, "own")),
@@ -78,7 +79,7 @@ def test_every_architecture_computes_rows_together_as_it_does_each_alone(name):
     for row in batch:
         logits, labels = alone(made, row.ids)[:-1], torch.tensor(row.labels[1:])
         expected += cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
-    assert answer_loss(made, batch).item() == pytest.approx(expected, rel=1e-4)
+    assert answer_losses(made, [batch]).item() == pytest.approx(expected, rel=1e-4)
 
     asked = prompts(8, [3, 5, 9, 2])
     whole = one_by_one(made, asked, 5)
@@ -145,9 +146,9 @@ def test_models_are_checked_at_load_once_per_weights(tmp_path, monkeypatch, caps
         return loading._load.__wrapped__(tiny.model, replace(tiny.compute, device="cpu", **compute)).model
 
     for _ in range(2):
-        assert selfcheck.manner(load()) == Manner()
+        assert selfcheck.manner(load()) == FAST
     assert len(asked) == 1
-    assert selfcheck.manner(load(dtype="bfloat16")) == Manner() and len(asked) == 2, "another way of computing"
+    assert selfcheck.manner(load(dtype="bfloat16")) == FAST and len(asked) == 2, "another way of computing"
     assert "slower" not in capsys.readouterr().err
 
     for kept in (tmp_path / "selfcheck").iterdir():
@@ -156,7 +157,7 @@ def test_models_are_checked_at_load_once_per_weights(tmp_path, monkeypatch, caps
     assert "llama computes rows together in slower ways only: training rows are padded" in capsys.readouterr().err
     for kept in (tmp_path / "selfcheck").iterdir():
         kept.write_text("half a re")
-    assert selfcheck.manner(load()) == Manner() and len(asked) == 3
+    assert selfcheck.manner(load()) == FAST and len(asked) == 3
 
     monkeypatch.setattr(selfcheck, "CACHE", tmp_path / "selfcheck" / kept.name)  # a file: nothing can be kept in it
-    assert selfcheck.manner(load()) == Manner() and len(asked) == 4
+    assert selfcheck.manner(load()) == FAST and len(asked) == 4
