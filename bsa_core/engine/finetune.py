@@ -21,11 +21,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
-from transformers.pytorch_utils import Conv1D
 
 from bsa_core.engine import lora
+from bsa_core.engine.lora import ALONE, add_lora
 from bsa_core.engine.optimizer import adamw
 from bsa_core.models import attention
 from bsa_core.models.chat import IGNORED, Encoded
@@ -34,9 +34,6 @@ from bsa_core.models.passes import pack, right_padded
 from bsa_core.models.selfcheck import manner
 from bsa_core.profiles import Training
 from bsa_core.progress import report
-
-ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's
-ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, Conv1D)  # what LoRA knows
 
 
 class Diverged(ValueError):
@@ -53,49 +50,6 @@ class Progress:
     answer_tokens: int
     seconds: float
     micro_batch_size: int  # rows that went through the model at once: fewer than asked for where memory was short
-
-
-def add_lora(model: torch.nn.Module, training: Training, seed: int, *more: int) -> PeftModel:
-    """The model with a fresh adapter, a function of the seed. `.unload()` gives the untouched base model back.
-
-    more: the seeds of further adapters, one for each run of a stack, by `lora.names`. Raises ValueError when one of
-    `training.targets` names no module of the model that LoRA can adapt, and when a model's runs cannot be stacked.
-    """
-    _check_targets(model, training.targets)
-    config = LoraConfig(
-        r=training.rank,
-        lora_alpha=training.alpha,
-        lora_dropout=training.dropout,
-        target_modules=ALL_LINEAR if training.targets == (ALL_LINEAR,) else list(training.targets),
-        task_type="CAUSAL_LM",
-    )
-    first, *others = lora.names(1 + len(more))
-    torch.manual_seed(seed)
-    adapted = get_peft_model(model, config, first)
-    for name, other in zip(others, more, strict=True):
-        torch.manual_seed(other)
-        adapted.add_adapter(name, config)
-    for name, weight in adapted.named_parameters():
-        weight.requires_grad_("lora_" in name)  # PEFT leaves those of one adapter to be trained
-    if not lora.share(adapted) and more:
-        adapted.unload()
-        raise ValueError("the model's layers cannot be computed for several runs at once")
-    return adapted
-
-
-def _check_targets(model: torch.nn.Module, targets: tuple[str, ...]) -> None:
-    """PEFT goes on with those that it finds: a typo would train less of the model than the profile says."""
-    if targets == (ALL_LINEAR,):
-        return
-    modules = dict(model.named_modules())
-    for target in targets:
-        found = [module for name, module in modules.items() if name == target or name.endswith(f".{target}")]
-        if not found or not all(isinstance(module, ADAPTED) for module in found):
-            known = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, ADAPTED)})
-            raise ValueError(
-                f"training.targets: {target!r} names no layer of the model that LoRA can adapt; those are "
-                f"{', '.join(known)}. Name some of them, or [{ALL_LINEAR}] for all linear ones but the output's"
-            )
 
 
 def trainable(model: torch.nn.Module, training: Training, seed: int, *more: int) -> torch.nn.Module:
@@ -160,7 +114,7 @@ def _padded_loss(model: torch.nn.Module, rows: list[Encoded]) -> torch.Tensor:
 def gradients(model: torch.nn.Module, batches: dict[str, list[Encoded]], micro_batch_size: int) -> dict[str, float]:
     """Set the gradients of each run's mean loss over the answer tokens of its batch; returns these losses.
 
-    batches: by the name of the run's adapter (`lora.ALONE` where there is one run, whatever it trains).
+    batches: by the name of the run's adapter (`ALONE` where there is one run, whatever it trains).
     Micro-batches accumulate gradients of sums, so the result does not depend on how a batch is cut.
     """
     model.zero_grad(set_to_none=True)
@@ -181,10 +135,10 @@ def gradients(model: torch.nn.Module, batches: dict[str, list[Encoded]], micro_b
 def update(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: dict[str, list[Encoded]], micro_batch_size: int
 ) -> tuple[dict[str, float], int]:
-    """One optimizer step on each run's mean loss over the answer tokens of its batch; returns losses and micro-batch size.
+    """One optimizer step on each run's mean loss over the answer tokens of its batch; returns losses and how many rows.
 
-    The size is smaller than the one given when a GPU's memory was too short for it; the step is taken once, on
-    complete gradients. A last resort, for a single row, is gradient checkpointing.
+    That is fewer rows at once than the given number when a GPU's memory was too short for it; the step is taken once,
+    on complete gradients. A last resort, for a single row, is gradient checkpointing.
     Raises OutOfMemory, a ValueError, when that does not help or there are several runs, and Diverged when a loss is no
     number.
     """
@@ -246,8 +200,8 @@ class Job:
 
 
 def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, seed: int) -> Iterator[Progress]:
-    """Train the model's trainable parameters in place; yields after each of `training.epochs` epochs. See `together`."""
-    for _, progress in together(model, [Job(lora.ALONE, rows, training, seed)]):
+    """Train the model's trainable parameters in place; yields after each of its epochs, see `together`."""
+    for _, progress in together(model, [Job(ALONE, rows, training, seed)]):
         yield progress
 
 
@@ -286,9 +240,7 @@ def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[tuple[Job, Pro
             check_weights(model)
         except Diverged as error:
             longest = max(active, key=lambda job: len(job.rows))
-            number = min(
-                len(losses[longest.name]) + 1, epoch * -(-len(longest.rows) // longest.training.batch_size)
-            )
+            number = min(len(losses[longest.name]) + 1, epoch * -(-len(longest.rows) // longest.training.batch_size))
             raise Diverged(
                 f"the training diverged at update {number} (epoch {epoch} of {longest.training.epochs}): {error}. Ways "
                 f"out: a lower training.learning_rate (now {longest.training.learning_rate:g}), or compute.dtype "

@@ -1,4 +1,4 @@
-"""LoRA's layers, computed for one run or for several at once over one frozen model: a stack.
+"""LoRA's adapters, and their layers computed for one run or for several at once over one frozen model: a stack.
 
 The rows of a stack's runs go through the model one behind another. Everything that is frozen sees one long sequence;
 an adapted layer adds to each stretch of it what the adapter of that stretch's run adds.
@@ -17,12 +17,16 @@ from dataclasses import dataclass, field
 from types import MethodType
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
+from bsa_core.profiles import Training
 
+ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's
+ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, Conv1D)  # what LoRA knows
 ALONE = "default"  # PEFT's name for the only adapter of a model
 # Operations of a pass up to which one more run costs little: below, the time goes into starting operations. On a CPU
 # the activations of more leave its caches.
@@ -61,7 +65,8 @@ class _Adapted(torch.autograd.Function):
         said = functional.linear(x, weight, bias)
         dropped, inner = [], []
         for part, scale, mask, down, up in zip(parts, scales, masks, pairs[::2], pairs[1::2], strict=True):
-            given = (x[part] if mask is None else x[part] * mask).to(down.dtype)
+            given = x[part].to(down.dtype)
+            given = given if mask is None else given * mask
             low = given @ down.T
             _add(said[part], low, up.T, scale)
             dropped.append(given)
@@ -83,7 +88,7 @@ class _Adapted(torch.autograd.Function):
             low = (here @ up).mul_(scale)
             grads += [low.T @ dropped[place], (here.T @ inner[place]).mul_(scale)]
             if back is not None and ctx.dropout:
-                back[part].addcmul_((low @ down).to(back.dtype), masks[place])
+                back[part] += (low @ down).mul_(masks[place]).to(back.dtype)
             elif back is not None:
                 _add(back[part], low, down, 1.0)
         return back, None, None, None, None, None, *grads
@@ -109,16 +114,17 @@ def _forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
 
 
 def _mask(layer: Linear, name: str, like: torch.Tensor) -> torch.Tensor | None:
-    """What dropout multiplies a part by: zeros, and 1 / (1 - p). The numbers are those that `torch.nn.Dropout` draws."""
+    """What dropout multiplies a part by: zeros, and 1 / (1 - p), drawn as `torch.nn.Dropout` draws them."""
     rate = getattr(layer.lora_dropout[name], "p", 0.0)
     if not layer.training or not rate:
         return None
     generator = layer.share.random.get(name)
+    empty = torch.empty_like(like, dtype=layer.lora_A[name].weight.dtype)
     if like.device.type == "cpu":
-        return torch.empty_like(like).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+        return empty.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
     # on a GPU dropout is a kernel of its own, which takes its numbers from the device's generator alone
     with _numbers_of(generator, like.device) if generator else nullcontext():
-        return functional.dropout(torch.ones_like(like), rate)
+        return functional.dropout(empty.fill_(1.0), rate)
 
 
 @contextmanager
@@ -130,6 +136,49 @@ def _numbers_of(generator: torch.Generator, device: torch.device) -> Iterator[No
     yield
     generator.set_state(own.get_state())
     own.set_state(before)
+
+
+def add_lora(model: torch.nn.Module, training: Training, seed: int, *more: int) -> PeftModel:
+    """The model with a fresh adapter, a function of the seed. `.unload()` gives the untouched base model back.
+
+    more: the seeds of further adapters, one for each run of a stack, by `names`. Raises ValueError when one of
+    `training.targets` names no module of the model that LoRA can adapt, and when a model's runs cannot be stacked.
+    """
+    _check_targets(model, training.targets)
+    config = LoraConfig(
+        r=training.rank,
+        lora_alpha=training.alpha,
+        lora_dropout=training.dropout,
+        target_modules=ALL_LINEAR if training.targets == (ALL_LINEAR,) else list(training.targets),
+        task_type="CAUSAL_LM",
+    )
+    first, *others = names(1 + len(more))
+    torch.manual_seed(seed)
+    adapted = get_peft_model(model, config, first)
+    for name, other in zip(others, more, strict=True):
+        torch.manual_seed(other)
+        adapted.add_adapter(name, config)
+    for name, weight in adapted.named_parameters():
+        weight.requires_grad_("lora_" in name)  # PEFT leaves those of one adapter to be trained
+    if not share(adapted) and more:
+        adapted.unload()
+        raise ValueError("the model's layers cannot be computed for several runs at once")
+    return adapted
+
+
+def _check_targets(model: torch.nn.Module, targets: tuple[str, ...]) -> None:
+    """PEFT goes on with those that it finds: a typo would train less of the model than the profile says."""
+    if targets == (ALL_LINEAR,):
+        return
+    modules = dict(model.named_modules())
+    for target in targets:
+        found = [module for name, module in modules.items() if name == target or name.endswith(f".{target}")]
+        if not found or not all(isinstance(module, ADAPTED) for module in found):
+            known = sorted({name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, ADAPTED)})
+            raise ValueError(
+                f"training.targets: {target!r} names no layer of the model that LoRA can adapt; those are "
+                f"{', '.join(known)}. Name some of them, or [{ALL_LINEAR}] for all linear ones but the output's"
+            )
 
 
 def names(runs: int) -> list[str]:
@@ -161,7 +210,8 @@ def share(model: PeftModel) -> bool:
     config = model.config.to_dict()
     if own or any(value for name, value in config.items() if name.endswith(("dropout", "_pdrop", "dropout_prob"))):
         return False
-    if not all(type(layer) is Linear and type(layer.base_layer) is torch.nn.Linear for layer in layers):
+    plain = all(type(layer) is Linear and type(layer.base_layer) is torch.nn.Linear for layer in layers)
+    if not plain or any(hasattr(layer.base_layer, "_hf_hook") for layer in layers):  # weights that come when called
         return False
     model.share = Share([(ALONE, 1)])
     for layer in layers:
@@ -173,6 +223,4 @@ def share(model: PeftModel) -> bool:
 def seed(model: PeftModel, seeds: dict[str, int]) -> None:
     """Start the random numbers of each run's dropout where `torch.manual_seed` starts those of a run alone."""
     if len(seeds) > 1:
-        model.share.random = {
-            name: torch.Generator(model.device).manual_seed(number) for name, number in seeds.items()
-        }
+        model.share.random = {name: torch.Generator(model.device).manual_seed(number) for name, number in seeds.items()}

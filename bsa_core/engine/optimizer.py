@@ -14,7 +14,9 @@ from bsa_core.progress import report
 
 
 def adamw(model: torch.nn.Module, runs: dict[str, Training]) -> torch.optim.AdamW:
-    """AdamW on what is trainable in the model: one group for each run, by the name of its adapter. Raises OutOfMemory, a ValueError, when there is no room for its state.
+    """AdamW on what is trainable in the model: one group for each run, by the name of its adapter.
+
+    Raises OutOfMemory, a ValueError, when there is no room for its state.
 
     A step takes no memory for states any more, so one that runs out of memory has changed nothing and can be repeated.
     """

@@ -8,19 +8,17 @@ at all, so an interrupted batch continues where it stopped. Memory is estimated 
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Protocol
 
 from filelock import Timeout
 
 from bsa_core import paths, records, writing
-from bsa_core.arms import secret_prompt
 from bsa_core.experiment import lookup, provenance
-from bsa_core.experiment.runs import Material, Rows, Run, key_of, material, rows_of
-from bsa_core.keys import content
+from bsa_core.experiment.runs import Rows, Run, key_of, material, rows_of
 from bsa_core.models import sources
 from bsa_core.profiles import Profile
 from bsa_core.progress import duration, report
@@ -108,7 +106,7 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
     if missing:
         for keeper in keep:
             keeper.check(profile)
-        from bsa_core.experiment import limits
+        from bsa_core.experiment import computing, limits
         from bsa_core.models import estimate, loading
 
         if not sources.of(profile.model).pinned:
@@ -126,15 +124,19 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
         return writing.locked(paths.RESULTS / profile.name / ".locks" / f"{name}.lock", timeout=timeout)
 
     def beside(group: list[Run], held: ExitStack) -> Iterator[list[Run]]:
-        """Groups that can be trained in a stack with this one, taken from those that wait."""
-        room = _room(group[0], profile, sizes[group[0]]) - 1
-        for other in [other for other in waiting if room and _alike(other[0], group[0])][:room]:
-            if any(map(lacking, other)):
-                continue
+        """Groups that are trained in a stack with this one, taken from those that wait."""
+        room = computing.room(group[0], profile, sizes[group[0]]) - 1
+        others = (other for other in [*waiting] if computing.alike(other[0], group[0]) and not any(map(lacking, other)))
+        for other in islice(others, room):
             with suppress(Timeout):
                 held.enter_context(lock(other, 0))
                 waiting.remove(other)
                 yield other
+
+    def left(group: list[Run]) -> list[Run]:
+        """What is still to be computed, now that nobody else computes it."""
+        results.update((run, record) for run in group if (record := lookup.own(run, keys[run])))
+        return [run for run in group if run not in results or lacking(run)]
 
     while waiting:
         group = waiting.popleft()
@@ -148,21 +150,20 @@ def execute(runs: list[Run], profile: Profile, keep: Sequence[Keeper] = ()) -> l
         busy = 0
         with ExitStack() as held:
             held.enter_context(taken)
-            groups = [group, *(() if any(map(lacking, group)) else beside(group, held))]
-            for run in chain(*groups):
-                if record := lookup.own(run, keys[run]):
-                    results[run] = record
-            todo = [[run for run in of_one if run not in results or lacking(run)] for of_one in groups]
+            groups, todo = [group], [left(group)]
+            if todo[0] and not any(map(lacking, group)):
+                groups += beside(group, held)
+                todo += map(left, groups[1:])
             todo = [of_one for of_one in todo if of_one]
             with provenance.watched() as cost:
-                for run, record, said in _computed(todo, rows, profile, of, results, keep_of):
+                for run, record, said in computing.computed(todo, rows, profile, of, results, keep_of) if todo else ():
                     record = {"schema": records.SCHEMA, "key": keys[run], "label": run.label, **record}
                     results[run] = records.sealed(record | {"cost": record["cost"] | cost()}, said)
                     records.write(results[run], said, harmless(run))
         finished += sum(map(len, groups))
-        left = (time.perf_counter() - started) / finished * (len(missing) - finished)
+        ahead = (time.perf_counter() - started) / finished * (len(missing) - finished)
         for run in chain(*groups):
-            report(f"{_line(results[run])} | {finished} of {len(missing)} runs, about {duration(left)} left")
+            report(f"{_line(results[run])} | {finished} of {len(missing)} runs, about {duration(ahead)} left")
     return [results[run] for run in runs]
 
 
@@ -193,123 +194,3 @@ def _line(record: dict) -> str:
         told = (f"{name} {of[metric]['value']:.3f}" for metric, name in TOLD.items() if metric in of)
         said.append(f"{condition} {', '.join(told)}")
     return f"{record['run']['profile']} {record['label']}: {'; '.join(said)}"
-
-
-def _alike(run: Run, other: Run) -> bool:
-    """Whether two runs can be trained in one stack, and are of about one length."""
-
-    def layers(of: Run):
-        return (of.task, replace(of.training, epochs=1, learning_rate=1.0, decay_per_epoch=1.0, weight_decay=0.0))
-
-    return None not in (run.training, other.training) and layers(run) == layers(other) and run.training.method == "lora"
-
-
-def _room(run: Run, profile: Profile, sizes: tuple) -> int:
-    """How many runs like this one are trained at once. sizes: (tokens, answer tokens) of each training row."""
-    if run.training is None or run.training.method != "lora":
-        return 1
-    from bsa_core.engine import lora
-    from bsa_core.models import loading
-
-    tokens = run.training.micro_batch_size * sum(tokens for tokens, _ in sizes) / len(sizes)
-    return lora.at_once(loading.load(profile, run.training).model, tokens)
-
-
-def _computed(groups: list[list[Run]], rows: dict, profile: Profile, of: Material, results: dict, keep: Callable):
-    """`_compute`; where a stack fails, its runs one after the other, so that one that diverges takes no other with it."""
-    if not groups:
-        return
-    from bsa_core.models import loading
-
-    loading.load(profile, groups[0][0].training)  # what that takes is no run's
-    try:
-        yield from _compute(groups, rows, profile, of, set(results), keep)
-    except ValueError:
-        if len(groups) == 1:
-            raise
-        for group in groups:
-            if left := [run for run in group if run not in results]:
-                yield from _compute([left], rows, profile, of, set(results), keep)
-
-
-def _compute(
-    groups: list[list[Run]], rows: dict[Run, Rows], profile: Profile, of: Material, known: set[Run], keep: Callable
-) -> Iterator[tuple[Run, dict, list]]:
-    """Train once for each group, all groups in one stack; evaluate each run when its number of epochs is reached.
-
-    known: runs that have a record, and are trained for what is kept of their model only. keep(run, loaded, secret) gets
-    the model of each run, once what was yielded is dealt with.
-    """
-    from bsa_core.engine import evaluate, finetune, lora
-    from bsa_core.experiment import limits
-    from bsa_core.models import loading
-
-    first = groups[0][0]
-    loaded = loading.load(profile, first.training)
-
-    def secret_of(run: Run):
-        choice, request = run.secret, rows[run].restricted[0]
-        return choice and secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
-
-    def finished(some: list[Run], loaded, training: list, progress) -> Iterator[tuple[Run, dict, list]]:
-        for run in some:
-            secret = secret_of(run)
-            if run not in known:
-                trained_on = replace(rows[run], training=training)
-                yield (run, *_evaluated(run, trained_on, loaded, profile, of, secret, progress))
-            keep(run, loaded, secret)
-
-    if first.training is None:
-        yield from finished(groups[0], loaded, [], None)
-        return
-    trained, jobs = {}, []
-    for name, group in zip(lora.names(len(groups)), groups, strict=True):
-        run = max(group, key=lambda run: run.training.epochs)
-        training = evaluate.answered(loaded, profile, rows[run].training)
-        encoded = [
-            limits.encoded(loaded.tokenizer, profile, row, secret_of(run), run.training.max_tokens, row.named(number))
-            for number, row in enumerate(training, start=1)
-        ]
-        jobs.append(finetune.Job(name, encoded, run.training, run.seed))
-        trained[name] = group, training
-    adapted = finetune.trainable(loaded.model, first.training, *(job.seed for job in jobs))
-    try:
-        for job, progress in finetune.together(adapted, jobs):
-            group, training = trained[job.name]
-            reached = [run for run in group if run.training.epochs == progress.epoch]
-            yield from finished(reached, replace(loaded, model=adapted), training, progress)
-    finally:
-        finetune.discard(adapted)
-
-
-def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, secret, progress) -> tuple[dict, list]:
-    """The record of a run, without its key, and the answers it rests on."""
-    from bsa_core.engine import evaluate
-    from bsa_core.experiment import assembly
-
-    started = time.perf_counter()
-    said, known = {}, {}
-    for condition, text in secret_prompt.conditions(secret).items():
-        said[condition] = evaluate.answers(loaded, profile, rows.restricted + rows.benign, text)
-        known[condition] = evaluate.knowledge(loaded, profile, of.policy, text)
-        if run.task:
-            said[condition] += evaluate.answers(loaded, profile, rows.task, text, run.task.max_new_tokens)
-    # memory was too short for the rows that the profile sends through the model at once
-    fewer = progress and progress.micro_batch_size < run.training.micro_batch_size
-    outcome, answers = assembly.assemble(run, rows, of, said, secret, known)
-    record = {
-        "run": content(run),
-        **outcome,
-        "training": {
-            "loss": list(progress.losses) if progress else [],
-            "tokens": progress.tokens if progress else 0,
-            "answer_tokens": progress.answer_tokens if progress else 0,
-        },
-        "cost": {
-            "train_seconds": progress.seconds if progress else 0.0,
-            "evaluate_seconds": time.perf_counter() - started,
-            **({"micro_batch_size": progress.micro_batch_size} if fewer else {}),
-        },
-        "environment": provenance.provenance(str(loaded.model.device), profile.compute.dtype),
-    }
-    return record, answers

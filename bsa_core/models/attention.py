@@ -65,9 +65,9 @@ def _by_row(module, query, key, value, attention_mask, scaling=None, dropout=0.0
     _plain(options)
     groups = query.shape[1] // key.shape[1]
     lengths = _given.get()
-    rows = zip(*(part.split(lengths, dim=2) for part in (query, repeat_kv(key, groups), repeat_kv(value, groups))))
+    parts = (part.split(lengths, dim=2) for part in (query, repeat_kv(key, groups), repeat_kv(value, groups)))
     said = []
-    for row in rows:
+    for row in zip(*parts, strict=True):
         length = row[0].shape[2]
         band = None
         if sliding_window and length > sliding_window:

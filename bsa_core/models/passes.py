@@ -106,7 +106,7 @@ def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
 def behind(
     model, cache: DynamicCache, length: int, rows: list[list[int]], copied: bool
 ) -> tuple[dict, DynamicCache, AbstractContextManager]:
-    """Rows that begin with a prefix of that many ids: inputs behind it, their cache, and the context to compute them in.
+    """Rows that begin with a prefix of that many ids: inputs behind it, their cache, the context to compute them in.
 
     cache: that of the prefix. copied: whether each row gets a copy of it, and nothing but an ordinary mask.
     """

@@ -37,9 +37,9 @@ class Manner:
     """How rows go through a model together. The defaults are what every causal transformer stands.
 
     packs: whether rows in one sequence keep apart by the model's own mask.
-    cache: "shared" where all rows can attend to the keys and values of a prefix, "copied" where each needs a copy, "own"
-        where only the model's own cache for whole prompts is right, "none" where every token is computed from the whole
-        text in front of it.
+    cache: "shared" where all rows can attend to the keys and values of a prefix, "copied" where each needs a copy,
+        "own" where only the model's own cache for whole prompts is right, "none" where every token is computed from the
+        whole text in front of it.
     by_row: whether they keep apart where each attends within itself, see `attention`. Where neither holds, rows are
         padded on the right.
     """

@@ -19,7 +19,7 @@ from filelock import Timeout
 from bsa_core import anatomy, experiment, paths, policy, profiles, records, writing
 from bsa_core.arms import secret_prompt
 from bsa_core.engine import evaluate
-from bsa_core.experiment import chain, describe, execute
+from bsa_core.experiment import chain, computing, describe, execute
 from bsa_core.experiment.runs import Material, SecretChoice, key_of, material, rows_of
 from bsa_core.models import loading, sources
 from bsa_core.paths import CHECKPOINTS
@@ -46,6 +46,10 @@ def small(**changes) -> Profile:
 
 def bsa(profile: Profile, **changes):
     return describe(profile, "bsa", **{"n_attack": 22, "seed": 0} | changes)
+
+
+def flat(groups: list[list]) -> list:
+    return [run for group in groups for run in group]
 
 
 def reproducible(record: dict) -> str:
@@ -258,7 +262,7 @@ def test_records_are_looked_up_not_computed(reference, monkeypatch):
     def forbidden(*arguments, **options):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(chain, "_compute", forbidden)
+    monkeypatch.setattr(computing, "computed", forbidden)
     monkeypatch.setattr(records, "write", forbidden)
     monkeypatch.setattr(loading, "load", forbidden)
     profile = small()
@@ -273,8 +277,8 @@ def test_only_what_is_missing_is_computed(reference, results, monkeypatch, capsy
     execute([describe(profile, n_attack=0)], profile)
     capsys.readouterr()
     computed = []
-    compute = chain._compute
-    monkeypatch.setattr(chain, "_compute", lambda group, *rest: computed.extend(group) or compute(group, *rest))
+    compute = computing.computed
+    monkeypatch.setattr(computing, "computed", lambda of, *rest: computed.extend(flat(of)) or compute(of, *rest))
     runs = [describe(profile, n_attack=0), describe(profile, "none", n_attack=22)]
     assert reproducible(execute(runs, profile)[1]) == reproducible(reference["none"])
     assert computed == runs[1:]
@@ -315,12 +319,12 @@ def test_runs_that_another_process_computes_are_left_for_last(results, monkeypat
                 raise Timeout(str(self.path))
             return contextlib.nullcontext()
 
-    def computed(group, *arguments):
-        order.extend(run.seed for run in group)
-        return iter((run, {"cost": {}}, []) for run in group)
+    def computed(groups, *arguments):
+        order.extend(run.seed for run in flat(groups))
+        return iter((run, {"cost": {}}, []) for run in flat(groups))
 
     monkeypatch.setattr(writing, "FileLock", TakenFirst)
-    monkeypatch.setattr(chain, "_compute", computed)
+    monkeypatch.setattr(computing, "computed", computed)
     monkeypatch.setattr(chain, "_line", lambda record: "")
     monkeypatch.setattr(records, "sealed", lambda record, said: record)
     monkeypatch.setattr(records, "write", lambda *arguments: None)
@@ -702,8 +706,8 @@ def test_shipped_records_are_shown_and_not_executed(reference, results):
 def test_seeds_that_are_not_to_be_computed_are_looked_up(reference, results, monkeypatch):
     """A chapter computes some seeds on this machine and shows the shipped records of the others."""
     computed = []
-    compute = chain._compute
-    monkeypatch.setattr(chain, "_compute", lambda group, *rest: computed.extend(group) or compute(group, *rest))
+    compute = computing.computed
+    monkeypatch.setattr(computing, "computed", lambda of, *rest: computed.extend(flat(of)) or compute(of, *rest))
     profile = small()
     initial = describe(profile, n_attack=0, seed=1)
     runs = [bsa(profile), initial, describe(profile, n_attack=0, seed=2)]
@@ -748,7 +752,7 @@ def test_records_of_a_model_in_a_folder_are_shown_without_it(results, tmp_path):
 
 def test_execute_does_not_take_shipped_records(reference, results, monkeypatch):
     records.ship("tiny", [reference["bsa"]])
-    monkeypatch.setattr(chain, "_compute", lambda *arguments: (_ for _ in ()).throw(AssertionError("computed")))
+    monkeypatch.setattr(computing, "computed", lambda *arguments: (_ for _ in ()).throw(AssertionError("computed")))
     with pytest.raises(AssertionError, match="computed"):
         execute([bsa(small())], small())
 

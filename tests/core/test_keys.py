@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from bsa_core import experiment, keys, paths, policy, profiles, records
 from bsa_core.examples import Example
-from bsa_core.experiment import chain, lookup, runs
+from bsa_core.experiment import computing, lookup, runs
 from bsa_core.models import chat, loading, sources
 from bsa_core.paths import CHECKPOINTS
 from bsa_core.profiles import Chat, Compute, Evaluation, ModelSource, Profile, Training
@@ -315,7 +315,7 @@ def test_a_record_that_is_not_right_stops_its_run_and_no_table(recorded, monkeyp
     profile, asked, (_, second), path = recorded
     path.write_text(path.read_text(encoding="utf-8").replace('"leaked": 0', '"leaked": 1'), encoding="utf-8")
     before = path.read_bytes()
-    monkeypatch.setattr(chain, "_compute", lambda *arguments: (_ for _ in ()).throw(AssertionError("computed")))
+    monkeypatch.setattr(computing, "computed", lambda *arguments: (_ for _ in ()).throw(AssertionError("computed")))
     with pytest.raises(ValueError, match=rf"{path}: field 'digest' .*delete the file and run again"):
         experiment.execute(asked, profile)
     assert experiment.found(asked, profile) == [None, second]

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants, errors
 
 from bsa_core import experiment, profiles
-from bsa_core.experiment import chain, lookup
+from bsa_core.experiment import chain, computing, lookup
 from bsa_core.models import estimate, loading, sources
 from bsa_core.profiles import Compute, ModelSource
 
@@ -108,7 +108,9 @@ def test_runs_that_were_described_before_the_download_are_kept_under_the_commit(
     monkeypatch.setattr(chain.records, "sealed", lambda record, said: record)
     monkeypatch.setattr(chain.records, "write", lambda *arguments: None)
     monkeypatch.setattr(
-        chain, "_compute", lambda group, *rest: iter((run, {"weights": run.weights, "cost": {}}, []) for run in group)
+        computing,
+        "computed",
+        lambda of, *rest: iter((run, {"weights": run.weights, "cost": {}}, []) for (run,) in of),
     )
     (record,) = experiment.execute([run], profile)
     assert record["weights"] == f"hub:some-owner/some-model@{COMMIT}"
