@@ -345,7 +345,7 @@ def test_the_same_training_takes_the_same_lock(results, monkeypatch):
             return contextlib.nullcontext()
 
     monkeypatch.setattr(writing, "FileLock", Lock)
-    monkeypatch.setattr(chain, "_compute", lambda *arguments: iter(()))
+    monkeypatch.setattr(computing, "computed", lambda *arguments: iter(()))
     profile = small()
     for runs in ([bsa(profile), bsa(profile, epochs=2)], [bsa(profile, epochs=2)], [bsa(profile, seed=1)]):
         with pytest.raises(KeyError):  # nothing was computed
