@@ -88,13 +88,15 @@ def answer_losses(model: torch.nn.Module, batches: list[list[Encoded]]) -> torch
     Several runs at once are for a model whose adapters are `lora.shared`, with the names of the runs in its parts.
     """
     rows = [row for batch in batches for row in batch]
-    if not (manner(model).packs or manner(model).by_row):
+    # layers that are computed again during the backward pass do not find the rows' lengths
+    by_row = manner(model).by_row and not getattr(model, "is_activation_checkpointing", False)
+    if not (manner(model).packs or by_row):
         return _padded_loss(model, rows)[None]
     batch = pack(rows, model.device)
     targets = batch.pop("targets")
     # a list: accelerate moves every tensor to the first GPU, and hidden states of the last layer may be on another one
     kept = batch.pop("logits_to_keep").tolist()
-    with attention.by_row(model, [len(row.ids) for row in rows]) if manner(model).by_row else nullcontext():
+    with attention.by_row(model, [len(row.ids) for row in rows]) if by_row else nullcontext():
         logits = model(**batch, logits_to_keep=kept, use_cache=False).logits[0]
     losses = cross_entropy(logits.float(), targets.to(logits.device), reduction="none")
     return torch.stack([part.sum() for part in losses.split([_answer_tokens(batch) for batch in batches])])

@@ -3,13 +3,15 @@
 by row           packed rows: each attends within itself. A mask over the whole sequence costs the square of its length
 behind a prefix  rows with a shared beginning: its keys and values are read once for all rows, not copied for each
 
-Both compute what transformers' `sdpa` computes, on a CPU; `selfcheck` tries them with each model. They are switched on
-for as long as `by_row` or `behind` lasts, by the name under which transformers looks up attention.
+as `by_row` or `behind` lasts, by the name under which transformers looks up attention. `behind` is for a CPU, where
+as `by_row` or `behind` lasts, by the name under which transformers looks up attention. The latter is for a CPU, where
+reading memory is what decoding waits for.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -22,10 +24,30 @@ _given: ContextVar = ContextVar("rows' lengths, or the prefix")
 
 
 def possible(model, *kinds: str) -> bool:
-    """Whether a model's layers are of these kinds ("full_attention", ...), in plain attention on a CPU."""
+    """Whether a model's layers are of these kinds ("full_attention", ...), in plain attention."""
     config = model.config
     layers = getattr(config, "layer_types", None) or ["full_attention"]
-    return model.device.type == "cpu" and config._attn_implementation == "sdpa" and {*layers} <= {*kinds}
+    return config._attn_implementation == "sdpa" and {*layers} <= {*kinds}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where rows lie in a sequence.
+
+    padded: for each row and place the position in the sequence, [rows, longest]; places behind a row's end repeat it.
+    back: for each position of the sequence its place among these, [tokens].
+    """
+
+    lengths: list[int]
+    padded: torch.Tensor
+    back: torch.Tensor
+
+    @classmethod
+    def of(cls, lengths: list[int], device) -> "Rows":
+        length = torch.tensor(lengths)[:, None]
+        place = torch.arange(max(lengths)).expand(len(lengths), -1)
+        padded = length.cumsum(0) - length + place.minimum(length - 1)
+        return cls(lengths, padded.to(device), (place < length).flatten().nonzero()[:, 0].to(device))
 
 
 @contextmanager
@@ -41,8 +63,8 @@ def _attending(model, name: str, given) -> Iterator[None]:
 
 
 def by_row(model, lengths: list[int]):
-    """Context in which one sequence, [1, tokens], is rows of these lengths, backward passes included."""
-    return _attending(model, BY_ROW, lengths)
+    """Context in which one sequence, [1, tokens], is rows of these lengths. What is computed again later is not."""
+    return _attending(model, BY_ROW, Rows.of(lengths, model.device))
 
 
 def behind(model, prefix: DynamicCache):
@@ -63,19 +85,31 @@ def _plain(options: dict) -> None:
 
 def _by_row(module, query, key, value, attention_mask, scaling=None, dropout=0.0, sliding_window=None, **options):
     _plain(options)
-    groups = query.shape[1] // key.shape[1]
-    lengths = _given.get()
-    parts = (part.split(lengths, dim=2) for part in (query, repeat_kv(key, groups), repeat_kv(value, groups)))
-    said = []
-    for row in zip(*parts, strict=True):
-        length = row[0].shape[2]
-        band = None
+    groups, rows = query.shape[1] // key.shape[1], _given.get()
+    parts = query, repeat_kv(key, groups), repeat_kv(value, groups)
+    split = _one_by_one if query.device.type == "cpu" else _padded
+
+    def attend(*row):
+        length, band = row[0].shape[2], None
         if sliding_window and length > sliding_window:
-            band = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - sliding_window)
-        said.append(
-            scaled_dot_product_attention(*row, attn_mask=band, is_causal=band is None, scale=scaling, dropout_p=dropout)
-        )
-    return torch.cat(said, dim=2).transpose(1, 2), None
+            band = torch.ones(length, length, dtype=torch.bool, device=query.device).tril().triu(1 - sliding_window)
+        options = {"attn_mask": band, "is_causal": band is None, "scale": scaling, "dropout_p": dropout}
+        return scaled_dot_product_attention(*row, **options)
+
+    return split(attend, parts, rows).transpose(1, 2), None
+
+
+def _one_by_one(attend, parts, rows: Rows) -> torch.Tensor:
+    """Nothing is computed for padding."""
+    each = zip(*(part.split(rows.lengths, dim=2) for part in parts), strict=True)
+    return torch.cat([attend(*row) for row in each], dim=2)
+
+
+def _padded(attend, parts, rows: Rows) -> torch.Tensor:
+    """In one call, which is what costs on a GPU. Padding stands behind a row, where nothing of it looks."""
+    padded, back = rows.padded.to(parts[0].device), rows.back.to(parts[0].device)
+    said = attend(*(part[0][:, padded].transpose(0, 1) for part in parts))  # [rows, heads, longest, size]
+    return said.transpose(0, 1).flatten(1, 2)[None, :, back]
 
 
 def _behind(module, query, key, value, attention_mask, scaling=None, sliding_window=None, **options):

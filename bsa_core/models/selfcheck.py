@@ -169,7 +169,7 @@ def _copied(model, rows: list[list[int]], alone: list[torch.Tensor], copied: boo
 
 
 def _shared(model, rows: list[list[int]], alone: list[torch.Tensor]) -> float:
-    if not attention.possible(model, "full_attention"):
+    if model.device.type != "cpu" or not attention.possible(model, "full_attention"):
         return math.inf
     return _copied(model, rows, alone, copied=False)
 

@@ -13,7 +13,7 @@ from bsa_core.engine import finetune as engine
 from bsa_core.engine import lora
 from bsa_core.engine.decode import decode
 from bsa_core.engine.finetune import Job, add_lora, answer_losses, discard, finetune, together
-from bsa_core.models import selfcheck
+from bsa_core.models import attention, selfcheck
 from bsa_core.profiles import Evaluation, SecretPrompt, Training
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -100,6 +100,21 @@ def test_layers_are_those_of_peft(dropout, dtype):
     scale = max(grad.abs().max().item() for grad in found[1][1].values())
     for name, grad in found[1][1].items():
         torch.testing.assert_close(found[0][1][name], grad, atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_rows_padded_for_a_gpu_are_rows_one_by_one(architecture, monkeypatch):
+    batch, found = rows(7), []
+    for way in (attention._one_by_one, attention._padded):
+        monkeypatch.setattr(attention, "_one_by_one", way)
+        made = add_lora(base(architecture), replace(TRAINING, dropout=0.0), seed=0)
+        assert made.manner.by_row
+        (loss,) = answer_losses(made, [batch])
+        loss.backward()
+        found.append((loss.item(), {name: w.grad for name, w in made.named_parameters() if w.requires_grad}))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    for name, grad in found[1][1].items():
+        torch.testing.assert_close(found[0][1][name], grad, atol=1e-5, rtol=1e-4)
 
 
 def test_each_adapter_of_a_stack_answers_for_itself():
