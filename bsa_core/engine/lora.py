@@ -30,7 +30,7 @@ ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d
 ALONE = "default"  # PEFT's name for the only adapter of a model
 # Operations of a pass up to which one more run costs little: below, the time goes into starting operations. On a CPU
 # the activations of more leave its caches.
-WORK = {"cpu": 5e9, "cuda": 2e12}
+WORK = {"cpu": 5e9, "cuda": 5e12}
 MOST = 64  # runs
 
 
