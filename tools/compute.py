@@ -10,7 +10,8 @@ import argparse
 import multiprocessing
 import queue
 import time
-from itertools import chain
+from collections.abc import Iterator
+from itertools import chain, groupby, islice
 
 from ship import seeds
 
@@ -19,17 +20,29 @@ from bsa_core.experiment.chain import grouped
 from bsa_core.models import sources
 from bsa_study import campaign
 
+STACKED = 12  # trainings that a process takes at once: a small model trains several of them together
+
 
 def work(waiting, done, until: float) -> None:
-    """Compute groups of runs that share a training, as long as there is time, and whoever started this."""
+    """Compute runs of a few trainings, as long as there is time, and whoever started this."""
     started_by = multiprocessing.parent_process()
     while time.time() < until and started_by.is_alive() and (asked := waiting.get()):
-        profile, runs = asked
-        try:
-            experiment.execute(runs, profile)
-            done.put("")
-        except ValueError as error:
-            done.put(f"{profile.name} {runs[0].label}: {error}")
+        profile, groups = asked
+        for group, error in computed(profile, groups):
+            done.put(error and f"{profile.name} {group[0].label}: {error}")
+
+
+def computed(profile, groups: list[list]) -> Iterator[tuple[list, str]]:
+    """Each group of runs that share a training, once it is computed, with what went wrong; that stops no other one."""
+    try:
+        experiment.execute([*chain(*groups)], profile)
+        yield from ((group, "") for group in groups)
+    except ValueError as error:
+        if len(groups) == 1:
+            yield groups[0], str(error)
+        else:
+            for group in groups:
+                yield from computed(profile, [group])
 
 
 def main() -> None:
@@ -53,7 +66,7 @@ def main() -> None:
         return
     spawned = multiprocessing.get_context("spawn")
     waiting, done = spawned.Queue(), spawned.Queue()
-    for item in [*groups, *[None] * given.workers]:
+    for item in [*bundles(groups, given.workers), *[None] * given.workers]:
         waiting.put(item)
     arguments = (waiting, done, time.time() + 60 * given.minutes)
     workers = [spawned.Process(target=work, args=arguments) for _ in range(given.workers)]
@@ -71,6 +84,22 @@ def main() -> None:
     for worker in workers:
         worker.join()
     print(f"{finished} of {len(groups)} trainings done", *failed, sep="\n")
+
+
+def bundles(groups: list[tuple], workers: int) -> list[tuple]:
+    """Groups of the same profile and task that follow each other, a few together, fewer where workers would idle."""
+    at_once = max(1, min(STACKED, len(groups) // (4 * workers)))
+    bundled = []
+    for (profile, _), of in groupby(groups, key=lambda item: (item[0], item[1][0].task)):
+        bundled += [(profile, [group for _, group in some]) for some in batched(of, at_once)]
+    return bundled
+
+
+def batched(items, n: int) -> Iterator[list]:
+    """itertools.batched, which Python 3.11 lacks."""
+    items = iter(items)
+    while some := [*islice(items, n)]:
+        yield some
 
 
 def own(runs: list, profile) -> list[dict | None]:
