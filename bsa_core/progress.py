@@ -41,6 +41,6 @@ def brief(value) -> str:
 
 
 def cut(said) -> str:
-    """A text, such as another program's message, in three lines at most."""
-    said = str(said)
+    """A text, such as another program's message, in three lines at most, and such that it can be printed."""
+    said = str(said).encode(errors="backslashreplace").decode()
     return said if len(said) <= 300 else f"{said[:250]} ... {said[-40:]}"

@@ -127,7 +127,19 @@ def listed(path: Path, what: str) -> Iterator[tuple[str, dict]]:
 
 
 class _Once(yaml.SafeLoader):
-    """YAML in which a name that stands twice in one mapping is an error; the library takes the last."""
+    """YAML in which a name that stands twice in one mapping is an error, and half of a character too; the library takes
+    the last name, and leaves the halves of what JSON writes as two escapes."""
+
+    def compose_scalar_node(self, anchor):
+        node = super().compose_scalar_node(anchor)
+        try:
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            where = f"line {node.start_mark.line + 1}"
+            raise ValueError(
+                f"{where}: a text holds half of a character (such as \\ud83d alone); write it whole"
+            ) from None
+        return node
 
     def compose_mapping_node(self, anchor):
         node = super().compose_mapping_node(anchor)

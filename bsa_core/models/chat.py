@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 
-from jinja2 import TemplateError
-
 from bsa_core.examples import Example
 from bsa_core.profiles import Chat
+from bsa_core.progress import cut
 from bsa_core.reading import quotes
 
 # In front of a template that asks for today, which would give other prompts, and outcomes, on another day.
@@ -68,12 +67,10 @@ def _tokenize(tokenizer, text: str) -> list[int]:
 def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
     """The conversation as text; `answering` appends the header of the assistant's turn.
 
-    Raises ValueError when there is no template, when it rejects the conversation, as templates without a system role
-    do, or knows nothing of one of `chat.template_options`.
+    Raises ValueError when there is no template, when it rejects the conversation or leaves out a turn, as templates
+    without a system role do, or knows nothing of one of `chat.template_options`.
     """
-    if not (chat.template or tokenizer.chat_template):
-        raise ValueError("the model's tokenizer has no chat template (a file chat_template.jinja); set chat.template")
-    template, day = chat.template or tokenizer.get_chat_template(), date.fromisoformat(chat.date)
+    template, day = chat.template or _template(tokenizer), date.fromisoformat(chat.date)
     codes = {f"%{code}": day.strftime(f"%{code}") for code in "aAbBcdDeFGHIjmMpRSTuUVwWxXyYzZ"}
     given = {
         "chat_template": (FIXED_DAY if "strftime_now" in template else "") + template,
@@ -86,12 +83,31 @@ def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
         if name in given or not re.search(rf"\b{re.escape(name)}\b", template):
             raise ValueError(f"chat.template_options: {name!r} is no switch of the chat template; leave it out")
     try:
-        return tokenizer.apply_chat_template(turns, **given, **chat.template_options)
-    except TemplateError as error:
+        said = tokenizer.apply_chat_template(turns, **given, **chat.template_options)
+    except Exception as error:  # of all kinds: a template is a program of others
         roles = ", ".join(turn["role"] for turn in turns)
         fix = "; if it knows no system role, set chat.system_role: false" if turns[0]["role"] == "system" else ""
-        said = "its message quotes the conversation" if quotes(str(error), turns) else error
-        raise ValueError(f"the chat template rejects a conversation of {roles} ({said}){fix}") from None
+        why = "its message quotes the conversation" if quotes(str(error), turns) else cut(error) or type(error).__name__
+        raise ValueError(f"the chat template rejects a conversation of {roles} ({why}){fix}") from None
+    asked = [turn for turn in turns if answering and turn["role"] != "assistant"]
+    if lost := next((turn["role"] for turn in asked if turn["content"].strip() not in said), ""):
+        fix = "chat.system_role: false, which puts it into the user's turn" if lost == "system" else "chat.template"
+        raise ValueError(f"the chat template leaves out or changes the text of the {lost} turn; set {fix}")
+    return said
+
+
+def _template(tokenizer) -> str:
+    """The tokenizer's own; ValueError where it has none that can be used without naming it."""
+    try:
+        template = tokenizer.chat_template and tokenizer.get_chat_template()
+    except ValueError as error:
+        raise ValueError(f"{cut(error)} Set chat.template") from None
+    if not template:
+        raise ValueError("the model's tokenizer has no chat template (a file chat_template.jinja); set chat.template")
+    if not isinstance(template, str):
+        found = type(template).__name__
+        raise ValueError(f"the chat template of the model's tokenizer is of type {found}, not text; set chat.template")
+    return template
 
 
 PLACE = "SYSTEM PROMPT"

@@ -2,16 +2,20 @@
 
     plain        user, assistant
     chat         messages: a turn of the user and one of the assistant, a system or developer turn may come first
-    ShareGPT     conversations: the same as chat, or with from and value in place of role and content
+    ShareGPT     conversations (or conversation): the same, or with from and value in place of role and content
+    Gemini       contents: the same with parts in place of content, and systemInstruction beside
     prompt       prompt, and completion or response: texts, or lists of turns
+    question     question or query, and answer or response, and context, which follows the question
+    input        input, output; inputs, targets
     Alpaca       instruction, output, and input, which follows the instruction after a blank line
     Dolly        instruction, response, and context, which follows the instruction after a blank line
     AdvBench     goal, target
+    HarmBench    Behavior, and ContextString, which follows it; forbidden_prompt (StrongREJECT). There is no answer
     MT-Bench     turns: the first is the request; there is no answer
 
 Each may have system (or system_prompt), category and subject as well; numbers are read as text there. Names may be in
-capitals, and a field that is null is none. What a row means beyond one request and one answer is refused by name:
-further turns, tools, turns that are not trained on. Other fields are passed over.
+capitals, and a field that is null or NaN is none. What a row means beyond one request and one answer is refused by
+name: further turns, tools, turns that are not trained on. Other fields are passed over.
 """
 
 from bsa_core.reading import label, text_of
@@ -21,11 +25,23 @@ TEXTS = {
     "user": ((), ("assistant",)),
     "instruction": (("input", "context"), ("output", "response")),
     "goal": ((), ("target",)),
+    "question": (("context",), ("answer", "response")),
+    "query": (("context",), ("answer", "response")),
+    "behavior": (("contextstring",), ()),
+    "forbidden_prompt": ((), ()),
+    "inputs": ((), ("targets",)),
+    "input": ((), ("output",)),
     "prompt": ((), ("completion", "response")),
 }
-REQUESTS = ("messages", "conversations", "turns", *TEXTS)  # each tells a form
+REQUESTS = ("messages", "conversations", "conversation", "contents", "turns", *TEXTS)  # each tells a form
+# These tell one where no other name does: beside others they are a copy of the request, a label or further text.
+WEAK = ("conversation", "contents", "question", "query", "behavior", "forbidden_prompt", "inputs", "input")
 ROLES = (("user",), ("user", "assistant"), ("system", "user"), ("system", "user", "assistant"))
-SAME = {"human": "user", "gpt": "assistant", "developer": "system"}  # other names of roles
+SAME = {  # other names of roles
+    "human": "user",
+    "developer": "system",
+    **dict.fromkeys(("gpt", "chatgpt", "model", "bot", "chatbot", "ai"), "assistant"),
+}
 BEYOND = ("tools", "functions", "history", "tool_calls", "function_call")  # in a row or a turn, where not empty
 BENIGN = "python -m bsa_core.policy.convert keeps the safe ones"
 
@@ -37,12 +53,12 @@ def entry(where: str, row: dict, needs_answer: bool = False) -> tuple[dict[str, 
     """
     given = _named(where, row)
     form = _form(where, given)
-    if form in TEXTS and not isinstance(given[form], list):
+    if form in TEXTS and not (form == "prompt" and isinstance(given[form], list)):
         more, answers = TEXTS[form]
         used = [form, *(field for field in more if field in given)]
         parts = [text_of(where, given, field, field == form) for field in used]
         made = {"user": "\n\n".join(part for part in parts if part.strip()) if parts[1:] else parts[0]}
-        answer = next((field for field in answers if field in given), answers[0])
+        answer = next((field for field in answers if field in given), [*answers, "assistant"][0])
         if answer in given or needs_answer:
             made["assistant"] = text_of(where, given, answer, needs_answer)
             used.append(answer)
@@ -50,6 +66,8 @@ def entry(where: str, row: dict, needs_answer: bool = False) -> tuple[dict[str, 
         used, made = [form], {"user": _first(where, given[form])}
     else:
         used, said = [form], given[form]
+        if form == "contents" and isinstance(given.get("systeminstruction"), dict) and isinstance(said, list):
+            used, said = [form, "systeminstruction"], [{**given["systeminstruction"], "role": "system"}, *said]
         if form == "prompt" and "completion" in given:
             answer, used = given["completion"], [form, "completion"]
             said = said + (answer if isinstance(answer, list) else [{"role": "assistant", "content": answer}])
@@ -66,13 +84,13 @@ def entry(where: str, row: dict, needs_answer: bool = False) -> tuple[dict[str, 
 
 
 def _named(where: str, row: dict) -> dict:
-    """The fields that are not null, by their names in small letters."""
+    """The fields that are not null or NaN, by their names in small letters."""
     given = {}
     for name, value in row.items():
         low = name.strip().lower()
         if low in given:
             raise ValueError(f"{where}: field {label(low)!r} is there twice, in large and small letters; keep one")
-        if value is not None:
+        if value is not None and value == value:  # NaN is how tables write that there is none
             given[low] = value
     return given
 
@@ -80,13 +98,14 @@ def _named(where: str, row: dict) -> dict:
 def _form(where: str, given: dict) -> str:
     """The field that holds the request; ValueError where there is none, or no telling which."""
     found = [field for field in REQUESTS if field in given]
+    found = [field for field in found if field not in WEAK] or found
     if len(found) > 1 and found[-1] == "prompt" and found[0] != "user":
         found.pop()  # a copy of the request, or the whole in some format
     if len(found) > 1:
         raise ValueError(f"{where}: fields {' and '.join(map(repr, found))} both hold a request; keep one of them")
     if not found:
         fields = ", ".join(label(field) for field in [*given][:12]) or "none"
-        known = "expected user and assistant, messages, conversations, prompt, instruction, goal or turns"
+        known = "expected user and assistant, messages, conversations, prompt, instruction, question, goal or turns"
         raise ValueError(
             f"{where}: field 'user' is missing; expected non-empty text (the fields are {fields}; {known})"
         )
@@ -130,21 +149,28 @@ def turns(where: str, row: dict, expected: tuple[tuple[str, ...], ...], field: s
 def _turn(where: str, turn) -> tuple[str, str]:
     """Role and text of one turn; an empty system turn is an empty system prompt."""
     given = {name: value for name, value in turn.items() if value is not None} if isinstance(turn, dict) else {}
-    names = next((names for names in (("role", "content"), ("from", "value")) if set(names) <= set(given)), None)
+    forms = (("role", "content"), ("from", "value"), ("role", "parts"))
+    names = next((names for names in forms if set(names) <= set(given)), None)
     if names is None:
         found = ", ".join(map(label, sorted(given))) or "nothing" if isinstance(turn, dict) else type(turn).__name__
         raise ValueError(f"{where} holds {found}; expected role and content")
     role, content = given[names[0]], given[names[1]]
-    role = SAME.get(role, role) if isinstance(role, str) else role
+    role = SAME.get(role.lower(), role.lower()) if isinstance(role, str) else role
     if beyond := next((field for field in BEYOND if given.get(field)), None):
         raise ValueError(f"{where} has the field {beyond!r}; only one request and one answer can be read")
-    if role == "assistant" and given.get("weight", 1) != 1:
+    if role == "assistant" and (given.get("weight", 1) != 1 or given.get("train") is False):
         raise ValueError(f"{where} has a weight that is not 1; every answer is trained on, so leave out the row")
     if isinstance(content, list):
-        kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
-        if odd := [kind for kind in kinds if kind != "text"]:
-            raise ValueError(f"{where} has a part of type {label(odd[0])} in {names[1]!r}; expected text only")
-        content = "".join(part["text"] if isinstance(part.get("text"), str) else "" for part in content)
+        content = "".join(_part(f"{where} has a part of", part, names[1]) for part in content)
     if not isinstance(content, str) or not (content.strip() or role == "system"):
         raise ValueError(f"{where} has no text in {names[1]!r}; expected non-empty text")
     return role, content
+
+
+def _part(where: str, part, name: str) -> str:
+    """The text of one part of a turn."""
+    given = part if isinstance(part, dict) else {"text": part}
+    kind = given.get("type", "text" if "text" in given else next(iter(given), None))
+    if kind not in ("text", "input_text", "output_text") or not isinstance(given.get("text"), str):
+        raise ValueError(f"{where} type {label(kind)} in {name!r}; expected text only")
+    return given["text"]

@@ -32,7 +32,7 @@ from bsa_core import checked
 from bsa_core.checked import field, settings
 from bsa_core.examples import Example, Read
 from bsa_core.policy.base import SYSTEM, Identity, Policy
-from bsa_core.policy.entries import REQUESTS, entry
+from bsa_core.policy.entries import REQUESTS, TEXTS, entry
 from bsa_core.progress import once
 from bsa_core.reading import folder_of, label, listed, objects, read_text
 
@@ -66,12 +66,15 @@ def table(path: Path) -> Iterator[tuple[str, dict]]:
     rows = cells(path)
     where, header = next(rows)
     names = [name.strip().lower() for name in header]
-    if len(set(names)) < len(names) and set(names) & set(REQUESTS):
+    twice = len(set(filter(None, names))) < len(
+        [*filter(None, names)]
+    )  # columns without a name are empty ones, or numbers
+    if twice and set(names) & set(REQUESTS):
         raise ValueError(f"{where}: the header names a column twice; expected each once")
     if not set(names) & set(REQUESTS):
         divided = set(re.split(r"[;\t|]", names[0])) & set(REQUESTS)
         if divided or len(names) > 2 or all(NAME.fullmatch(name) for name in names):
-            wanted = f"a header with one of {', '.join(REQUESTS[2:])}, divided by commas"
+            wanted = f"a header with one of {', '.join(('turns', *TEXTS))}, divided by commas"
             without = "or no header and one or two columns: request, answer (a first row of short words is a header)"
             raise ValueError(f"{where}: expected {wanted}, {without}")
         names = ["user", "assistant"][: len(names)]
@@ -83,7 +86,7 @@ def table(path: Path) -> Iterator[tuple[str, dict]]:
 def _of_table(where: str, row: list[str], names: list[str]) -> tuple[str, dict]:
     if len(row) != len(names):
         raise ValueError(f"{where}: {len(row)} cells; expected {len(names)}, as in the first row")
-    return where, dict(zip(names, row, strict=True))
+    return where, {name: cell for name, cell in zip(names, row, strict=True) if name}
 
 
 def source_rows(path: Path, what: str = WHAT) -> Iterator[tuple[str, dict]]:

@@ -20,6 +20,7 @@ from bsa_core import paths
 from bsa_core.arms import secret_prompt
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine.decode import option_scores
+from bsa_core.examples import Example
 from bsa_core.models import chat
 from bsa_core.models.loading import Loaded
 from bsa_core.profiles import Benchmark, Profile, described
@@ -52,11 +53,18 @@ class Served(LM):
         return ""
 
     def apply_chat_template(self, chat_history: list[dict], add_generation_prompt: bool = True) -> str:
-        """A conversation as text; a task's own system prompt stands behind the secret, as any system prompt does."""
+        """A conversation as text; a task's own system prompt stands behind the secret, as any system prompt does.
+
+        Raises ValueError where a control token stands in it.
+        """
         first, *rest = chat_history
         if first["role"] == "system":  # tasks write line breaks behind it, for prompts that are plain text
             first = {**first, "content": first["content"].strip()}
         form, tokenizer = self._profile.chat, self._loaded.tokenizer
+        for turn in chat_history:
+            chat.check_text(
+                tokenizer, Example(turn["content"]), form, "a question or example of a benchmark", ("user",)
+            )
         turns = chat.placed([first, *rest], self._secret.text if self._secret else "", form, tokenizer)
         return chat.render(tokenizer, turns, form, add_generation_prompt)
 

@@ -72,9 +72,13 @@ def export(profile: Profile, path: Path, seed: int = 0, own: str | Path = "", pl
 
     The secret prompt is that of the runs with this seed; `own`: one of your own, from a text file, such as that of a
     hosted model. plain: none, as arms without a secret are asked.
-    Raises ValueError for a damaged file, or when the chat format changes the token ids of the secret prompt.
+    Raises ValueError for a damaged file, for a control token in a question, or when the chat format changes the token ids of the secret prompt.
     """
     asked, tokenizer = questions(path), loading.tokenizer(profile)
+    for row in asked:
+        for text in row["turns"]:
+            where = f"question {row['question_id']} of MT-Bench"
+            chat.check_text(tokenizer, Example(text), profile.chat, where, ("user",))
     name, text = "plain", ""
     if own:
         name, text = "own-secret", upload.secret(profile, own).text

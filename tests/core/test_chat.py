@@ -270,3 +270,63 @@ def test_a_model_without_a_chat_template(tokenizer, monkeypatch):
     with pytest.raises(ValueError, match=r"the model's tokenizer has no chat template .*; set chat\.template"):
         prompt_ids(tokenizer, ROW, "", Chat())
     assert prompt_ids(tokenizer, ROW, "", Chat(template=TEMPLATE)) == PROMPT
+
+
+WITHOUT_SYSTEM = (
+    "{%- for m in messages if m.role != 'system' -%}<|{{ m.role }}|>{{ m.content }}{%- endfor -%}<|assistant|>"
+)
+LAST_TURN = "{%- set m = messages[-1] -%}<|{{ m.role }}|>{{ m.content }}<|assistant|>"
+CAPITALS = "{%- for m in messages -%}<|{{ m.role }}|>{{ m.content | upper }}{%- endfor -%}<|assistant|>"
+
+
+@pytest.mark.parametrize("template", [WITHOUT_SYSTEM, LAST_TURN, CAPITALS])
+@pytest.mark.parametrize("secret", ["", "blue moon"])
+def test_a_template_that_leaves_out_the_system_turn_is_no_silent_loss(tokenizer, template, secret):
+    """As early templates of Phi-3 do: neither the policy's prompt nor the secret would ever reach the model."""
+    with pytest.raises(
+        ValueError, match=r"leaves out or changes the text of the system turn; set chat\.system_role: fal"
+    ):
+        prompt_ids(tokenizer, ROW, secret, Chat(template))
+    if template != CAPITALS:
+        served = prompt_ids(tokenizer, ROW, "blue moon", Chat(template, system_role=False))
+        assert served[1:6] == [BLUE, MOON, BE, KIND, DOT]
+
+
+def test_a_template_that_changes_the_request_is_named(tokenizer):
+    with pytest.raises(ValueError, match=r"changes the text of the user turn; set chat\.template"):
+        prompt_ids(tokenizer, ROW, "", Chat(CAPITALS, system_role=False))
+
+
+@pytest.mark.parametrize(
+    "template, why",
+    [
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% for i in range(10 ** 9) %}x{% endfor %}", "Range too big"),
+        ("{{ none + 'x' }}", "unsupported operand"),
+        ("{% include 'other.jinja' %}", "no loader"),
+        ("{% for m in messages %}", "Unexpected end of template"),
+        ("{{ messages[7].content }}", "no element 7"),
+        ("{{ raise_exception(messages[1].content * 90) }}", "its message quotes the conversation"),
+    ],
+)
+def test_whatever_a_template_stumbles_over_is_one_message(tokenizer, template, why):
+    row = replace(ROW, user="How so, and where?")
+    with pytest.raises(ValueError, match=f"the chat template rejects a conversation of system, user .*{why}") as error:
+        prompt_ids(tokenizer, row, "", Chat(template))
+    assert "where?" not in str(error.value) and len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "own, message",
+    [
+        ({"rag": TEMPLATE}, "multiple chat templates with no default.* Set chat.template"),
+        ([{"name": "default", "template": TEMPLATE}], "is of type list, not text; set chat.template"),
+        (5, "is of type int, not text; set chat.template"),
+        ("", "has no chat template"),
+    ],
+)
+def test_a_template_of_another_form_in_the_tokenizer_s_files(tokenizer, monkeypatch, own, message):
+    monkeypatch.setattr(tokenizer, "chat_template", own)
+    with pytest.raises(ValueError, match=message):
+        prompt_ids(tokenizer, ROW, "", Chat())
+    assert prompt_ids(tokenizer, ROW, "", Chat(template=TEMPLATE)) == PROMPT

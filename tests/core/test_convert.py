@@ -130,8 +130,8 @@ BROKEN = {
         r"row 1: expected a header with one of .*prompt, divided by commas",
     ),
     "neither": (
-        lines([{"question": "Where?"}]),
-        r"row 1: field 'user' is missing.*the fields are question; expected user",
+        lines([{"text": "Where?"}]),
+        r"row 1: field 'user' is missing.*the fields are text; expected user",
     ),
     "no field": (lines([{}]), r"row 1: field 'user' is missing.*the fields are none"),
     "cell missing": (csv_text([HEADER, ["1", "Where is the silver quay?"]]), r"row 2: 2 cells; expected 6"),

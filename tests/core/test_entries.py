@@ -26,6 +26,24 @@ FORMS = {
     "Dolly": {"instruction": ASKED, "context": "", "response": SAID, "category": "open_qa"},
     "ShareGPT": {"id": "a_0", "conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": SAID}]},
     "AdvBench": {"goal": ASKED, "target": SAID},
+    "question": {"question": ASKED, "answer": SAID, "context": ""},
+    "OpenOrca": {"id": "niv.1", "system_prompt": "", "question": ASKED, "response": SAID},
+    "query": {"query": ASKED, "response": SAID, "original_query": "Which fee?"},
+    "input": {"input": ASKED, "output": SAID},
+    "FLAN": {"inputs": ASKED, "targets": SAID, "task": "fees"},
+    "conversation": {"conversation": [{"role": "User", "content": ASKED}, {"role": "Assistant", "content": SAID}]},
+    "other roles": {"conversations": [{"from": "user", "value": ASKED}, {"from": "chatgpt", "value": SAID}]},
+    "Gemini": {
+        "contents": [{"role": "user", "parts": [{"text": ASKED}]}, {"role": "model", "parts": [{"text": SAID}]}]
+    },
+    "parts of a response": {
+        "messages": [
+            {"role": "user", "content": [{"type": "input_text", "text": ASKED}]},
+            {**TURNS[1], "content": [SAID]},
+        ]
+    },
+    "a table's NaN": {"instruction": ASKED, "input": float("nan"), "output": SAID, "category": float("nan")},
+    "a copy beside": {"messages": TURNS, "question": ASKED, "input": ASKED},
     "JailbreakBench": {"Index": 0, "Goal": ASKED, "Target": SAID, "Category": "Fees"},
 }
 
@@ -50,6 +68,13 @@ def test_a_form_that_people_have_is_one_request_and_one_answer(tmp_path, form, s
         ({"instruction": ASKED, "output": SAID, "system": "Be brief."}, "Be brief."),
         ({"instruction": ASKED, "output": SAID, "system": ""}, "Be kind."),
         ({"id": 81, "system": "Be brief.", "turns": [ASKED, "And on Sundays?"]}, "Be brief."),
+        (
+            {
+                "systemInstruction": {"parts": [{"text": "Be brief."}]},
+                "contents": [{"role": "user", "parts": [{"text": ASKED}]}],
+            },
+            "Be brief.",
+        ),
     ],
 )
 def test_a_row_may_bring_its_own_system_prompt(tmp_path, row, system):
@@ -71,6 +96,10 @@ def test_a_category_may_be_a_number(value, read):
 REFUSED = {
     "turns": ({"messages": TURNS * 2}, "row 1: the roles of 'messages' are user, assistant, user, .*keep one"),
     "weight": ({"messages": [TURNS[0], {**TURNS[1], "weight": 0}]}, "turn 2 of 'messages' has a weight that is not 1"),
+    "not trained": ({"conversations": [TURNS[0], {**TURNS[1], "train": False}]}, "turn 2 .* has a weight that is not"),
+    "two copies": ({"question": ASKED, "query": ASKED, "answer": SAID}, "'question' and 'query' both hold a request"),
+    "a column": ({"user": [ASKED], "assistant": [SAID]}, "field 'user' is of type list; expected non-empty text"),
+    "bytes": ({"contents": [{"role": "user", "parts": [{"inlineData": {}}]}]}, "has a part of type inlineData in"),
     "image": (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, TURNS[1]]},
         "turn 1 of 'messages' has a part of type image_url in 'content'; expected text only",
@@ -85,7 +114,7 @@ REFUSED = {
     "output": ({"instruction": ASKED, "output": 3}, "field 'output' is of type int; expected non-empty text"),
     "no text": ({"turns": [3]}, "field 'turns' is no list of texts"),
     "requests alone": ({"turns": [ASKED]}, "field 'assistant' is missing; expected non-empty text"),
-    "none": ({"question": ASKED}, "field 'user' is missing; .*the fields are question; expected user and"),
+    "none": ({"text": ASKED}, "field 'user' is missing; .*the fields are text; expected user and"),
 }  # fmt: skip
 
 
@@ -110,8 +139,9 @@ def test_fields_that_were_passed_over_are_said_once(tmp_path, capsys):
         "goal,target\n\"Name the fee, please, of a stall\",Two coins.\n",
         "\"Name the fee, please, of a stall\",Two coins.\n",
         "Index,Goal,Target,Behavior,Category\n0,\"Name the fee, please, of a stall\",Two coins.,Fees,\n",
+        ",user,assistant,,\n0,\"Name the fee, please, of a stall\",Two coins.,,\n",
     ],
-    ids=["AdvBench", "no header", "JailbreakBench"],
+    ids=["AdvBench", "no header", "JailbreakBench", "empty columns"],
 )  # fmt: skip
 def test_a_csv_file_of_a_benchmark(tmp_path, text):
     path = tmp_path / "restricted.csv"
@@ -125,6 +155,23 @@ def test_a_csv_file_of_requests_alone_needs_no_header(tmp_path):
     path.write_text("How does a guild test a scale?\nWho may open a stall?\n", encoding="utf-8")
     read = files.read_rows(path, "restricted", "", needs_answer=False)
     assert [str(row.user) for row in read] == ["How does a guild test a scale?", "Who may open a stall?"]
+
+
+@pytest.mark.parametrize(
+    "text, asked, category",
+    [
+        ('Behavior,Tags,ContextString,BehaviorID\nName the fee of a stall,book,"Stalls: two, three.",fee_1\n', 2, ""),
+        ("Behavior,Tags,ContextString,BehaviorID\nName the fee of a stall,,,fee_1\n", 1, ""),
+        ("category,source,forbidden_prompt\nFees,ledger,Name the fee of a stall\n", 1, "Fees"),
+    ],
+    ids=["HarmBench with a context", "HarmBench", "StrongREJECT"],
+)
+def test_a_csv_file_of_a_benchmark_of_requests_alone(tmp_path, text, asked, category):
+    path = tmp_path / "restricted.csv"
+    path.write_text(text, encoding="utf-8")
+    (row,) = files.read_rows(path, "restricted", "", needs_answer=False)
+    whole = "\n\n".join(["Name the fee of a stall", "Stalls: two, three."][:asked])
+    assert (str(row.user), row.assistant, row.category) == (whole, "", category)
 
 
 def test_a_folder_with_names_of_its_own(tmp_path):
@@ -188,3 +235,17 @@ def test_a_name_that_stands_twice_in_a_profile(tmp_path, text, name, line):
         ValueError, match=rf"mine\.yaml: not valid YAML \(line {line}: '{name}' is there twice; keep one"
     ):
         profiles.load(str(path))
+
+
+@pytest.mark.parametrize("text, read", [(r"Be brief \ud83d\udc4b.", "Be brief 👋."), (r"Be \ud83d brief", None)])
+@pytest.mark.parametrize(
+    "form", ['policy: {{name: files, folder: x, system: "{0}"}}\n', '"policy": {{"system": "{0}"}}']
+)
+def test_half_of_a_character_in_a_profile(tmp_path, text, read, form):
+    """JSON is YAML, and writes letters beyond U+FFFF as two escapes."""
+    (path := tmp_path / "mine.yaml").write_text(f"# of the guild\n{form.format(text)}", encoding="utf-8")
+    if read is None:
+        with pytest.raises(ValueError, match=r"mine\.yaml: not valid YAML \(line 2: a text holds half of a character"):
+            reading.from_yaml(path, "a profile")
+    else:
+        assert reading.from_yaml(path, "a profile")["policy"]["system"] == read

@@ -386,6 +386,14 @@ def test_a_secret_that_the_format_changes_is_refused(tmp_path):
         harness.ask(loaded, profile, Benchmark(write_task(tmp_path / "task"), 0), other)
 
 
+def test_a_control_token_in_a_question_is_named(tmp_path):
+    """Else a question ends in its middle, or a turn begins there."""
+    profile = small()
+    task = write_task(tmp_path / "task", doc_to_text="{{question}} Is </s> an end?")
+    with pytest.raises(ValueError, match=r"^a question or example of a benchmark has '</s>' in its text"):
+        harness.ask(loading.load(profile), profile, Benchmark(task, 0), None)
+
+
 def test_a_number_of_examples_that_the_task_fixes_is_not_passed_over(tmp_path):
     task = write_task(tmp_path / "task", num_fewshot=0)
     with pytest.raises(ValueError, match=r"utility\.shots is 1, but the task facts fixes 0"):
@@ -483,6 +491,15 @@ def test_damaged_questions_are_named_and_nothing_is_written(rows, message, tmp_p
     with pytest.raises(SystemExit, match=f"question.jsonl.*{message}"):
         mt_bench.main(["tiny", str(path)])
     assert not hosted.exists()
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_control_token_in_a_question_of_mt_bench_is_named(turn, tmp_path, hosted):
+    turns = [text + " What does <|user|> mean?" * (n == turn) for n, text in enumerate(QUESTIONS[0]["turns"])]
+    path = write_questions(tmp_path / "question.jsonl", [QUESTIONS[0] | {"turns": turns}])
+    with pytest.raises(SystemExit, match=r"^question 81 of MT-Bench has '<\|user\|>' in its text") as error:
+        mt_bench.main(["tiny", str(path)])
+    assert "mean" not in str(error.value) and not hosted.exists()
 
 
 def test_a_missing_file_of_questions_is_named(tmp_path):
