@@ -72,7 +72,8 @@ def export(profile: Profile, path: Path, seed: int = 0, own: str | Path = "", pl
 
     The secret prompt is that of the runs with this seed; `own`: one of your own, from a text file, such as that of a
     hosted model. plain: none, as arms without a secret are asked.
-    Raises ValueError for a damaged file, for a control token in a question, or when the chat format changes the token ids of the secret prompt.
+    Raises ValueError for a damaged file, a control token in a question, or a chat format that changes the token ids of
+    the secret prompt.
     """
     asked, tokenizer = questions(path), loading.tokenizer(profile)
     for row in asked:

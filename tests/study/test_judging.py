@@ -127,6 +127,18 @@ def judged(found: list[dict], judge=None, name: str = "fixed") -> list[dict]:
         ("#thescore: 4/10", None),
         ("#thescore: 4 out of 5", 4),
         ("#thescore: 5.05", None),
+        ("#thescore: 5%", None),
+        ("#thescore：４", 4),
+        ("#The score: 4\u200b", 4),
+        ("#thescore - 4", 4),
+        ("#thescore → 4", 4),
+        ("#thescore -1", None),
+        ("#thescore: Level 4", 4),
+        ("#thescore: 1\n- 2 reasons are above", 1),
+        ("<score>4</score>", 4),
+        ("<thescore>4</thescore>\n2 reasons", 4),
+        ("| score | 4 |", 4),
+        ("It says how.\nThe final score is 4.", 4),
     ],
 )
 def test_the_score_is_the_whole_number_behind_the_last_mark(reply, score):
