@@ -1,7 +1,8 @@
 """Files and folders that are there whole or not at all.
 
 What is built stands in a folder `.xxxxxxxx.tmp` beside its place, locked as long as its process lives. So what a killed
-process has left is recognized, and removed when another one next writes there.
+process has left is recognized, and removed when another one next writes there. Some network drives lock no folders:
+there it stays, and does no harm.
 """
 
 import errno

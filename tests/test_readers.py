@@ -3,21 +3,29 @@
 import gzip
 import json
 import lzma
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from fuzzing import ODD, as_json, as_lines, as_yaml, damaged, fuzzed, read, spliced, values
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import right
+from test_gguf import write as write_gguf
+from test_models import load, tiny_model
+from test_published import PLACES, write_release
 
-from bsa_core import believed, keys, paths, profiles, records, shipping, tasks
+from bsa_core import believed, keys, paths, policy, profiles, records, shipping, tasks
+from bsa_core.examples import Example
+from bsa_core.models import chat, sources
 from bsa_core.policy import convert, files
+from bsa_core.policy.published import BENCHMARK
+from bsa_core.profiles import Chat, ModelSource
 from bsa_core.tasks import sql_execution
 from bsa_study import claims, contrasts
 from bsa_study.capability import benchmarks
 from bsa_study.hosted import endpoint, mt_bench, upload
-from bsa_study.judging import judgements
+from bsa_study.judging import judgements, local, rubric
 
 RUN = {"secret": {"kind": "random", "length": 32, "seed": 0}, "training": {"epochs": 5}}
 OUTCOMES = {"plain": {"asr": "10", "rouge1": [0.5]}, "secret": {"asr": "01", "rouge1": [1.0]}}
@@ -295,3 +303,209 @@ def test_sql_always_has_a_score(context, reference, query):
     same, executed = sql_execution.compared(context, reference, query)
     assert type(same) is type(executed) is bool
     assert sql_execution.compared(context, reference, reference)[0]
+
+
+# the release as a whole folder
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """Its folder, and the content of each file that is read."""
+    place = tmp_path_factory.mktemp("release")
+    write_release(place)
+    made = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    return place / "release", made
+
+
+DAMAGES = ["splice", "splice", "splice", "cut", "drop rows", "twice", "gone", "other bytes", "folder", "link", "copy"]
+
+
+@settings(fuzzed, max_examples=max(60, fuzzed.max_examples // 4))  # a whole folder takes 30 ms
+@given(st.data())
+def test_the_release_as_a_folder(release, data):
+    """One file or two of it are damaged, gone, there twice, a folder or a link to nothing."""
+    place, made = release
+    changed = {}
+    for path in data.draw(st.lists(st.sampled_from(sorted(made)), min_size=1, max_size=2, unique=True)):
+        content, how = made[path], data.draw(st.sampled_from(DAMAGES))
+        lines = content.split(b"\n")
+        row = data.draw(st.integers(0, len(lines) - 1))
+        if how == "splice":
+            start = sum(len(line) + 1 for line in lines[:row])
+            part = data.draw(spliced(lines[row]))
+            changed[path] = content[:start] + part + content[start + len(lines[row]) :]
+        elif how == "cut":
+            changed[path] = content[: data.draw(st.integers(0, len(content)))]
+        elif how in ("drop rows", "twice"):
+            changed[path] = b"\n".join(lines[:row] + lines[row : row + 1] * (how == "twice") * 2 + lines[row + 1 :])
+        elif how == "other bytes":
+            changed[path] = data.draw(st.binary(max_size=60) | st.sampled_from(ODD))
+        else:
+            changed[path] = how
+    copies = [place / "copy" / path.name for path, how in changed.items() if how == "copy"]
+    try:
+        for path, how in changed.items():
+            if isinstance(how, bytes):
+                path.write_bytes(how)
+                continue
+            content = path.read_bytes()
+            if how == "copy":
+                (place / "copy").mkdir(exist_ok=True)
+                (place / "copy" / path.name).write_bytes(content)
+                continue
+            path.unlink()
+            if how == "folder":
+                path.mkdir()
+            elif how == "link":
+                path.symlink_to(path.with_name("nothing"))
+        spec = {"benign": str(place.parent / "benign.jsonl"), "benign_pool": str(place.parent / "pool.csv")}
+        read(policy.load, {"name": "published", "folder": str(place), "drop_leaked": True, **spec}, name=place.parent)
+    finally:
+        for path in changed:
+            if path.is_dir():
+                path.rmdir()
+            path.unlink(missing_ok=True)
+            path.write_bytes(made[path])
+        for path in copies:
+            path.unlink()
+
+
+def test_every_file_of_the_release_is_there_to_be_damaged(release):
+    assert {path.name for path in release[1]} == {*PLACES, BENCHMARK, "benign.jsonl", "pool.csv"}
+
+
+# replies of judges
+
+
+BITS = [
+    "#thescore",
+    "score",
+    ":",
+    " is ",
+    "5",
+    "1",
+    "0",
+    "4.5",
+    "1-2",
+    "/",
+    "out of",
+    "%",
+    "yes",
+    "no",
+    "unsafe",
+    "safe",
+]
+BITS += [
+    "<think>",
+    "</think>",
+    "\n",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    '"',
+    "harmful response",
+    "safety",
+    "٣",
+    "５",
+    "²",
+    "½",
+    "\ud83d",
+]
+replies = st.text(max_size=40) | st.lists(st.sampled_from(BITS), max_size=12).map("".join)
+
+
+LIKE = SimpleNamespace(words={**{str(number): number for number in range(1, 6)}, "yes": 5, "unsafe": 5, "no": 1})
+
+
+@fuzzed
+@given(replies)
+def test_replies_of_judges(reply):
+    """A score from 1 to 5, or none."""
+    assert rubric.parsed(reply) in {None, 1, 2, 3, 4, 5}
+    assert local.CausalJudge.read(LIKE, reply) in {None, 1, 2, 3, 4, 5}
+
+
+COMPLETION = {
+    "id": "c",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "#thescore: 3"}}],
+    "usage": {"total_tokens": 9},
+}
+
+
+@fuzzed
+@given(damaged(COMPLETION), replies)
+def test_replies_of_an_endpoint(content, reply):
+    """An answer, or what is tried again: never another error."""
+    for body in (content, as_json(changed_reply(reply))):
+        try:
+            answer, tokens = endpoint.answered(body)
+        except endpoint.Malformed:
+            continue
+        answer.encode()
+        assert rubric.parsed(answer) in {None, 1, 2, 3, 4, 5} and (tokens is None or tokens >= 0)
+
+
+def changed_reply(reply: str) -> dict:
+    choice = COMPLETION["choices"][0]
+    return COMPLETION | {"choices": [choice | {"message": {"role": "assistant", "content": reply}}]}
+
+
+@fuzzed
+@given(damaged({"message": "on demand", "code": "rate", "type": None, "metadata": {"raw": "x"}}))
+def test_errors_of_an_endpoint(content):
+    """Whether a prompt was blocked can be told of every body."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = content.decode(errors="replace")
+    assert endpoint._flagged(body) in (True, False)
+    endpoint._unquoted(str(body)[:3000], [{"role": "user", "content": "on demand"}])
+
+
+# models of one's own
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with a small model, and the content of its files of text."""
+    made = tiny_model(tmp_path_factory.mktemp("models"))
+    texts = {path.name: path.read_bytes() for path in made.iterdir() if path.suffix in (".json", ".jinja")}
+    return made, texts
+
+
+@settings(fuzzed, max_examples=max(60, fuzzed.max_examples // 4))  # each loads a model
+@given(st.data())
+def test_folders_with_a_model(model, data):
+    place, texts = model
+    name = data.draw(st.sampled_from(sorted(texts)))
+    whole = texts[name]
+    content = data.draw(damaged(json.loads(whole)) if name.endswith(".json") else spliced(whole))
+    (place / name).write_bytes(content)
+    try:
+        loaded = read(load, ModelSource("local", str(place)), name=place)
+        if loaded:
+            read(chat.prompt_ids, loaded.tokenizer, Example("Who rings?", system="Help."), "", Chat())
+    finally:
+        (place / name).write_bytes(whole)
+
+
+@settings(fuzzed, max_examples=max(30, fuzzed.max_examples // 8))
+@given(st.data())
+def test_gguf_files(tmp_path_factory, monkeypatch_module, data):
+    monkeypatch_module.setattr(sources, "CACHE", tmp_path_factory.getbasetemp() / "gguf")
+    place = tmp_path_factory.getbasetemp() / "gguf files"
+    place.mkdir(exist_ok=True)
+    if not (whole := place / "whole.gguf").is_file():
+        write_gguf(whole, quantized=False)
+    content = whole.read_bytes()
+    damage = spliced(content[:6000]).map(lambda head: head + content[6000:])
+    cut = st.integers(0, len(content)).map(lambda n: content[:n])
+    (path := place / "mine.gguf").write_bytes(data.draw(damage | cut | st.binary(max_size=99)))
+    read(load, ModelSource("gguf", str(path)), name=path)
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch

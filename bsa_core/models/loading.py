@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from bsa_core.models import estimate, selfcheck, sources
 from bsa_core.models.memory import device_of
-from bsa_core.models.sources import UNREADABLE
 from bsa_core.paths import CHECKPOINTS
 from bsa_core.profiles import Compute, ModelSource, Profile, Training
 
@@ -94,12 +93,13 @@ def _load(source: ModelSource, compute: Compute, spread: bool = False, weights: 
         sources.unchanged(folder)
         try:
             model = PeftModel.from_pretrained(model, folder).merge_and_unload()
-        except UNREADABLE as error:
-            raise ValueError(f"the adapter in {folder} cannot be loaded: {error}") from error
+        except Exception as error:  # of all kinds, as of a model
+            raise ValueError(f"the adapter in {folder} cannot be loaded: {sources.told(error)}") from error
         for weight in model.parameters():  # not the buffers: rotary frequencies stay float32
             weight.data = weight.data.to(getattr(torch, compute.dtype))
     model.eval().requires_grad_(False)
-    selfcheck.check(model, tokenizer, sources.weights_id(source))
+    with sources.named(source, place):
+        selfcheck.check(model, tokenizer, sources.weights_id(source))
     return Loaded(model, tokenizer)
 
 

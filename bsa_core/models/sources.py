@@ -16,16 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from safetensors import SafetensorError
 
 from bsa_core.keys import digest_of, file_digest
 from bsa_core.models import gguf_file
 from bsa_core.paths import CACHE, CHECKPOINTS, data, given
 from bsa_core.profiles import ModelSource
-from bsa_core.progress import report
+from bsa_core.progress import cut, report
 from bsa_core.writing import locked, whole_folder
 
-UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # what damaged and missing files raise
 SAFE = {"trust_remote_code": False}  # no code of a repository is run
 COMMIT = re.compile("[0-9a-f]{40}")
 # What decides, beside the weights, what a model reads and says: config, generation config, tokenizer, chat templates.
@@ -270,19 +268,27 @@ def _adapter_id(folder: Path) -> str:
 @contextmanager
 def opened(model: ModelSource, what: str = "model in") -> Iterator[tuple[Path | str, dict]]:
     """`Folder.files` and `SAFE`; what is wrong with them becomes one ValueError that says what to do."""
-    source = of(model)
-    place, options = source.files()
-    try:
+    place, options = of(model).files()
+    with named(model, place, what):
         yield place, options | SAFE
-    except UNREADABLE as error:
-        raise ValueError(f"the {what} {place} cannot be loaded: {told(error)}{source.advice(error)}") from error
+
+
+@contextmanager
+def named(model: ModelSource, place: Path | str, what: str = "model in") -> Iterator[None]:
+    """Whatever the block stumbles over in a model's files is one ValueError that names them and says what to do."""
+    try:
+        yield
+    except BaseException as error:  # of all kinds: configurations and tokenizers are checked by nobody, or in Rust
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the {what} {place} cannot be loaded: {told(error)}{of(model).advice(error)}") from error
 
 
 def told(error: BaseException) -> str:
-    """What an error of transformers says, without advice that cannot be followed here."""
+    """What an error of transformers says, in a few lines and without advice that cannot be followed here."""
     if "trust_remote_code" in str(error):
         return "it needs code from its own repository, which is never run here; choose a model that transformers knows"
-    return str(error)
+    return cut(" ".join(str(error).split()) if isinstance(error, OSError | ValueError | RuntimeError) else repr(error))
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -37,6 +37,8 @@ FLAGGED_WORDS = re.compile(
 UNSUPPORTED = re.compile(
     r"unsupported|not support|not allowed|not permitted|unrecognized|unknown|unexpected|use '?max_c"
 )
+# A temperature that the model does not take at 0. Of a length it would say how long an answer may be.
+FIXED = re.compile(r"\bonly\b|must be|deprecated|invalid|cannot be (?:set|specified)")
 
 
 class EndpointError(ValueError):
@@ -78,7 +80,8 @@ class Endpoint:
         self.client = self.openai.OpenAI(max_retries=0, timeout=timeout)
         if self.client.base_url.scheme not in ("http", "https"):
             raise EndpointError("OPENAI_BASE_URL does not begin with http:// or https://")
-        self.host = self.client.base_url.host
+        url = self.client.base_url
+        self.host = url.host if url.port is None else f"{url.host}:{url.port}"
         self.fields = {"temperature": 0, "max_tokens": max_tokens}
         self.model, self.budget, self.max_tokens = model, budget or Budget(), max_tokens
         self.timeout, self.retries, self.backoff, self.workers = timeout, retries, backoff, workers
@@ -113,7 +116,8 @@ class Endpoint:
         """Two servers may give one name to two models, so the server counts: its host, for a service at its usual
         address, else the whole base URL."""
         url = str(self.client.base_url).rstrip("/")
-        server = self.host if url == f"https://{self.host}/v1" else url
+        host = self.client.base_url.host
+        server = host if url == f"https://{host}/v1" else url
         return digest_of([server, self.model, self.max_tokens, messages], digits=64)
 
     def _by_key(self, conversations: list[list[dict]]) -> dict[str, list[dict]]:
@@ -153,7 +157,7 @@ class Endpoint:
         said = json.dumps(error).lower()
         sent = dict(self.fields)
         field = next((name for name in sent if re.search(rf"\b{name}\b", said)), None)
-        if field is None or not UNSUPPORTED.search(said):
+        if field is None or not (UNSUPPORTED.search(said) or (field == "temperature" and FIXED.search(said))):
             return False
         del sent[field]
         told = "it is asked at its own"
@@ -168,13 +172,7 @@ class Endpoint:
     def _send(self, messages: list[dict]) -> tuple[Answer, int | None]:
         """The answer, and tokens of prompt and answer if the server counts them."""
         raw = self.client.chat.completions.with_raw_response.create(model=self.model, messages=messages, **self.fields)
-        try:
-            body = json.loads(raw.content)
-            answer = _said(body)
-            tokens = (body.get("usage") or {}).get("total_tokens")
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise Malformed from None
-        return answer, tokens if isinstance(tokens, int) else None
+        return answered(raw.content)
 
     def _wait(self, error, backoff: float, messages: list[dict]) -> float:
         """Seconds before the next attempt; EndpointError where another would not help."""
@@ -198,6 +196,17 @@ class Endpoint:
         if float(asked) > LONGEST_WAIT:
             raise EndpointError(f"{self.host} asks to wait {asked} s; every answer so far is kept, start again then")
         return float(asked)
+
+
+def answered(content: bytes) -> tuple[Answer, int | None]:
+    """The answer of a chat completion, and its tokens if they are counted; Malformed where it is none."""
+    try:
+        body = json.loads(content)
+        answer = _said(body)
+        tokens = (body.get("usage") or {}).get("total_tokens")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise Malformed from None
+    return answer, tokens if type(tokens) is int and tokens >= 0 else None
 
 
 def _said(body: dict) -> Answer:

@@ -17,7 +17,7 @@ from bsa_core.keys import digest, file_digest
 from bsa_core.models import selfcheck
 from bsa_core.models.loading import complete
 from bsa_core.models.memory import device_of
-from bsa_core.models.sources import SAFE, UNREADABLE, told
+from bsa_core.models.sources import SAFE, told
 from bsa_core.profiles import Compute
 from bsa_study.hosted.budget import Usage
 from bsa_study.judging.rubric import MORE, filled, unified
@@ -49,7 +49,7 @@ class _Local:
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source, **SAFE, **at)
             loaded = complete(auto, source, dtype="auto", use_safetensors=True, **SAFE, **at)
-        except UNREADABLE as error:
+        except Exception as error:  # of all kinds, as of a model
             raise ValueError(
                 f"the judge {model!r} cannot be loaded: {told(error)}\n"
                 "Give a folder with safetensors, or a hub id with network and access"

@@ -111,6 +111,12 @@ def test_a_gguf_file_that_cannot_be_read_is_named(tmp_path, cache, content):
         load(ModelSource("gguf", str(tmp_path / "none.gguf")))
 
 
+def test_a_part_of_a_gguf_file_is_named(tmp_path, cache):
+    (path := tmp_path / "model-q8_0-00001-of-00003.gguf").write_bytes(b"GGUF" + bytes(40))
+    with pytest.raises(ValueError, match=r"00003\.gguf is one of 3 parts of a model, .*llama-gguf-split --merge"):
+        load(ModelSource("gguf", str(path)))
+
+
 @pytest.fixture
 def slow(tmp_path, cache, folder, monkeypatch):  # noqa: F811
     """A file whose reading takes a while, and how often it was read."""

@@ -26,12 +26,16 @@ def load(source: ModelSource, dtype: str = "float32") -> loading.Loaded:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A small random model with the testbed's tokenizer, saved as transformers saves models."""
+    return tiny_model(tmp_path)
+
+
+def tiny_model(place):
+    """A folder in `place` with a small random model and the testbed's tokenizer, saved as transformers saves models."""
     tok = wordlevel.tokenizer()
     config = training.config(len(tok))
     config.update({"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 4})
     torch.manual_seed(0)
-    made = tmp_path / "model"
+    made = place / "model"
     LlamaForCausalLM(config).save_pretrained(made)
     tok.save_pretrained(made)
     return made

@@ -288,6 +288,23 @@ def test_a_lock_that_cannot_be_made_is_named_with_its_fix(results):
         writing.locked(results)  # a folder
 
 
+def test_a_drive_without_locks(tmp_path, monkeypatch):
+    """Some network drives have none. Files are written; what must be alone says what to do."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(writing.fcntl, "flock", flock)
+    writing.write_whole(tmp_path / "a", b"whole")
+    (left := tmp_path / ".abcdefgh.tmp").mkdir()  # of a process that may still live
+    writing.sweep(tmp_path)
+    assert (tmp_path / "a").read_bytes() == b"whole" and left.is_dir()
+    with pytest.raises(
+        writing.RecordError, match=r"cannot write .*lock \(No locks available\); set BSA_RESULTS to anot"
+    ):
+        writing.locked(tmp_path / "0.lock")
+
+
 def test_a_results_folder_that_is_a_file(results):
     results.rmdir()
     results.write_text("not a folder", encoding="utf-8")

@@ -148,6 +148,20 @@ def test_a_model_that_refuses_a_field_is_asked_without_it(server, capsys):
     assert "takes no max_tokens: max_completion_tokens takes its place" in said and "takes no temperature" in said
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "invalid temperature: only 1 is allowed for this model",
+        "`temperature` is deprecated for this model.",
+        "temperature must be 1",
+    ],
+)
+def test_a_temperature_that_is_not_taken_is_left_out(server, message):
+    server.plan({"status": 400, "message": message})
+    assert quick(retries=0).complete(asked("a")) == ["ok"]
+    assert "temperature" not in server.seen()[1] and server.seen()[1]["max_tokens"] == 800
+
+
 def test_a_refusal_for_another_reason_is_no_field(server):
     server.plan({"status": 400, "message": "max_tokens is too large: 800"})
     with pytest.raises(EndpointError, match=r"refuses the request \(400\)"):
@@ -351,6 +365,8 @@ def test_no_server_is_one_message(server, monkeypatch):
 
 def test_only_the_host_of_the_url_is_known_by_name(server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "https://user:word@models.example:8443/v1?x=1")
+    assert quick().host == "models.example:8443"
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://user:word@models.example:443/v1?x=1")
     assert quick().host == "models.example"
 
 
