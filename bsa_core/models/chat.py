@@ -20,6 +20,7 @@ from bsa_core.examples import Example
 from bsa_core.profiles import Chat
 from bsa_core.progress import cut
 from bsa_core.reading import quotes
+from bsa_core.reasoning import opened
 
 # In front of a template that asks for today, which would give other prompts, and outcomes, on another day.
 FIXED_DAY = (
@@ -130,15 +131,24 @@ def default_system(tokenizer, chat: Chat) -> str:
 
 
 @lru_cache(maxsize=4)
-def _control(tokenizer, size: int, end: str) -> re.Pattern:
-    """Finds control tokens, and what ends an answer. size: of the tokenizer, which may have got more of them since."""
-    tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special} | {end}
+def _control(tokenizer, size: int, chat: Chat) -> re.Pattern:
+    """Finds control tokens, and what ends an answer. size: of the tokenizer, which may have got more of them since.
+
+    Marks of turns that no tokenizer calls special, as DeepSeek's, are those that the template writes. One that begins
+    reasoning may stand in an answer.
+    """
+    written = render(tokenizer, messages(Example(PLACE, system=PLACE), "", chat), chat, answering=True)
+    tokens = {chat.end}
+    for token in tokenizer.added_tokens_decoder.values():
+        mark = re.fullmatch(r"[^\w\s].*[^\w\s]", token.content) and token.content in written
+        if token.special or (mark and not opened(token.content)):
+            tokens.add(token.content)
     return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token) or "(?!)")
 
 
 def check_text(tokenizer, example: Example, chat: Chat, where: str, fields=("system", "user", "assistant")) -> None:
     """ValueError where a control token stands in a row's text. where: what the message calls the row."""
-    control = _control(tokenizer, len(tokenizer), chat.end)
+    control = _control(tokenizer, len(tokenizer), chat)
     for name in fields:
         if found := control.search(getattr(example, name)):
             raise ValueError(

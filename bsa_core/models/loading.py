@@ -84,7 +84,7 @@ def _load(source: ModelSource, compute: Compute, spread: bool = False, weights: 
     """weights: so that files of a folder that were edited since are loaded again."""
     options = options_of(source, compute, spread)
     with sources.opened(source) as (place, revision):
-        tokenizer = AutoTokenizer.from_pretrained(place, **revision)
+        tokenizer = _tokenizer(place, revision)
         model = complete(AutoModelForCausalLM, place, use_safetensors=True, **revision, **options)
     if source.quantize:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -103,10 +103,16 @@ def _load(source: ModelSource, compute: Compute, spread: bool = False, weights: 
     return Loaded(model, tokenizer)
 
 
+def _tokenizer(place: Path | str, options: dict):
+    made = AutoTokenizer.from_pretrained(place, **options)
+    made("A text.")  # some of its settings are read only now
+    return made
+
+
 def tokenizer(profile: Profile):
     """The profile's tokenizer, without the weights; ValueError when there is none."""
     with sources.opened(profile.model, "tokenizer of") as (place, revision):
-        return AutoTokenizer.from_pretrained(place, **revision)
+        return _tokenizer(place, revision)
 
 
 def load(profile: Profile, training: Training | None = None) -> Loaded:
