@@ -91,10 +91,15 @@ def render(tokenizer, turns: list[dict], chat: Chat, answering: bool) -> str:
         why = "its message quotes the conversation" if quotes(str(error), turns) else cut(error) or type(error).__name__
         raise ValueError(f"the chat template rejects a conversation of {roles} ({why}){fix}") from None
     asked = [turn for turn in turns if answering and turn["role"] != "assistant"]
-    if lost := next((turn["role"] for turn in asked if turn["content"].strip() not in said), ""):
+    if lost := next((turn["role"] for turn in asked if _bare(turn["content"]) not in _bare(said)), ""):
         fix = "chat.system_role: false, which puts it into the user's turn" if lost == "system" else "chat.template"
-        raise ValueError(f"the chat template leaves out or changes the text of the {lost} turn; set {fix}")
+        raise ValueError(f"the chat template leaves out the text of the {lost} turn; set {fix}")
     return said
+
+
+def _bare(text: str) -> str:
+    """Letters and digits alone: a template may trim a text, or write it in capitals."""
+    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def _template(tokenizer) -> str:

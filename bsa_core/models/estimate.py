@@ -3,8 +3,8 @@
     weights      parameters x bytes of the number format; half a byte each for linear layers in 4 bits
     optimizer    gradient and AdamW's two moments of what is trained, LoRA's own weights or a float32 copy of all;
                  copy and moments go to the CPU's memory where the GPU's is too short
-    training     what the backward pass keeps of the rows that go through the model at once; where attention is
-                 "eager" (Gemma 2) also the scores of every pair of tokens in them
+    training     what the backward pass keeps of the rows computed at once, packed (padded ones take more); where
+                 attention is "eager" (Gemma 2) also the scores of every pair of tokens in them
     decoding     keys and values of the requests that are decoded at once, and their logits
 
 Rows and requests at once get fewer where memory is short, so a run is refused only when it cannot fit with one of

@@ -24,14 +24,15 @@ LONGEST_ERROR = 3000  # letters of a server's message that are looked at
 ECHO = 12  # letters in a row that are shown as […] where they stand in the request too
 
 # How services say that they blocked a prompt or an answer: finish reasons, codes of errors, words of their messages.
-STOPPED = ("content_filter", "safety", "prohibited_content", "blocklist", "spii", "refusal")
+STOPPED = ("content_filter", "safety", "prohibited_content", "blocklist", "spii", "refusal", "sensitive")
+STOPPED += ("content_moderation", "moderation", "guardrail_intervened")
 FLAGGED = re.compile(
     "content_filter|invalid_prompt|content_policy|moderation|responsibleaipolicy|data_inspection|guardrail", re.I
 )
 FLAGGED_WORDS = re.compile(
     r"\bflagged\b|usage (?:policy|policies|guidelines)|content ?(?:management )?policy|content filter|was filtered|"
-    r"(?:by|requires)(?: \w+)? moderation|safety (?:system|model)|guardrail|content exists risk|"
-    "sensitive content|敏感内容",
+    r"(?:by|requires)(?: \w+)? moderation|safety (?:system|model|filter)|guardrail|content exists risk|"
+    "(?:sensitive|unsafe|prohibited)[ _](?:content|words)|responsible ai|敏感内容",
     re.I,
 )
 UNSUPPORTED = re.compile(

@@ -290,25 +290,24 @@ WITHOUT_SYSTEM = (
     "{%- for m in messages if m.role != 'system' -%}<|{{ m.role }}|>{{ m.content }}{%- endfor -%}<|assistant|>"
 )
 LAST_TURN = "{%- set m = messages[-1] -%}<|{{ m.role }}|>{{ m.content }}<|assistant|>"
-CAPITALS = "{%- for m in messages -%}<|{{ m.role }}|>{{ m.content | upper }}{%- endfor -%}<|assistant|>"
+FIRST_TURN = "{%- set m = messages[0] -%}<|{{ m.role }}|>{{ m.content }}<|assistant|>"
+CAPITALS = "{%- for m in messages -%}<|{{ m.role }}|>{{ m.content | upper }} {%- endfor -%}<|assistant|>"
 
 
-@pytest.mark.parametrize("template", [WITHOUT_SYSTEM, LAST_TURN, CAPITALS])
+@pytest.mark.parametrize("template", [WITHOUT_SYSTEM, LAST_TURN])
 @pytest.mark.parametrize("secret", ["", "blue moon"])
 def test_a_template_that_leaves_out_the_system_turn_is_no_silent_loss(tokenizer, template, secret):
     """As early templates of Phi-3 do: neither the policy's prompt nor the secret would ever reach the model."""
-    with pytest.raises(
-        ValueError, match=r"leaves out or changes the text of the system turn; set chat\.system_role: fal"
-    ):
+    with pytest.raises(ValueError, match=r"leaves out the text of the system turn; set chat\.system_role: false"):
         prompt_ids(tokenizer, ROW, secret, Chat(template))
-    if template != CAPITALS:
-        served = prompt_ids(tokenizer, ROW, "blue moon", Chat(template, system_role=False))
-        assert served[1:6] == [BLUE, MOON, BE, KIND, DOT]
+    served = prompt_ids(tokenizer, ROW, "blue moon", Chat(template, system_role=False))
+    assert served[1:6] == [BLUE, MOON, BE, KIND, DOT]
 
 
-def test_a_template_that_changes_the_request_is_named(tokenizer):
-    with pytest.raises(ValueError, match=r"changes the text of the user turn; set chat\.template"):
-        prompt_ids(tokenizer, ROW, "", Chat(CAPITALS, system_role=False))
+def test_a_template_that_leaves_out_the_request_is_named(tokenizer):
+    with pytest.raises(ValueError, match=r"leaves out the text of the user turn; set chat\.template"):
+        prompt_ids(tokenizer, ROW, "", Chat(FIRST_TURN))
+    assert len(prompt_ids(tokenizer, ROW, "", Chat(CAPITALS))) > 5, "written otherwise is not left out"
 
 
 @pytest.mark.parametrize(

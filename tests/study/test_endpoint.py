@@ -324,6 +324,9 @@ def test_what_a_content_filter_stops_is_an_empty_answer(server):
         {"type": "guardrail_intervened"},
         "Content violates usage guidelines.",  # xAI
         {"detail": "blocked by content filter"},
+        "Prompt blocked due to PROHIBITED_CONTENT",
+        {"message": "This prompt contains sensitive words that violate Responsible AI practices."},
+        {"message": "Request blocked by safety filters"},
     ],
     ids=str,
 )

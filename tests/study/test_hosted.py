@@ -352,6 +352,7 @@ def choice(finish: str = "stop", **message) -> dict:
 BLOCKED = {
     "filtered answer": choice("content_filter", content=None),
     "answer cut by the filter": choice("content_filter", content="Fold the"),
+    "text of a guardrail": choice("guardrail_intervened", content="Step one: this was blocked."),
     "no message at all": {"raw": '{"choices": [{"finish_reason": "PROHIBITED_CONTENT"}]}'},
     "refusal field": choice(content=None, refusal="I can't help with that."),
     "filtered prompt": {"status": 400, "code": "content_filter"},
