@@ -7,7 +7,7 @@ import os
 import pytest
 from made import right
 
-from bsa_core import anatomy, believed, records
+from bsa_core import anatomy, believed, progress, records
 
 RUN = {
     "n_attack": 100,
@@ -274,3 +274,9 @@ def test_a_served_models_record_is_checked_as_well(results, capsys):
     assert records.load("tiny", "hosted") == [] and f"left out: {path}" in capsys.readouterr().err
     os.unlink(path)
     assert records.load("tiny", "hosted") == []
+
+
+def test_half_of_a_character_in_a_message_can_be_printed():
+    """JSON may hold one, as in the label of a damaged result."""
+    assert progress.cut("it belongs to '\ud83d'") == r"it belongs to '\ud83d'" == progress.cut(r"it belongs to '\ud83d'")
+    assert progress.cut("a wave 👋") == "a wave 👋"
