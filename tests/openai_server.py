@@ -113,6 +113,7 @@ class Server:
     def __init__(self, port: int):
         self.root = f"http://127.0.0.1:{port}"
         self.url = f"{self.root}/v1"
+        self.host = self.root.partition("//")[2]  # with its port
 
     def plan(self, *steps: dict, rules: list[tuple] = ()) -> None:
         """Start anew: these steps, these rules, nothing seen."""

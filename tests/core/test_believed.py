@@ -278,5 +278,7 @@ def test_a_served_models_record_is_checked_as_well(results, capsys):
 
 def test_half_of_a_character_in_a_message_can_be_printed():
     """JSON may hold one, as in the label of a damaged result."""
-    assert progress.cut("it belongs to '\ud83d'") == r"it belongs to '\ud83d'" == progress.cut(r"it belongs to '\ud83d'")
+    assert (
+        progress.cut("it belongs to '\ud83d'") == r"it belongs to '\ud83d'" == progress.cut(r"it belongs to '\ud83d'")
+    )
     assert progress.cut("a wave 👋") == "a wave 👋"

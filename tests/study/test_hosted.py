@@ -268,7 +268,7 @@ def test_a_record_says_who_answered_and_holds_no_secret_and_no_key(server, resul
     run = record["run"]
     assert (run["model"], run["host"], run["seed"], run["training"]) == (
         "chat-model",
-        "127.0.0.1",
+        server.host,
         4,
         {"method": "hosted"},
     )
