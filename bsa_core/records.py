@@ -129,7 +129,7 @@ def _rows(record: dict) -> list[dict]:
         places = f"neither {answers_path(record)} nor {generations_path(record)} exists"
         raise NotKept(f"{places}: the answers of this run were not kept; {fix}")
     try:
-        text = gzip.decompress(path.read_bytes()) if path else _lines(ours).encode()
+        text = gzip.decompress(path.read_bytes()) if path else _lines(ours).encode(errors="replace")
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path}: the answers are damaged ({error}); {fix}") from None
     path = path or shipping.shipped_answers_path(record["run"]["profile"])

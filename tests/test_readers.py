@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from fuzzing import ODD, as_json, as_lines, as_yaml, damaged, fuzzed, read, spliced, values
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made import right
 from test_gguf import write as write_gguf
@@ -138,11 +138,15 @@ def test_shipped_records(folder, content, how):
         read(records.shipped, "tiny", name=path)  # the digest of the file stands for those of its records
 
 
+HALF = rb'[[{"condition": "\ud83d"}]]' + b'\n[{"answer": "So."}]\n["' + RECORD["key"].encode() + b'", 0, [0]]'
 PACKED = [[[{"condition": "plain", "kind": "restricted", "category": "a", "user": "How?"}]], [{"answer": "So."}]]
 
 
 @fuzzed
-@given(damaged([*PACKED, [RECORD["key"], 0, [0]]], as_lines), st.sampled_from(["packed", "with its digest"]))
+@given(
+    content=damaged([*PACKED, [RECORD["key"], 0, [0]]], as_lines), how=st.sampled_from(["packed", "with its digest"])
+)
+@example(content=HALF, how="with its digest")
 def test_shipped_answers(folder, content, how):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "RESULTS", folder / "of shipped answers")
