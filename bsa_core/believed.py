@@ -97,7 +97,9 @@ def complete(content, schema: int, fields: tuple[str, ...]) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"expected a JSON object, found {type(content).__name__}")
     if (found := content.get("schema")) != schema or type(found) is not int:
-        raise ValueError(f"field 'schema' is {found!r}, expected {schema}")
+        newer = type(found) is int and found > schema
+        why = " (a newer version of this project wrote it: use that one, or keep its results apart)" if newer else ""
+        raise ValueError(f"field 'schema' is {found!r}, expected {schema}{why}")
     if missing := [field for field in (*fields, "digest") if field not in content]:
         older = f" ({UPGRADE})" if missing[0] in ("digest", "answers_digest") else ""
         raise ValueError(f"field {missing[0]!r} is missing{older}")
