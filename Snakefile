@@ -104,7 +104,7 @@ rule book:
         ),
         structure=["_config.yml", "_toc.yml"],
         # the reference is made from the docstrings
-        core=[path for path in CORE if path.endswith(".py")] + source("tools/docstrings.py", "tools/mathml.py"),
+        core=[path for path in CORE if path.endswith(".py")] + source("tools/docstrings.py", "tools/launch.py", "tools/mathml.py"),
     output:
         "_build/html/index.html",
     log:
