@@ -18,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test quick fuzz notebooks lint lock notebook-clean clean
+.PHONY: help setup book test quick fuzz notebooks lint lock launchers notebook-clean clean
 
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ notebook-clean: setup ## strip the outputs from the notebooks before a commit
 
 lock: setup ## resolve the dependencies anew and rewrite both lock files
 	@$(BIN)/python tools/lock.py
+
+launchers: setup ## run the steps of Dockerfile, apptainer.def, .binder and Colab in fresh clones (an hour or less)
+	@$(BIN)/python tools/launchers.py
 
 clean: ## remove the built book and the executed notebooks; records and .venv stay
 	@rm -rf _build .snakemake book/executed

@@ -42,7 +42,11 @@ def steps(name: str, index: str) -> list[str]:
     """The commands of a launcher, as its file has them."""
     if name == "docker":
         arguments, commands = docker((ROOT / "Dockerfile").read_text(encoding="utf-8"))
-        return [f"export {' '.join(f'{each}={index}' for each in arguments)}", *commands, f"PATH=.venv/bin:$PATH {LOOK}"]
+        return [
+            f"export {' '.join(f'{each}={index}' for each in arguments)}",
+            *commands,
+            f"PATH=.venv/bin:$PATH {LOOK}",
+        ]
     if name == "apptainer":
         text = (ROOT / "apptainer.def").read_text(encoding="utf-8")
         run = "\n".join(apptainer(text, "runscript"))
