@@ -6,7 +6,7 @@ import lzma
 
 import pytest
 import yaml
-from fuzzing import ODD, as_json, as_lines, as_yaml, damaged, fuzzed, read, spliced, values
+from fuzzing import ODD, ROOT, as_json, as_lines, as_yaml, damaged, fuzzed, read, spliced, values
 from hypothesis import given
 from hypothesis import strategies as st
 from made import right
@@ -295,3 +295,12 @@ def test_sql_always_has_a_score(context, reference, query):
     same, executed = sql_execution.compared(context, reference, query)
     assert type(same) is type(executed) is bool
     assert sql_execution.compared(context, reference, reference)[0]
+
+
+@pytest.mark.parametrize("name", [name for name, made in globals().items() if hasattr(made, "hypothesis")])
+def test_atheris_can_draw_from_bytes(folder, name, monkeypatch):
+    """What `make fuzz-guided` calls: it reaches into hypothesis, whose next version may be made otherwise."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import fuzz
+
+    assert fuzz.by_bytes(fuzz.tests()[name], folder)(bytes(2000)) is not None
