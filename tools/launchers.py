@@ -50,7 +50,7 @@ def steps(name: str, index: str) -> list[str]:
     if name == "apptainer":
         text = (ROOT / "apptainer.def").read_text(encoding="utf-8")
         run = "\n".join(apptainer(text, "runscript"))
-        begun = f"mkdir -p _build/beside && cd _build/beside && set -- {LOOK}"  # where the image is started
+        begun = f"mkdir ../beside && cd ../beside && set -- {LOOK}"  # where the image is started
         return [line.replace("{{ index }}", index) for line in apptainer(text, "post")] + [f"{begun}\n{run}"]
     if name == "binder":
         return [
