@@ -208,3 +208,17 @@ def test_check_takes_what_papermill_would(project):
     assert printed(project, "page.ipynb") == "tiny [1]\n"
     run = subprocess.run([*execute, json.dumps({"sees": [1]})], capture_output=True, text=True)
     assert run.returncode != 0 and "has no parameter sees; its parameters are: profile, seeds" in run.stderr
+
+
+def test_a_clock_that_jumps(project):
+    """Sources dated in the next century, pages in the last: what has not changed is not run again, what has is."""
+    future, past = 4_000_000_000, 0
+    notebook = project / "notebooks" / "00_testbed.ipynb"
+    os.utime(notebook, (future, future))
+    assert snakemake(project).returncode == 0 and printed(project) == "tiny [0]\n"
+    os.utime(project / TARGET, (past, past))
+    assert "Nothing to be done" in snakemake(project).stderr
+    write_notebook(project, "print('changed')")
+    os.utime(notebook, (past, past))
+    done = snakemake(project)
+    assert done.returncode == 0 and printed(project) == "changed\n", done.stderr
