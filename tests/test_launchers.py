@@ -106,7 +106,7 @@ def test_one_command_says_where_the_project_is_kept(tmp_path, monkeypatch):
     assert colab.CONFIG.read_text("utf-8").replace("https://github.com/else/where", "") == before
 
 
-def test_buttons_lead_to_the_chapter_and_are_on_chapters_only():
+def test_buttons_lead_to_the_chapter_and_are_on_chapters_only(tmp_path):
     chapter, prose = "book/executed/03_bsa", "book/rerun"
     assert launch.links("https://github.com/guild/bsa-book.git", "main", chapter) == {
         "Colab": "https://colab.research.google.com/github/guild/bsa-book/blob/main/tools/colab.ipynb#scrollTo=03_bsa",
@@ -114,14 +114,15 @@ def test_buttons_lead_to_the_chapter_and_are_on_chapters_only():
     }
 
     def shown(address: str, page: str) -> list[dict]:
-        app = SimpleNamespace(config=SimpleNamespace(html_theme_options={"repository_url": address}))
+        launch.repository.cache_clear()
+        (tmp_path / "_config.yml").write_text(f'repository:\n  url: "{address}"\n', encoding="utf-8")
         context = {"header_buttons": []}
-        launch.add(app, page, "page.html", context, None)
+        launch.add(SimpleNamespace(srcdir=tmp_path), page, "page.html", context, None)
         return context["header_buttons"]
 
-    ((group,),) = (shown("https://github.com/guild/bsa-book", chapter),)
+    (group,) = shown("https://github.com/guild/bsa-book", chapter)
     assert [button["text"] for button in group["buttons"]] == ["Colab", "Binder"]
-    assert shown("", chapter) == shown(None, chapter) == shown("https://github.com/guild/bsa-book", prose) == []
+    assert shown("", chapter) == shown("https://github.com/guild/bsa-book", prose) == []
     assert shown("https://example.org/guild/bsa-book", chapter) == []
 
 

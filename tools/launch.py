@@ -5,6 +5,10 @@ On Colab that is the cell of the chapter in tools/colab.ipynb, on Binder the cha
 """
 
 import re
+from functools import cache
+from pathlib import Path
+
+import yaml
 
 CHAPTER = re.compile(r"book/executed/(\w+)")
 GITHUB = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
@@ -22,9 +26,15 @@ def links(address: str, branch: str, page: str) -> dict[str, str]:
     }
 
 
+@cache
+def repository(folder: str) -> dict:
+    """From the file: Jupyter Book drops it where _config.yml sets options of the theme."""
+    return yaml.safe_load(Path(folder, "_config.yml").read_text(encoding="utf-8")).get("repository") or {}
+
+
 def add(app, page: str, template: str, context: dict, doctree) -> None:
-    options = app.config.html_theme_options
-    found = links(options.get("repository_url"), options.get("repository_branch") or "main", page)
+    where = repository(str(app.srcdir))
+    found = links(where.get("url"), where.get("branch") or "main", page)
     buttons = [
         {"type": "link", "text": name, "url": url, "icon": "fas fa-play", "tooltip": f"Run its smoke setting on {name}"}
         for name, url in found.items()
