@@ -40,22 +40,26 @@ def by_bytes(test, folder: Path) -> Callable[[bytes], object]:
     return fuzzed(given(**test.hypothesis._given_kwargs)(bound)).hypothesis.fuzz_one_input
 
 
-def guided(name: str, seconds: str) -> None:
-    """Never comes back: libFuzzer ends the process."""
+def guided(name: str, seconds: str, folder: Path) -> None:
+    """Never comes back: libFuzzer ends the process, and cleans nothing up."""
     import atheris
 
     with atheris.instrument_imports(include=["bsa_core", "bsa_study"]):
         test = tests()[name]
-    with tempfile.TemporaryDirectory(prefix="bsa-fuzz-") as folder:
-        options = [f"-max_total_time={seconds}", "-max_len=4096", "-len_control=0", "-verbosity=0"]
-        atheris.Setup([name, *options, "-print_final_stats=1"], by_bytes(test, Path(folder)))
-        atheris.Fuzz()
+    options = [f"-max_total_time={seconds}", "-max_len=4096", "-len_control=0", "-verbosity=0", "-print_final_stats=1"]
+    atheris.Setup([name, *options], by_bytes(test, folder))
+    atheris.Fuzz()
 
 
-def main(seconds: str = "60", name: str = "") -> None:
+def main(seconds: str = "60", name: str = "", folder: str = "") -> None:
     if name:
-        guided(name, seconds)
-    failed = [each for each in tests() if subprocess.run([sys.executable, __file__, seconds, each]).returncode]
+        guided(name, seconds, Path(folder))
+    failed = []
+    for each in tests():
+        print(f"{each}: {seconds} s", flush=True)
+        with tempfile.TemporaryDirectory(prefix="bsa-fuzz-") as folder:
+            if subprocess.run([sys.executable, __file__, seconds, each, folder]).returncode:
+                failed.append(each)
     sys.exit(f"failed: {', '.join(failed)}" if failed else None)
 
 

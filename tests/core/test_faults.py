@@ -383,5 +383,6 @@ def test_two_versions_of_the_code_over_one_folder(reference, results, monkeypatc
     content = newer.read_bytes()
     assert execute([initial()], short()) == of[1] and len(records.load("tiny")) == 2
     said = capsys.readouterr().err
-    assert f"left out: {newer}: field 'schema' is 2, expected 1 (a newer version of this project wrote it" in said
+    assert f"left out: {newer}: field 'schema' is 2, expected 1: a newer version of this project wrote it; use" in said
+    assert "delete" not in said
     assert newer.read_bytes() == content and len(execute([initial(), initial(1)], short())) == 2
