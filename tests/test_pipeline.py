@@ -1,5 +1,6 @@
 """The Snakefile on a notebook that takes a moment: what is rerun, what a failure and a kill leave."""
 
+import errno
 import json
 import os
 import shutil
@@ -198,6 +199,19 @@ def test_second_run_in_the_same_folder_stops_at_once(tmp_path):
     first.communicate()
     third = subprocess.run([*locked, "print('ran')"], capture_output=True, text=True)
     assert third.returncode == 0 and third.stdout == "ran\n", "a killed run leaves no lock"
+
+
+def test_a_folder_without_locks_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import locked
+
+    def refused(handle, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locked.fcntl, "flock", refused)
+    monkeypatch.setattr(sys, "argv", ["locked.py", str(tmp_path / "lock"), "true"])
+    with pytest.raises(SystemExit, match=r"lock cannot be locked \(No locks available\): build in a folder on a"):
+        locked.main()
 
 
 def test_check_takes_what_papermill_would(project):
