@@ -5,6 +5,7 @@ SEEDS ?= $(if $(filter tiny,$(PROFILE)),$(shell seq -s " " 0 19),0 1 2)
 CORES ?= 2
 FULL ?=
 FUZZ ?= 5000
+SECONDS ?= 60
 VENV ?= .venv
 
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test quick fuzz notebooks lint lock notebook-clean clean
+.PHONY: help setup book test quick fuzz fuzz-guided notebooks lint lock audit launchers notebook-clean clean
 
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,10 @@ quick: setup ## run the tests that take seconds: no notebooks, no browser
 fuzz: setup ## damage files in FUZZ other ways for each reader (an hour); the tests try a few hundred
 	@FUZZ=$(FUZZ) $(BIN)/python -m pytest $(PARALLEL) --dist load tests/test_readers.py
 
+fuzz-guided: setup ## let coverage guide the damage, with atheris, SECONDS for each reader
+	@$(BIN)/python -m pip install --quiet --target _build/atheris --upgrade "atheris>=3,<4"
+	@PYTHONPATH=_build/atheris $(BIN)/python tools/fuzz.py $(SECONDS)
+
 lint: setup ## check the style of code and notebooks, and who imports whom
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/lint-imports --no-logo --no-cache
@@ -58,6 +63,16 @@ notebook-clean: setup ## strip the outputs from the notebooks before a commit
 
 lock: setup ## resolve the dependencies anew and rewrite both lock files
 	@$(BIN)/python tools/lock.py
+
+# In an environment of its own: what it needs is no part of the lock. --strict: a package that cannot be asked for is named.
+audit: setup ## ask PyPI for known vulnerabilities of the locked versions (needs a network)
+	@$(BIN)/python -m venv _build/audit
+	@_build/audit/bin/python -m pip install --quiet "pip-audit>=2.10,<3"
+	@_build/audit/bin/pip-audit --strict --disable-pip --no-deps -r requirements.lock
+	@_build/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-smollm2-135m.lock
+
+launchers: setup ## run the steps of Dockerfile, apptainer.def, .binder and Colab in fresh clones (an hour or less)
+	@$(BIN)/python tools/launchers.py
 
 clean: ## remove the built book and the executed notebooks; records and .venv stay
 	@rm -rf _build .snakemake book/executed

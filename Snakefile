@@ -8,10 +8,14 @@ _build/logs. With --directory the outputs go to another folder, which needs _con
 """
 
 import glob
+import hashlib
 import json
 import os
 import shlex
 import sys
+import time
+from contextlib import suppress
+from functools import cache
 
 import yaml
 from snakemake.exceptions import WorkflowError
@@ -38,6 +42,18 @@ def source(*patterns):
     """The files of the project that match, by their path from the working folder, sorted."""
     found = {path for pattern in patterns for path in glob.glob(os.path.join(ROOT, pattern), recursive=True)}
     return sorted(os.path.normpath(path) for path in found if os.path.isfile(path))
+
+
+@cache
+def digest(path):
+    """Of a file; one that is missing is named by Snakemake."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def content(*paths):
+    """A digest of the files: as a parameter of a job it says what has changed, whatever the dates of files say."""
+    return hashlib.sha256("".join(f"{path} {digest(path)}\n" for path in paths).encode()).hexdigest()
 
 
 def profile_file(name):
@@ -93,24 +109,40 @@ SHOWN = [
 JUDGED = sorted(filter(os.path.isfile, glob.glob(os.path.join(RESULTS, "*", "judged", "*.json"))))
 # Evaluations of models served elsewhere, written and shown by the chapter about them.
 HOSTED = sorted(filter(os.path.isfile, glob.glob(os.path.join(RESULTS, "*", "hosted", "*.json"))))
+TOLD = source("book/*.csv", "book/*.yaml")
+TOOL = source("tools/execution.py")
+PROSE = sorted(
+    path
+    for pattern in ("*", "_static/*", "examples/*.py")
+    for path in glob.glob(f"book/{pattern}")
+    if os.path.isfile(path)
+)
+STRUCTURE = ["_config.yml", "_toc.yml"]
+# The reference is made from the docstrings.
+REFERENCE = [path for path in CORE if path.endswith(".py")] + source(
+    "tools/docstrings.py", "tools/launch.py", "tools/mathml.py"
+)
+
+# A file that was dated while a clock was ahead would fail every job that reads it, at the job's end, until that day.
+for PATH in [*source("notebooks/*", "bsa_*/**/*", "results/**/*", "book/**/*", "tools/*", "_*.yml"), PROFILE_FILE]:
+    with suppress(OSError):
+        if os.path.getmtime(PATH) > time.time():
+            os.utime(PATH)
 
 
 rule book:
     input:
         pages=expand("book/executed/{name}.ipynb", name=NOTEBOOKS),
-        prose=sorted(
-            path for pattern in ("*", "_static/*", "examples/*.py") for path in glob.glob(f"book/{pattern}")
-            if os.path.isfile(path)
-        ),
-        structure=["_config.yml", "_toc.yml"],
-        # the reference is made from the docstrings
-        core=[path for path in CORE if path.endswith(".py")] + source("tools/docstrings.py", "tools/mathml.py"),
+        prose=PROSE,
+        structure=STRUCTURE,
+        core=REFERENCE,
     output:
         "_build/html/index.html",
     log:
         "_build/logs/book.log",
     params:
         tools=os.path.abspath(os.path.join(ROOT, "tools")),
+        content=content(*PROSE, *STRUCTURE, *REFERENCE),
     shell:
         # from nothing each time: an incremental build keeps pages that are no longer in the table of contents
         """
@@ -135,9 +167,9 @@ for PLACE, NAME in enumerate(NOTEBOOKS):
             judged=JUDGED if NAME == "04_comparison" else [],
             hosted=HOSTED if NAME == "08_hosted_models" else [],
             shipped=source("results/*/*.jsonl.xz"),
-            told=source("book/*.csv", "book/*.yaml"),
+            told=TOLD,
             before=expand("book/executed/{name}.ipynb", name=LATER.get(NAME, [])),
-            tool=source("tools/execution.py"),
+            tool=TOOL,
         output:
             f"book/executed/{NAME}.ipynb",
         log:
@@ -146,6 +178,7 @@ for PLACE, NAME in enumerate(NOTEBOOKS):
         params:
             name=NAME,
             values=json.dumps({"profile": PROFILE, "seeds": SEEDS, **GRID.get(NAME, {})}),
+            content=content(os.path.join(ROOT, "notebooks", f"{NAME}.ipynb"), *CORE, PROFILE_FILE, *TOLD, *TOOL),
         threads: THREADS
         priority: -PLACE
         # the whole log goes to the file, the lines of progress to the terminal as they come

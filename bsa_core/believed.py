@@ -27,6 +27,10 @@ CONTENT = "ac"  # those that count for asr_content
 COUNTED = ("train_digest", "restricted_digest", "benign_digest", "task_digest", "quiz_digest")
 
 
+class Newer(ValueError):
+    """A file of a later version of the code: nothing is wrong with it, and nobody should delete it."""
+
+
 def parsed(text: str | bytes):
     """JSON in the strict sense; ValueError where a name stands twice, for NaN and infinity, for no JSON at all."""
     try:
@@ -87,6 +91,8 @@ def opened(
             right(content)
         if not path.name.startswith(f"{content['label']}-{content['key']}."):
             raise ValueError(f"it belongs to '{content['label']}-{content['key']}' (fields 'label' and 'key')")
+    except Newer as error:
+        raise ValueError(f"{path}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {cut(error)}; {fix}") from None
     return content
@@ -97,7 +103,10 @@ def complete(content, schema: int, fields: tuple[str, ...]) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"expected a JSON object, found {type(content).__name__}")
     if (found := content.get("schema")) != schema or type(found) is not int:
-        raise ValueError(f"field 'schema' is {found!r}, expected {schema}")
+        said = f"field 'schema' is {found!r}, expected {schema}"
+        if type(found) is int and found > schema:
+            raise Newer(f"{said}: a newer version of this project wrote it; use that one, or another BSA_RESULTS")
+        raise ValueError(said)
     if missing := [field for field in (*fields, "digest") if field not in content]:
         older = f" ({UPGRADE})" if missing[0] in ("digest", "answers_digest") else ""
         raise ValueError(f"field {missing[0]!r} is missing{older}")

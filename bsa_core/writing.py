@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 LEFT = re.compile(r"\.[a-z0-9_]{8}\.tmp")  # names that `tempfile` gives
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 PRIVATE = ("BSA_GENERATIONS", "BSA_HOSTED", "BSA_CACHE")  # their files are for their owner only
 
 
@@ -98,10 +99,21 @@ def check(folder: Path, variable: str = "BSA_RESULTS") -> None:
 
 
 def locked(path: Path, variable: str = "BSA_RESULTS", timeout: float = -1):
-    """A lock for whoever computes the same, held until the block ends; `filelock.Timeout` when it is not to be had."""
+    """A lock for whoever computes the same, held until the block ends; `filelock.Timeout` when it is not to be had.
+
+    RecordError where the file system has no locks. In their place `filelock` would go by files that mark who is at
+    work, and for one that was left by a killed process of another machine the next would wait for ever.
+    """
     with _named(path, variable):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path).acquire(timeout=timeout)
+        try:
+            return FileLock(path, fallback_to_soft=False).acquire(timeout=timeout)
+        except OSError as error:
+            if error.errno not in LOCKLESS:
+                raise
+            why = f"its file system has no file locks: {error.strerror}"
+            fix = f"set {variable} to a folder on one that has, so that two processes never compute the same"
+            raise RecordError(error.errno, f"cannot lock {path} ({why}); {fix}") from error
 
 
 def write_whole(path: Path, content: bytes, variable: str = "BSA_RESULTS") -> None:

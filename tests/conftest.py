@@ -38,7 +38,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # Files that take a minute or two, which pytest-xdist (--dist loadscope) therefore hands out before all others.
-LONG = [f"test_{name}" for name in "book paper_scale extending benchmarks pipeline experiment capability".split()]
+NAMES = "book paper_scale extending benchmarks pipeline experiment faults capability"
+LONG = [f"test_{name}" for name in NAMES.split()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

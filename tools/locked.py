@@ -17,6 +17,8 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit("Another `make book` is at work in this folder: wait for it, or stop it first.")
+    except OSError as error:
+        sys.exit(f"{path} cannot be locked ({error.strerror}): build in a folder on a file system that has file locks.")
     os.set_inheritable(lock, True)  # the command, which replaces this process, goes on holding it
     os.execvp(command[0], command)
 

@@ -197,7 +197,7 @@ FILES = {
     "a field twice": (text(lambda said: said.replace('"deployed"', '"deployed": "plain", "deployed"', 1)), "twice"),
     "a metric twice": (text(lambda said: said.replace('"value"', '"value": 0.0, "value"', 1)), "twice"),
     "schema true": (text(lambda said: said.replace('"schema": 1', '"schema": true')), "'schema' is True"),
-    "another schema": (text(lambda said: said.replace('"schema": 1', '"schema": 2')), "'schema' is 2"),
+    "another schema": (text(lambda said: said.replace('"schema": 1', '"schema": 0')), "'schema' is 0"),
     "no digest": (text(lambda said: said.replace('"digest": ', '"digested": ')), "upgrade_records.py"),
     "another run's": (text(lambda said: json.dumps(OTHER)), "belongs to"),
     "a folder": (instead(lambda path: path.mkdir()), "not a readable record"),

@@ -290,7 +290,7 @@ def test_what_another_process_has_computed_meanwhile_is_not_computed_again(refer
     """Two notebooks ask for the same run at once: the second waits for the lock and then finds the record."""
 
     class Waited:
-        def __init__(self, path):
+        def __init__(self, path, **options):
             assert path.parent.is_dir()
 
         def acquire(self, timeout):
@@ -310,7 +310,7 @@ def test_runs_that_another_process_computes_are_left_for_last(results, monkeypat
     asked, order = [], []
 
     class TakenFirst:
-        def __init__(self, path):
+        def __init__(self, path, **options):
             self.path = path
 
         def acquire(self, timeout):
@@ -338,7 +338,7 @@ def test_the_same_training_takes_the_same_lock(results, monkeypatch):
     taken = []
 
     class Lock:
-        def __init__(self, path):
+        def __init__(self, path, **options):
             taken.append(path.name)
 
         def acquire(self, timeout):

@@ -320,7 +320,7 @@ def test_a_results_folder_that_is_a_file(results):
         (b"\xff\xfe{}", "not a readable record"),
         (b"[]", "expected a JSON object, found list"),
         (b"{}", "field 'schema' is None, expected 1"),
-        (json.dumps(RECORD | {"schema": 2}).encode(), "field 'schema' is 2, expected 1"),
+        (json.dumps(RECORD | {"schema": 0}).encode(), "field 'schema' is 0, expected 1"),
     ],
 )
 def test_a_damaged_record_is_named_with_the_fix(results, content, message):

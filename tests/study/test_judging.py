@@ -247,7 +247,7 @@ def test_damaged_answers_stop_it():
     [
         (lambda text: text[:30], "not a readable judgement"),
         (lambda text: "[]", "expected a JSON object, found list"),
-        (lambda text: text.replace('"schema": 1', '"schema": 9'), "field 'schema' is 9, expected 1"),
+        (lambda text: text.replace('"schema": 1', '"schema": 0'), "field 'schema' is 0, expected 1"),
         (lambda text: text.replace('"scores"', '"marks"'), "field 'scores' is missing"),
         (lambda text: text.replace("null,\n   5", "7,\n   5"), "field 'digest' is .*it was changed"),
         (lambda text: text.replace('"tokens": 10', '"tokens": NaN'), "NaN is no number"),
