@@ -25,8 +25,8 @@ KINDS = {
 }
 TEXT, SWITCH, NUMBER, SEEDS_OR_SWITCH, NUMBERS, NAMES, SEEDS_BY_NAME, NAMES_BY_NAME = KINDS
 PARAMETERS = {
-    **dict.fromkeys(("profile", "secret_file"), TEXT),
-    **dict.fromkeys(("compute_tasks", "compute_region", "compute_large", "retrain"), SWITCH),
+    **dict.fromkeys(("profile", "secret_file", "sweep", "job"), TEXT),
+    **dict.fromkeys(("compute_tasks", "compute_region", "compute_large", "retrain", "shipped"), SWITCH),
     **dict.fromkeys(("limit_requests", "limit_tokens"), NUMBER),
     **dict.fromkeys(("seeds", "sizes"), NUMBERS),
     **dict.fromkeys(("pressures", "task_names", "arms", "others"), NAMES),
