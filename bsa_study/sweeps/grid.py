@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import StrictInt, StrictStr
 
-from bsa_core import checked, paths, profiles, reading, records
+from bsa_core import checked, paths, profiles, reading
 from bsa_core.checked import field, settings
 from bsa_core.experiment.runs import Run, describe
 from bsa_core.profiles import ELSEWHERE, Profile, Training
@@ -84,8 +84,8 @@ def known(where: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Point:
-    """A run of the grid. name: what it is called in tables, the same for all seeds; like: the name of the profile that
-    its own is a change of, or its own."""
+    """A run of the grid. name: what it is called in tables, the same for all seeds; like: the name of the profile in
+    the file, of which the run's own is a change where the grid changes fields of it."""
 
     name: str
     like: str
@@ -142,10 +142,11 @@ def grid(sweep: Sweep, profile: Profile) -> list[Point]:
     the grid says another."""
     paper = profile.paper if profile.paper in profile.pressures else ""
     lines = [axis(name, values) for name, values in sweep.grid.items()]
-    several = [len(line) > 1 or sum(map(len, lines)) == len(lines) for line in lines]
+    several = [len(line) > 1 for line in lines]
+    shown = several if any(several) else [True] * len(lines)  # what is the same for all names nothing
     made = []
     for cell in product(*lines):
-        name = ", ".join(told for (told, _), shown in zip(cell, several, strict=True) if shown)
+        name = ", ".join(told for (told, _), told_apart in zip(cell, shown, strict=True) if told_apart)
         changes = {"pressure": paper}
         for _, some in cell:
             changes |= some
@@ -162,7 +163,7 @@ def grid(sweep: Sweep, profile: Profile) -> list[Point]:
 def axis(name: str, values: list | dict) -> list[tuple[str, dict]]:
     """What each value of a line is called, and what it changes."""
     if isinstance(values, dict):
-        return [(of, changes) for of, changes in values.items()]
+        return [(str(of), changes) for of, changes in values.items()]
     return [(f"{name} {plain(value)}", {name: value}) for value in values]
 
 
@@ -182,7 +183,7 @@ def changed(profile: Profile, changes: dict) -> Profile:
         if "." in name or not (isinstance(of, dict) or is_dataclass(of)):
             raise ValueError(f"{path}: profiles have no such field")
         sections[section] = {**of, name: value} if isinstance(of, dict) else with_field(of, path, value)
-    said = "-".join(f"{path}-{plain(value)}" for path, value in changes.items())
+    said = "-".join(f"{path.rpartition('.')[2]}-{plain(value)}" for path, value in changes.items())
     return replace(profile, name=f"{profile.name}-{file_name(said)}", **sections)
 
 

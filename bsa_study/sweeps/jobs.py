@@ -14,7 +14,7 @@ from bsa_study.sweeps.grid import Point
 HERE = ("weights", "device", "rules", "code")  # fields of a run that say where and with what it is computed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """Points whose runs share a training. name: of its notebook, without an ending."""
 
@@ -54,7 +54,8 @@ def job(points: list[Point]) -> Job:
     """Its name is the same wherever it is computed, and another one for other runs."""
     first, runs = points[0], list(dict.fromkeys(point.run for point in points))
     said = [{name: value for name, value in keys.content(run).items() if name not in HERE} for run in runs]
-    told = grid.file_name(f"{first.profile.name}-{first.name}")
+    common = [part for part in first.name.split(", ") if all(part in point.name.split(", ") for point in points)]
+    told = grid.file_name("-".join([first.like, *common]))
     return Job(f"{told}-seed{first.run.seed}-{keys.digest_of(said, 8)}", tuple(points))
 
 
