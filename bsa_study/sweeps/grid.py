@@ -95,10 +95,13 @@ class Point:
 
 def read(path: Path) -> Sweep:
     """ValueError names the file and the field that is wrong."""
+    said = reading.from_yaml(path, "a sweep, as YAML")
+    if not isinstance(said, dict):
+        raise ValueError(f"{path}: expected profiles, seeds and a grid, found {type(said).__name__}")
     try:
-        return checked.read(Sweep, reading.from_yaml(path, "a sweep, as YAML"))
+        return checked.read(Sweep, said)
     except ValueError as error:
-        raise ValueError(error if str(error).startswith(f"{path}") else f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
 
 
 def points(path: Path) -> list[Point]:
@@ -168,7 +171,9 @@ def axis(name: str, values: list | dict) -> list[tuple[str, dict]]:
 
 
 def plain(value) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A value in a name."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return " ".join(map(str, parts))
 
 
 def changed(profile: Profile, changes: dict) -> Profile:
