@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from bsa_core import records
@@ -78,6 +79,20 @@ def test_the_same_records_with_one_and_with_two_jobs_at_a_time(sweep, tmp_path):
     assert "1 of 2 jobs to compute" in mended.stdout
     made = reproducible(first)
     assert len(made) == 4 and reproducible(second) == made
+
+
+def test_a_killed_sweep_leaves_nothing_that_holds_the_lock(sweep, tmp_path):
+    """Snakemake ends with the process that reads what it says; the jobs at work end when they have something to say."""
+    command = [sys.executable, str(ROOT / "tools" / "sweep.py"), str(sweep)]
+    env = os.environ | {"BSA_RESULTS": str(tmp_path / "results")}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        while "Select jobs to execute" not in (line := started.stderr.readline()):
+            assert line, "it ended before any job"
+        of_snakemake = psutil.Process(started.pid).children()
+        started.kill()
+    assert len(of_snakemake) == 1 and not psutil.wait_procs(of_snakemake, timeout=60)[1]
+    again = run(sweep, tmp_path / "results", "--cores", "1", "--", "--dry-run")
+    assert "at work in this folder" not in again.stderr and "2 of 2 jobs to compute" in again.stdout
 
 
 def test_a_mistake_in_the_file_is_one_line(sweep, tmp_path):

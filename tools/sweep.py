@@ -7,6 +7,7 @@ where a job failed: the others go on, and its log is named at the end.
 """
 
 import argparse
+import ctypes
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from bsa_core.progress import duration
 from bsa_study.sweeps import cost, jobs, results
 from bsa_study.sweeps.jobs import Job
 
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None) if sys.platform == "linux" else None, 1
 STEPS = re.compile(r"^(\d+) of (\d+) steps \(.*\) done$")
 
 
@@ -106,8 +108,7 @@ def execute(sweep: Path, waiting: list[Job], given: argparse.Namespace, further:
     command += ["--", *(f"jobs/{job.name}.ipynb" for job in waiting)]
     interrupted = []
     started, before = time.monotonic(), signal.getsignal(signal.SIGINT)
-    # the lock is Snakemake's as well, should this process be killed
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT, pass_fds=[lock])
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT, preexec_fn=tied)
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))  # Snakemake gets it too, and ends its jobs
     for line in running.stderr:
         if steps := STEPS.match(line):
@@ -121,10 +122,20 @@ def execute(sweep: Path, waiting: list[Job], given: argparse.Namespace, further:
     return bool(interrupted)
 
 
+def tied() -> None:
+    """Called in the process of Snakemake: it ends with the one that reads what it says, even where that is killed.
+
+    It would hang for ever. Only Linux has this.
+    """
+    if LIBC:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def ended(sweep: Path, asked: list[Job], shipped: bool, stopped: bool) -> list[Job]:
     """Print the table of all that is there, and the jobs that failed with their logs; returns these."""
     there = results.found(asked, shipped, anywhere=True)
-    print(results.table(asked, there).to_string(index=False, float_format="{:.3f}".format))
+    if len(table := results.table(asked, there)):
+        print(table.to_string(index=False, float_format="{:.3f}".format))
     if left_out := [run for job in asked for run in job.runs if run not in there]:
         print(f"not possible, as there are too few rows: {', '.join(run.label for run in left_out)}")
     failed = [job for job in asked if any(run in there and not there[run] for run in job.runs)]
