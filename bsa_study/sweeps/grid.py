@@ -37,7 +37,7 @@ OF_A_PROFILE = [of.name for of in fields(Profile) if of.name not in ("name", *EL
 class Sweep:
     """What the file says."""
 
-    profiles: tuple[StrictStr, ...] = field("names of profiles, or paths of YAML files", min_length=1)
+    profiles: tuple[StrictStr, ...] = field("names of profiles, or paths of YAML files from here", min_length=1)
     seeds: tuple[StrictInt, ...] = field("the seeds, such as [0, 1, 2]", min_length=1)
     grid: dict = field("fields and their values, such as {defense: [none, bsa]}", factory=dict)
     book: StrictStr = field("runs of the book in place of a grid: `main`, or a section of its ablations", "")
@@ -107,7 +107,7 @@ def read(path: Path) -> Sweep:
 def points(path: Path) -> list[Point]:
     """All runs of the sweep in a file, by profile, point and seed; ValueError names the file and the point."""
     sweep, made = read(path), []
-    for profile in map(loaded, sweep.profiles):
+    for profile in (loaded(name, path.parent) for name in sweep.profiles):
         try:
             of = book(sweep, profile) if sweep.book else grid(sweep, profile)
         except ValueError as error:
@@ -118,9 +118,12 @@ def points(path: Path) -> list[Point]:
     return made
 
 
-def loaded(name: str) -> Profile:
-    """A profile by its name, or by a path from the working folder or the project's root."""
-    return profiles.load(str(paths.given(name)) if name.endswith((".yaml", ".yml")) else name)
+def loaded(name: str, folder: Path) -> Profile:
+    """A profile by its name, or by a path from the sweep's folder or the project's root: jobs work in other folders."""
+    if not name.endswith((".yaml", ".yml")):
+        return profiles.load(name)
+    own = folder / Path(name).expanduser()
+    return profiles.load(str(own if own.exists() else paths.ROOT / name))
 
 
 def book(sweep: Sweep, profile: Profile) -> list[Point]:

@@ -141,6 +141,16 @@ def test_sections_of_a_profile_are_set_whole_or_by_field(written):
     assert point.name == "policy guild 3"
 
 
+def test_a_profile_of_ones_own_lies_beside_the_sweep(written, tmp_path, monkeypatch):
+    """Whatever the working folder: that of a job is not that of `make sweep`."""
+    path = written("profiles: [mine/small.yaml, profiles/tiny.yaml]\nseeds: [0]\ngrid: {defense: [bsa]}")
+    (tmp_path / "mine").mkdir()
+    text = (paths.PROFILES / "tiny.yaml").read_text(encoding="utf-8").replace("name: tiny\n", "name: small\n")
+    (tmp_path / "mine" / "small.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir("/")
+    assert [point.profile.name for point in grid.points(path)] == ["small", "tiny"]
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
