@@ -4,6 +4,10 @@ PROFILE ?= tiny
 SEEDS ?= $(if $(filter tiny,$(PROFILE)),$(shell seq -s " " 0 19),0 1 2)
 CORES ?= 2
 FULL ?=
+SWEEP ?= sweeps/example.yaml
+DRY ?=
+SHIPPED ?=
+SNAKEMAKE ?=
 FUZZ ?= 5000
 SECONDS ?= 60
 VENV ?= .venv
@@ -19,7 +23,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test quick fuzz fuzz-guided notebooks lint lock audit launchers notebook-clean clean
+.PHONY: help setup book sweep test quick fuzz fuzz-guided notebooks lint lock audit launchers notebook-clean clean
 
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +40,11 @@ book: ## execute the notebooks and build the book, doing only what changed
 	@$(BIN)/python tools/locked.py _build/lock $(BIN)/python -m snakemake --cores $(CORES) --nolock \
 		--rerun-incomplete --quiet host rules reason --config profile="$(PROFILE)" seeds="$(SEEDS)" $(if $(FULL),full=1)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+sweep: ## compute what is missing of a grid of runs, SWEEP=sweeps/<name>.yaml; DRY=1 lists its jobs
+	@tools/setup.sh $(VENV)
+	@for profile in $$($(BIN)/python -c "$(PROFILES)" "$(SWEEP)" 2> /dev/null); do tools/setup.sh $(VENV) "$$profile"; done
+	@$(BIN)/python tools/sweep.py "$(SWEEP)" --cores $(CORES) $(if $(DRY),--dry-run) $(if $(SHIPPED),--shipped) -- $(SNAKEMAKE)
 
 test: setup ## run all tests: notebooks, units, and the built book in a browser
 	@$(BIN)/python -m pytest $(PARALLEL) $(NBVAL) tests $(READING)
@@ -56,10 +65,10 @@ fuzz-guided: setup ## let coverage guide the damage, with atheris, SECONDS for e
 lint: setup ## check the style of code and notebooks, and who imports whom
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/lint-imports --no-logo --no-cache
-	@$(BIN)/python -m nbstripout --verify --keep-count --keep-id $(STRIP) notebooks/*.ipynb
+	@$(BIN)/python -m nbstripout --verify --keep-count --keep-id $(STRIP) notebooks/*.ipynb sweeps/job.ipynb
 
 notebook-clean: setup ## strip the outputs from the notebooks before a commit
-	@$(BIN)/python -m nbstripout --keep-count --keep-id $(STRIP) notebooks/*.ipynb
+	@$(BIN)/python -m nbstripout --keep-count --keep-id $(STRIP) notebooks/*.ipynb sweeps/job.ipynb
 
 lock: setup ## resolve the dependencies anew and rewrite both lock files
 	@$(BIN)/python tools/lock.py
@@ -77,4 +86,5 @@ launchers: setup ## run the steps of Dockerfile, apptainer.def, .binder and Cola
 clean: ## remove the built book and the executed notebooks; records and .venv stay
 	@rm -rf _build .snakemake book/executed
 
+PROFILES := import sys, yaml; print(*yaml.safe_load(open(sys.argv[1]))['profiles'])
 STRIP := --extra-keys "metadata.language_info.version"

@@ -22,4 +22,5 @@ Its modules and rooms:
     hosted/       endpoint, budget, upload, served, mt_bench
     capability/   lm-evaluation-harness on a loaded model
     testbed/      how the shipped models were made
+    sweeps/       batches of runs over grids: files, jobs, results; `make sweep`
 """

@@ -9,17 +9,23 @@ import os
 import sys
 
 
-def main() -> None:
-    path, *command = sys.argv[1:]
+def hold(path: str | os.PathLike) -> int:
+    """Take the lock, which this process and those that get the file descriptor hold until their end."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit("Another `make book` is at work in this folder: wait for it, or stop it first.")
+        sys.exit("Another `make book` or `make sweep` is at work in this folder: wait for it, or stop it first.")
     except OSError as error:
-        sys.exit(f"{path} cannot be locked ({error.strerror}): build in a folder on a file system that has file locks.")
-    os.set_inheritable(lock, True)  # the command, which replaces this process, goes on holding it
+        sys.exit(f"{path} cannot be locked ({error.strerror}): work in a folder on a file system that has file locks.")
+    os.set_inheritable(lock, True)
+    return lock
+
+
+def main() -> None:
+    path, *command = sys.argv[1:]
+    hold(path)  # the command, which replaces this process, goes on holding it
     os.execvp(command[0], command)
 
 
