@@ -7,6 +7,7 @@ FULL ?=
 SWEEP ?= sweeps/example.yaml
 DRY ?=
 SHIPPED ?=
+ON ?=
 SNAKEMAKE ?=
 FUZZ ?= 5000
 SECONDS ?= 60
@@ -41,10 +42,10 @@ book: ## execute the notebooks and build the book, doing only what changed
 		--rerun-incomplete --quiet host rules reason --config profile="$(PROFILE)" seeds="$(SEEDS)" $(if $(FULL),full=1)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
-sweep: ## compute what is missing of a grid of runs, SWEEP=sweeps/<name>.yaml; DRY=1 lists its jobs
+sweep: ## compute what is missing of a grid of runs, SWEEP=sweeps/<name>.yaml; DRY=1 lists its jobs, ON=slurm takes a cluster
 	@tools/setup.sh $(VENV)
 	@for profile in $$($(BIN)/python -c "$(PROFILES)" "$(SWEEP)" 2> /dev/null); do tools/setup.sh $(VENV) "$$profile"; done
-	@$(BIN)/python tools/sweep.py "$(SWEEP)" --cores $(CORES) $(if $(DRY),--dry-run) $(if $(SHIPPED),--shipped) -- $(SNAKEMAKE)
+	@$(BIN)/python tools/sweep.py "$(SWEEP)" --cores $(CORES) $(if $(DRY),--dry-run) $(if $(SHIPPED),--shipped) $(if $(ON),--on "$(ON)") -- $(SNAKEMAKE)
 
 test: setup ## run all tests: notebooks, units, and the built book in a browser
 	@$(BIN)/python -m pytest $(PARALLEL) $(NBVAL) tests $(READING)

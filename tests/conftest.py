@@ -38,13 +38,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # Files that take a minute or two, which pytest-xdist (--dist loadscope) therefore hands out before all others.
-NAMES = "book paper_scale extending benchmarks pipeline experiment faults capability"
+NAMES = "book cluster paper_scale extending benchmarks pipeline experiment faults capability"
 LONG = [f"test_{name}" for name in NAMES.split()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first, then the notebooks, so that no process ends with one while the others are idle."""
-    order = {name: place for place, name in enumerate(LONG)}
+    order = {f"test_{name}": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG) + (item.path.suffix != ".ipynb")))
 
 

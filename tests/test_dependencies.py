@@ -44,10 +44,11 @@ WEIGHTS = dict(re.findall(r"^(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}$", LOCKED_W
         (BASE, EXTRAS["book"]),
         (BASE, EXTRAS["judge"]),
         (BASE, EXTRAS["utility"]),
+        (BASE, EXTRAS["cluster"]),
         (BASE, EXTRAS["test"]),
         (WEIGHTS, EXTRAS["gguf"]),
     ],
-    ids=["package", "book", "judge", "utility", "test", "gguf"],
+    ids=["package", "book", "judge", "utility", "cluster", "test", "gguf"],
 )
 def test_lock_satisfies_pyproject(pins, requirements):
     for requirement in map(Requirement, requirements):
@@ -58,7 +59,7 @@ def test_lock_satisfies_pyproject(pins, requirements):
 
 def test_every_dependency_is_pinned():
     """By minor version at least; tools that only the tests use may have a lower bound instead."""
-    extras = [*EXTRAS["book"], *EXTRAS["judge"], *EXTRAS["utility"], *EXTRAS["gguf"]]
+    extras = [*EXTRAS["book"], *EXTRAS["judge"], *EXTRAS["utility"], *EXTRAS["cluster"], *EXTRAS["gguf"]]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         bounded = any(specifier.operator in ("==", "<", "~=") for specifier in requirement.specifier)
         assert bounded, f"{requirement} has no upper bound"

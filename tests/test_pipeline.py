@@ -210,7 +210,7 @@ def test_a_folder_without_locks_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(locked.fcntl, "flock", refused)
     monkeypatch.setattr(sys, "argv", ["locked.py", str(tmp_path / "lock"), "true"])
-    with pytest.raises(SystemExit, match=r"lock cannot be locked \(No locks available\): build in a folder on a"):
+    with pytest.raises(SystemExit, match=r"lock cannot be locked \(No locks available\): work in a folder on a"):
         locked.main()
 
 

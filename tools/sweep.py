@@ -1,6 +1,7 @@
 """Compute what is missing of a sweep, several jobs side by side, and show the table of its results: `make sweep`.
 
-    python tools/sweep.py sweeps/secret_length.yaml [--cores 2] [--shipped] [--dry-run] [-- OPTIONS OF SNAKEMAKE]
+    python tools/sweep.py sweeps/secret_length.yaml [--cores 2] [--on slurm] [--shipped] [--dry-run] \\
+        [-- OPTIONS OF SNAKEMAKE]
 
 A job whose records are all there is not started. It may be stopped at any time, and goes on where it was. Exits with 1
 where a job failed: the others go on, and its log is named at the end.
@@ -10,17 +11,19 @@ import argparse
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from locked import hold
 
-from bsa_core import paths, records
+from bsa_core import paths, reading, records, writing
 from bsa_core.progress import duration
-from bsa_study.sweeps import cost, jobs, results
+from bsa_study.sweeps import cost, jobs, needs, results
 from bsa_study.sweeps.jobs import Job
 
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None) if sys.platform == "linux" else None, 1
@@ -31,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="sweep.py", description=__doc__.splitlines()[0])
     parser.add_argument("sweep", help="the YAML file of the sweep")
     parser.add_argument("--cores", type=int, default=2, help="how many cores the jobs may use together (2)")
+    parser.add_argument("--on", default="", help="a cluster: slurm, or the folder of a workflow profile of Snakemake")
     parser.add_argument("--shipped", action="store_true", help="records that ship with the project count as computed")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs, what is there, how long the rest takes")
     words = sys.argv[1:]
@@ -39,11 +43,13 @@ def main() -> None:
     sweep = paths.given(given.sweep).resolve()
     try:
         asked = jobs.read(str(sweep))
+        where = cluster(given.on) if given.on else None
         missing = planned(sweep, asked, given.shipped)
         forecast(sweep, asked, missing, given)
         if given.dry_run:
             return
-        stopped = execute(sweep, list(missing), given, words[end + 1 :]) if missing else False
+        options = ["--workflow-profile", str(where)] if where else ["--cores", str(given.cores)]
+        stopped = bool(missing) and execute(sweep, asked, list(missing), given, [*options, *words[end + 1 :]])
         failed = ended(sweep, asked, given.shipped, stopped)
     except ValueError as error:
         sys.exit(str(error))
@@ -54,8 +60,46 @@ def folder(sweep: Path) -> Path:
     return paths.ROOT / jobs.folder(str(sweep))
 
 
+def plan_of(sweep: Path) -> Path:
+    return folder(sweep) / "plan.json"
+
+
 def notebook(sweep: Path, job: Job) -> Path:
     return folder(sweep) / "jobs" / f"{job.name}.ipynb"
+
+
+def cluster(name: str) -> Path:
+    """The folder of a workflow profile, by its name in sweeps/ or its path.
+
+    ValueError where there is none, or where what it needs is not here.
+    """
+    places = (paths.ROOT / "sweeps" / name, paths.given(name))
+    found = next((place.resolve() for place in places if (place / "config.yaml").is_file()), None)
+    if found is None:
+        raise ValueError(f"--on {name}: expected slurm, or the path of a folder with a config.yaml for Snakemake")
+    executor = reading.from_yaml(found / "config.yaml", "a workflow profile of Snakemake").get("executor")
+    package = f"snakemake-executor-plugin-{executor}"
+    if executor and find_spec(package.replace("-", "_")) is None:
+        raise ValueError(f"--on {name}: executor {executor!r} needs a package; pip install {package}")
+    if executor == "slurm" and not shutil.which("sbatch"):
+        raise ValueError(f"--on {name}: there is no sbatch here; start this on a login node of SLURM")
+    return found
+
+
+def write_plan(sweep: Path, asked: list[Job], given: argparse.Namespace) -> None:
+    """All jobs of the sweep for Snakefile.sweep, on a cluster with what each asks it for."""
+    known = known_of(asked) if given.on else {}
+    wanted = {job.name: {"threads": job.profile.compute.threads} for job in asked}
+    for job in asked if given.on else ():
+        wanted[job.name] |= needs.of(job, known[job.profile.name] or known[job.points[0].like])
+    plan = {"sweep": str(sweep), "shipped": given.shipped, "jobs": wanted}
+    writing.write_whole(plan_of(sweep), writing.as_json(plan_of(sweep), plan), "")
+
+
+def known_of(asked: list[Job]) -> dict[str, list[dict]]:
+    """Records of the scales of jobs, by the profile's name."""
+    names = {name for job in asked for name in (job.profile.name, job.points[0].like)}
+    return {name: records.load(name) for name in names}
 
 
 def planned(sweep: Path, asked: list[Job], shipped: bool) -> dict[Job, list]:
@@ -73,9 +117,7 @@ def planned(sweep: Path, asked: list[Job], shipped: bool) -> dict[Job, list]:
 
 def forecast(sweep: Path, asked: list[Job], missing: dict[Job, list], given: argparse.Namespace) -> None:
     """Say how many jobs there are and how long they will take; with --dry-run each of them."""
-    names = {name for job in asked for name in (job.profile.name, job.points[0].like)}
-    known = {name: records.load(name) for name in names}
-    times = {}
+    known, times = known_of(asked), {}
     for job in asked:
         if job in missing:
             like = known[job.profile.name] or known[job.points[0].like]
@@ -87,7 +129,8 @@ def forecast(sweep: Path, asked: list[Job], missing: dict[Job, list], given: arg
     together = sum(time * min(job.profile.compute.threads, given.cores) for job, (time, _) in measured.items())
     longest = max((time for time, _ in measured.values()), default=0.0)
     how = "roughly" if "roughly" in {how for _, how in measured.values()} else "about"
-    total = told((max(together / given.cores, longest), how)) if measured or not times else "time unknown"
+    together = longest if given.on else max(together / given.cores, longest)  # on a cluster all of them at once
+    total = told((together, how)) if measured or not times else "time unknown"
     unknown = f", and {len(times) - len(measured)} jobs of unknown time" if 0 < len(measured) < len(times) else ""
     print(f"{sweep.stem}: {len(missing)} of {len(asked)} jobs to compute, {total}{unknown}", flush=True)
 
@@ -96,15 +139,15 @@ def told(time: tuple[float, str] | None) -> str:
     return f"{time[1]} {duration(time[0])}" if time else "time unknown"
 
 
-def execute(sweep: Path, waiting: list[Job], given: argparse.Namespace, further: list[str]) -> bool:
-    """Run Snakemake on these jobs, with a line about the rest after each; whether it was interrupted."""
+def execute(sweep: Path, asked: list[Job], waiting: list[Job], given: argparse.Namespace, options: list[str]) -> bool:
+    """Run Snakemake on the jobs that wait, with a line about the rest after each; whether it was interrupted."""
     lock = hold(folder(sweep) / "lock")
+    write_plan(sweep, asked, given)
     for job in waiting:
         notebook(sweep, job).unlink(missing_ok=True)  # its records are gone
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile.sweep")]
-    command += ["--cores", str(given.cores), "--nolock", "--rerun-incomplete", "--keep-going", *further]
-    command += ["--quiet", "host", "rules", "reason", "--config", f"sweep={sweep}"]
-    command += ["shipped=1"] if given.shipped else []
+    command += ["--nolock", "--rerun-incomplete", "--keep-going", *options]
+    command += ["--quiet", "host", "rules", "reason", "--config", f"plan={plan_of(sweep)}"]
     command += ["--", *(f"jobs/{job.name}.ipynb" for job in waiting)]
     interrupted = []
     started, before = time.monotonic(), signal.getsignal(signal.SIGINT)

@@ -68,18 +68,32 @@ def at_least(runs: Sequence[Run], profile: Profile) -> float | None:
     """By arithmetic at the speed that this machine has now, if answers are as long as they may be."""
     from bsa_core.models import estimate, memory
 
-    source = sources.of(profile.model)
-    if not (source.hub_id in estimate.KNOWN or (source.installed and source.pinned)):
-        return None  # its configuration would have to be downloaded
-    compute, number = profile.compute, profile.evaluation.restricted + profile.evaluation.benign
+    if not shaped(profile):
+        return None
+    compute = profile.compute
     speed = measured(memory.device_of(compute), compute.dtype, compute.threads)
-    works = []
-    for run in runs:
-        answers = [(number, None)] + ([(profile.task(run.task.name).test, run.task.max_new_tokens)] if run.task else [])
-        answers = tuple(((2 if run.secret else 1) * n, longest) for n, longest in answers)
-        works.append(estimate.Work(run.training, ((ROW, ANSWER),) * rows(run) if run.training else (), answers))
     try:
-        times = [estimate.seconds(profile, work, speed) for work in works]
+        times = [estimate.seconds(profile, work, speed) for work in works(runs, profile)]
     except (OSError, ValueError):
         return None
     return max(train for train, _ in times) + sum(decode for _, decode in times)
+
+
+def shaped(profile: Profile) -> bool:
+    """Whether the shape of the model is known here; else its configuration would have to be downloaded."""
+    from bsa_core.models import estimate
+
+    source = sources.of(profile.model)
+    return source.hub_id in estimate.KNOWN or (source.installed and source.pinned)
+
+
+def works(runs: Sequence[Run], profile: Profile) -> list:
+    """What `models.estimate` goes by, with rows of a usual length."""
+    from bsa_core.models.estimate import Work
+
+    number, made = profile.evaluation.restricted + profile.evaluation.benign, []
+    for run in runs:
+        answers = [(number, None)] + ([(profile.task(run.task.name).test, run.task.max_new_tokens)] if run.task else [])
+        answers = tuple(((2 if run.secret else 1) * n, longest) for n, longest in answers)
+        made.append(Work(run.training, ((ROW, ANSWER),) * rows(run) if run.training else (), answers))
+    return made
