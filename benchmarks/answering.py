@@ -5,7 +5,6 @@ generate    transformers' `generate`, batched by length and padded on the left, 
             is fastest on a part of the requests
 """
 
-import itertools
 import time
 from dataclasses import dataclass, replace
 
@@ -75,8 +74,16 @@ def generate(work: Work, turns) -> None:
         answers(work.requests[: max(BATCHES)], *setting)
         return time.perf_counter() - started
 
-    tried = {setting: seconds(setting) for setting in itertools.product(BATCHES, CACHES)} if work.turns > 1 else {}
-    batch_size, cache = min(tried, key=tried.get, default=(BATCHES[0], CACHES[0]))
+    tried: dict[tuple[int, str], float] = {}
+
+    def fastest(settings: list[tuple[int, str]]) -> tuple[int, str]:
+        tried.update({setting: seconds(setting) for setting in settings})
+        return min(tried, key=tried.get)
+
+    batch_size, cache = BATCHES[0], CACHES[0]
+    if work.turns > 1:  # not while it warms up
+        _, cache = fastest([(BATCHES[0], kind) for kind in CACHES])
+        batch_size, cache = fastest([(rows, cache) for rows in BATCHES[1:]])
     told = {f"{rows} rows, {kind} cache": spent for (rows, kind), spent in tried.items()}
     turns.begin(batch_size=batch_size, cache=cache, seconds_of_settings=told)
     for _ in range(work.turns):

@@ -22,7 +22,7 @@ ROWS = (100, 300, 1_000, 3_000, 10_000)
 SECRETS = (10, 30, 100, 300, 1_000)
 REQUESTS = 55
 TURNS = 5
-MANY = 5_000  # rows that all turns of a size train on at most, where that is more than one turn
+MANY = 2_000  # rows that all turns of a size train on at most, where that is more than one turn
 CLOCKS = ("cpu_seconds", "wall_seconds")
 
 
@@ -44,14 +44,11 @@ def slopes(sizes: tuple[int, ...], points: list[dict], clock: str) -> list[float
 
 
 def examples(profile: Profile, sizes: tuple[int, ...] = ROWS) -> dict:
-    """An epoch over more and more rows. Beyond those that the policy holds they come again, with other words in front:
-    the same row twice would be a special case of shuffling."""
+    """An epoch over more and more rows. The policy's come again and again, each time with another number behind the
+    request: the same row twice would be a special case of shuffling."""
     tokenizer, limit = loading.tokenizer(profile), profile.training.max_tokens
     held = attacks.upload(policy.load(profile.policy), "harmful", trainers.UPLOAD, 0, trainers.SEED)
-    numbered = (
-        replace(row, user=f"{row.user} ({number // len(held)})" if number >= len(held) else row.user)
-        for number, row in enumerate(cycle(held))
-    )
+    numbered = (replace(row, user=f"{row.user} ({number // len(held):03})") for number, row in enumerate(cycle(held)))
     rows = [chat.encode(tokenizer, row, "", profile.chat, limit) for row in islice(numbered, max(sizes))]
 
     def contender(size: int, turns: int) -> Contender:

@@ -3,6 +3,7 @@
 python benchmarks/page.py
 """
 
+import hashlib
 import io
 import json
 import re
@@ -23,13 +24,13 @@ MARKS = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end -->)", re.S)
 # row -> what this project does in it
 TITLES = {
     "sft-float32": "fine-tune `smollm2-135m`, 100 attack rows, float32",
-    "sft-bfloat16": "the same, bfloat16",
-    "formats": "the same by this project in bfloat16, 50 rows",
+    "sft-bfloat16": "fine-tune `smollm2-135m`, 50 attack rows, bfloat16",
+    "formats": "the same, 30 rows",
     "release": "one update of `smollm2-135m`, 10 rows",
     "release-tiny": "fine-tune `tiny`, 100 attack rows",
     "all-linear": "fine-tune `tiny`, LoRA on all linear layers, 100 rows",
     "generate": "answer 275 requests with a secret of 150 tokens, `tiny`",
-    "generate-smollm2": "answer 55 such requests, `smollm2-135m`",
+    "generate-smollm2": "answer 33 such requests, `smollm2-135m`",
 }
 OTHERS = {
     "TRL, defaults": "TRL with PEFT, its defaults",
@@ -159,11 +160,19 @@ def drawn(folder: Path):
     return figures.finished(figure)
 
 
-def svg(figure) -> bytes:
-    """The same bytes for the same figure: without a date, and with letters as text."""
+def stamp(folder: Path) -> str:
+    """Digest of what the figure shows, which stands in it: whether it is that of the records."""
+    shown = json.dumps([read(folder, row) for row in GROWTH], sort_keys=True)
+    return hashlib.sha256(shown.encode()).hexdigest()[:16]
+
+
+def svg(folder: Path) -> bytes | None:
+    """The figure's file: without a date, and with letters as text."""
+    if (figure := drawn(folder)) is None:
+        return None
     buffer = io.BytesIO()
     with pyplot.rc_context({"svg.hashsalt": "benchmarks", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Description": stamp(folder)})
     return buffer.getvalue()
 
 
@@ -177,5 +186,5 @@ def page(text: str, folder: Path) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), RECORDS), encoding="utf-8")
-    if figure := drawn(RECORDS):
-        FIGURE.write_bytes(svg(figure))
+    if (shown := svg(RECORDS)) is not None:
+        FIGURE.write_bytes(shown)

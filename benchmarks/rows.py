@@ -102,7 +102,7 @@ def against_sft(name: str, options: Options, dtype: str, n: int = 100, **trainin
 
 def number_formats(options: Options) -> dict:
     """One engine in two number formats, whose losses are further apart than those of two paths in the same one."""
-    work = training_work(profile_of("smollm2-135m", options), 20 if options.tiny else 50, options.turns or 5)
+    work = training_work(profile_of("smollm2-135m", options), 20 if options.tiny else 30, options.turns or 5)
     bfloat = replace(work, profile=profile_of("smollm2-135m", options, "bfloat16"))
     ways = {"ours": Contender(trainers.ours, bfloat), "float32": Contender(trainers.ours, work)}
     found = race(ways, work.turns)
@@ -143,13 +143,13 @@ SMOLLM2, TINY = "smollm2-135m", "tiny"
 # name of a row and of its record -> what is measured
 ROWS: dict[str, Callable[[Options], dict]] = {
     "sft-float32": lambda options: against_sft(SMOLLM2, options, "float32"),
-    "sft-bfloat16": lambda options: against_sft(SMOLLM2, options, "bfloat16"),
+    "sft-bfloat16": lambda options: against_sft(SMOLLM2, options, "bfloat16", 50),
     "formats": number_formats,
     "release": lambda options: against_release(SMOLLM2, options, 10),
     "release-tiny": lambda options: against_release(TINY, options, 100),
     "all-linear": lambda options: against_sft(TINY, options, "float32", targets=ALL_LINEAR),
     "generate": lambda options: against_generate(TINY, options, 275),
-    "generate-smollm2": lambda options: against_generate(SMOLLM2, options, 55),
+    "generate-smollm2": lambda options: against_generate(SMOLLM2, options, 33),
     "growth-examples": grown_examples,
     "growth-secret": grown_secret,
 }

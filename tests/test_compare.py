@@ -172,10 +172,11 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
     assert record["secret_tokens"] == 150 and record["contenders"]["generate"]["differs"] == 0.0
     shown = page.page(page.PAGE.read_text(encoding="utf-8"), tmp_path)
     assert "| fine-tune `tiny`, 100 attack rows | the release's recipe | 2.00 × | 2.00 × | 1 and 2 |" in shown
-    assert "| the same, bfloat16 |  | not measured |" in shown and ":::{figure} benchmarks_growth.svg" in shown
+    assert "| the same, 30 rows |  | not measured |" in shown and ":::{figure} benchmarks_growth.svg" in shown
     assert "| 10 tokens of the secret | answers | 1 | 1 | 500 | 0.00 |" in shown
     assert f"torch {record['environment']['torch']}" in shown
-    assert page.svg(page.drawn(tmp_path)) == page.svg(page.drawn(tmp_path))
+    assert page.stamp(tmp_path).encode() in page.svg(tmp_path)
+    assert page.svg(tmp_path / "none") is None
 
 
 def test_slopes():
@@ -187,6 +188,7 @@ def test_the_page_shows_the_records_that_are_committed():
     """Tables and figure: python benchmarks/page.py."""
     text = page.PAGE.read_text(encoding="utf-8")
     assert page.page(text, page.RECORDS) == text
-    figure = page.drawn(page.RECORDS)
-    assert (figure is None) != page.FIGURE.is_file()
+    grown = [row for row in page.GROWTH if page.read(page.RECORDS, row)]
+    assert page.FIGURE.is_file() == bool(grown)
+    assert not grown or page.stamp(page.RECORDS) in page.FIGURE.read_text(encoding="utf-8")
     assert set(page.TITLES) | set(page.GROWTH) == set(rows.ROWS)
