@@ -38,8 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # Files that take a minute or two, which pytest-xdist (--dist loadscope) therefore hands out before all others.
-NAMES = "book cluster paper_scale extending benchmarks pipeline experiment faults capability"
-LONG = [f"test_{name}" for name in NAMES.split()]
+LONG = "book cluster paper_scale extending benchmarks pipeline experiment faults capability".split()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,7 +59,8 @@ def test_lock_satisfies_pyproject(pins, requirements):
 
 def test_every_dependency_is_pinned():
     """By minor version at least; tools that only the tests use may have a lower bound instead."""
-    extras = [*EXTRAS["book"], *EXTRAS["judge"], *EXTRAS["utility"], *EXTRAS["cluster"], *EXTRAS["gguf"]]
+    names = ("book", "judge", "utility", "cluster", "gguf", "benchmarks")
+    extras = [requirement for name in names for requirement in EXTRAS[name]]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         bounded = any(specifier.operator in ("==", "<", "~=") for specifier in requirement.specifier)
         assert bounded, f"{requirement} has no upper bound"

@@ -1,0 +1,155 @@
+"""What is compared: a row is a race between the project's engine and what else one could use.
+
+Ratios are those of medians, another contender's over the first one's. A row of training counts only if the losses of
+all contenders agree over the first fifty updates (fewer where it has fewer), a row of answers only if at most one
+answer in 275 differs.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import answering
+import growth
+import trainers
+from turns import Contender, Measured, race
+
+from bsa_core import policy, profiles
+from bsa_core.arms import attacks, secret_prompt
+from bsa_core.models import chat, loading
+from bsa_core.profiles import Profile
+
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+UPDATES = 50  # whose losses are compared
+# the largest relative difference of two losses. bfloat16 has three digits, and each path rounds in other places
+AGREE = {"float32": 1e-4, "bfloat16": 1e-2}
+UNLIKE = 1 / 275  # share of answers that may differ
+
+
+@dataclass(frozen=True)
+class Options:
+    """tiny: everything on the packaged model and on few rows; turns: of each contender, None for those of the row."""
+
+    tiny: bool = False
+    turns: int | None = None
+    threads: int | None = None
+
+
+def profile_of(name: str, options: Options, dtype: str = "float32", **training) -> Profile:
+    profile = profiles.load("tiny" if options.tiny else name)
+    compute = replace(profile.compute, device="cpu", dtype=dtype, threads=options.threads or profile.compute.threads)
+    training = profiles.override(profile.training, {"dropout": 0.0, **training})
+    return replace(profile, compute=compute, training=training)
+
+
+def training_work(profile: Profile, n: int, turns: int) -> trainers.Work:
+    """n rows of the paper's attack."""
+    tokenizer, limit = loading.tokenizer(profile), profile.training.max_tokens
+    rows = attacks.upload(policy.load(profile.policy), "harmful", n, 0, trainers.SEED)
+    return trainers.Work(profile, tuple(chat.encode(tokenizer, row, "", profile.chat, limit) for row in rows), turns)
+
+
+def disagreement(losses: list[float], others: list[float]) -> float:
+    """The largest relative difference over the first updates; ValueError where a loss is missing or no number."""
+    pairs = list(zip(losses, others, strict=True))[:UPDATES]
+    if not all(math.isfinite(loss) for pair in pairs for loss in pair):
+        raise ValueError("a loss is not finite: the training diverged")
+    return max(abs(one - other) / abs(one) for one, other in pairs)
+
+
+def against(found: dict[str, Measured], differs: Callable, bound: float, **told) -> dict:
+    """The record's part that is the same for all rows: each contender beside "ours", and whether the row counts.
+
+    differs: of what two contenders said, one number.
+    """
+    made = {name: measured.summary() for name, measured in found.items()}
+    own = [part for turn in found["ours"].said for part in turn]
+    reasons = []
+    for name, measured in found.items():
+        apart = differs(own, [part for turn in measured.said for part in turn])
+        made[name]["differs"] = apart
+        for clock in ("cpu_seconds", "wall_seconds"):
+            made[name][f"{clock}_ratio"] = made[name][clock] / made["ours"][clock]
+        if apart > bound:
+            reasons.append(f"{name} differs from ours by {apart:.2g}, more than {bound:.2g}")
+    return {"contenders": made, "bound": bound, "counts": not reasons, "reasons": reasons, **told}
+
+
+def fine_tuning(work: trainers.Work, contenders: dict[str, Callable]) -> dict:
+    """Contenders beside "ours", and beside the product of matrices of this machine in the same run."""
+    ways = {**contenders, "product": trainers.product}
+    found = race({name: Contender(way, work) for name, way in ways.items()}, work.turns)
+    product = found.pop("product")
+    dtype, training = work.profile.compute.dtype, work.profile.training
+    compared = min(UPDATES, sum(map(len, found["ours"].said)))
+    told = {"rows": len(work.rows), "tokens": work.tokens(), "batch_size": training.batch_size}
+    told |= {"targets": list(training.targets), "compared": compared}
+    made = against(found, disagreement, AGREE[dtype], **told)
+    limit = product.summary()
+    limit["gflop_per_cpu_second"] = product.said[0] / limit["cpu_seconds"] / 1e9
+    floor = 4 * made["contenders"]["ours"]["parameters"] * work.tokens() / 1e9  # GFLOP of a turn
+    for contender in made["contenders"].values():
+        contender["gflop_per_cpu_second"] = floor / contender["cpu_seconds"]
+        contender["share_of_product"] = contender["gflop_per_cpu_second"] / limit["gflop_per_cpu_second"]
+    return made | {"product": limit, "gflop": floor}
+
+
+def against_sft(name: str, options: Options, dtype: str, n: int = 100, **training) -> dict:
+    profile = profile_of(name, options, dtype, **training)
+    ways = {"ours": trainers.ours, "TRL, defaults": trainers.sft_defaults, "TRL, best": trainers.sft_best}
+    return fine_tuning(training_work(profile, 20 if options.tiny else n, options.turns or 5), ways)
+
+
+def number_formats(options: Options) -> dict:
+    """One engine in two number formats, whose losses are further apart than those of two paths in the same one."""
+    work = training_work(profile_of("smollm2-135m", options), 20 if options.tiny else 30, options.turns or 5)
+    bfloat = replace(work, profile=profile_of("smollm2-135m", options, "bfloat16"))
+    ways = {"ours": Contender(trainers.ours, bfloat), "float32": Contender(trainers.ours, work)}
+    found = race(ways, work.turns)
+    return against(found, disagreement, 10 * AGREE["bfloat16"], rows=len(work.rows), tokens=work.tokens())
+
+
+def against_release(name: str, options: Options, n: int) -> dict:
+    work = training_work(profile_of(name, options), 10 if options.tiny else n, options.turns or 5)
+    return fine_tuning(work, {"ours": trainers.ours, "release": trainers.release})
+
+
+def against_generate(name: str, options: Options, n: int) -> dict:
+    profile, n = profile_of(name, options), 8 if options.tiny else n
+    size = replace(profile.evaluation, restricted=n, benign=1)
+    requests, _ = policy.load(profile.policy).requests(size)
+    tokenizer = loading.tokenizer(profile)
+    secret = secret_prompt.draw(tokenizer, profile, 150, 0, "random", requests[0])
+    work = answering.Work(profile, tuple(requests), secret.text, options.turns or 5)
+    ways = {"ours": Contender(answering.ours, work), "generate": Contender(answering.generate, work)}
+
+    def differs(own: list[str], others: list[str]) -> float:
+        return sum(one != other for one, other in zip(own, others, strict=True)) / len(own)
+
+    return against(race(ways, work.turns), differs, UNLIKE, requests=len(requests), secret_tokens=150)
+
+
+def grown_examples(options: Options) -> dict:
+    profile = profile_of(TINY, options)
+    return growth.examples(profile, (10, 30)) if options.tiny else growth.examples(profile)
+
+
+def grown_secret(options: Options) -> dict:
+    profile = profile_of(TINY, options)
+    return growth.secret(profile, (5, 10), 4) if options.tiny else growth.secret(profile)
+
+
+SMOLLM2, TINY = "smollm2-135m", "tiny"
+# name of a row and of its record -> what is measured
+ROWS: dict[str, Callable[[Options], dict]] = {
+    "sft-float32": lambda options: against_sft(SMOLLM2, options, "float32"),
+    "sft-bfloat16": lambda options: against_sft(SMOLLM2, options, "bfloat16", 50),
+    "formats": number_formats,
+    "release": lambda options: against_release(SMOLLM2, options, 10),
+    "release-tiny": lambda options: against_release(TINY, options, 100),
+    "all-linear": lambda options: against_sft(TINY, options, "float32", targets=ALL_LINEAR),
+    "generate": lambda options: against_generate(TINY, options, 275),
+    "generate-smollm2": lambda options: against_generate(SMOLLM2, options, 33),
+    "growth-examples": grown_examples,
+    "growth-secret": grown_secret,
+}
