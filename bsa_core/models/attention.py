@@ -3,7 +3,7 @@
 by row           packed rows: each attends within itself. A mask over the whole sequence costs the square of its length
 behind a prefix  rows with a shared beginning: its keys and values are read once for all rows, not copied for each
 
-Both compute what transformers' `sdpa` computes; `selfcheck` tries them with each model. They are switched on for as long
+Both compute what `sdpa` of transformers does; `selfcheck` tries them with each model. They are switched on for as long
 as `by_row` or `behind` lasts, by the name under which transformers looks up attention. `behind` is for CPUs, where what
 decoding waits for is memory.
 """
