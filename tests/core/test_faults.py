@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bsa_core import paths, profiles, records, writing
-from bsa_core.experiment import chain, describe, execute, lookup, runs
+from bsa_core.experiment import computing, describe, execute, lookup, runs
 from bsa_core.models import loading
 from bsa_core.profiles import Decoding, Evaluation, Profile, SecretPrompt, Training
 from bsa_core.records import REPRODUCIBLE
@@ -296,7 +296,7 @@ def test_a_file_system_without_locks(reference, results, monkeypatch, number):
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refused)
-        patch.setattr(chain, "_compute", None)
+        patch.setattr(computing, "computed", None)
         assert execute([initial()], short()) == [there]
         with pytest.raises(writing.RecordError, match=r"cannot lock .*\.lock \(its file system has no file locks: .*"):
             execute([initial(), initial(1)], short())
@@ -358,7 +358,7 @@ def test_a_clock_that_jumps(reference, results, monkeypatch):
         for file in results.rglob("*"):
             os.utime(file, (moment, moment))
         with monkeypatch.context() as patch:
-            patch.setattr(chain, "_compute", None)
+            patch.setattr(computing, "computed", None)
             assert execute([initial()], short()) == records.load("tiny") == [later]
     assert len(execute([initial(), initial(1)], short())) == 2
 
