@@ -70,7 +70,8 @@ def test_an_image_takes_what_belongs_to_the_project_and_nothing_else():
     listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True).stdout
     lines = [line for line in read(".dockerignore").splitlines() if not line.startswith("#")]
     taken = {line[1:] for line in lines if line.startswith("!") and "/" not in line}
-    assert lines[0] == "*" and taken == {line.split("/")[0] for line in listed.splitlines()} | {".git"}
+    belong = {line.split("/")[0] for line in listed.splitlines()} | {".git"}
+    assert lines[0] == "*" and taken == belong, f".dockerignore lacks {belong - taken}, or has {taken - belong}"
     assert {"book/executed", "results/*/*", "**/*.executed.ipynb", "benchmarks/records"} <= set(lines)
     results = [line for line in listed.splitlines() if line.startswith("results/")]
     assert all(line.endswith((".xz", ".xz.sha256")) and line.count("/") == 2 for line in results)
