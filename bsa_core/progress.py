@@ -19,8 +19,10 @@ def once(text: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """For people: "45 s", "12 min"."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    """For people: "45 s", "12 min", "5.3 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 class _Brief(Repr):

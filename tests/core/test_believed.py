@@ -282,3 +282,8 @@ def test_half_of_a_character_in_a_message_can_be_printed():
         progress.cut("it belongs to '\ud83d'") == r"it belongs to '\ud83d'" == progress.cut(r"it belongs to '\ud83d'")
     )
     assert progress.cut("a wave 👋") == "a wave 👋"
+
+
+@pytest.mark.parametrize("seconds, said", [(89, "89 s"), (91, "2 min"), (5300, "88 min"), (19000, "5.3 h")])
+def test_a_duration_for_people(seconds, said):
+    assert progress.duration(seconds) == said
