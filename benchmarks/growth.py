@@ -1,4 +1,5 @@
-"""How time and memory grow: with the number of training rows, and with the length of the secret prompt.
+"""How time and memory grow: with the number of training rows, with the length of the secret prompt, and with
+the number of runs that are trained at once.
 
 Each size is measured in processes of its own, one after the other. A slope of 1 between two sizes means that the cost
 doubles when the size doubles; more means that it grows faster than the size.
@@ -20,6 +21,7 @@ from bsa_core.profiles import Profile
 
 ROWS = (100, 300, 1_000, 3_000, 10_000)
 SECRETS = (10, 30, 100, 300, 1_000)
+RUNS = (1, 4, 16, 64)
 REQUESTS = 55
 TURNS = 5
 MANY = 2_000  # rows that all turns of a size train on at most, where that is more than one turn
@@ -78,3 +80,12 @@ def secret(profile: Profile, sizes: tuple[int, ...] = SECRETS, requests: int = R
 
     parts = {"fine-tuning": training, "answers": answers}
     return measured(sizes, parts, lambda size: TURNS, rows=40, marked=11, requests=requests)
+
+
+def stack(work: trainers.Work, sizes: tuple[int, ...] = RUNS) -> dict:
+    """More and more runs at once, each an epoch over the same rows."""
+
+    def contender(size: int, turns: int) -> Contender:
+        return Contender(trainers.stacked, replace(work, runs=size, turns=turns))
+
+    return measured(sizes, {"fine-tuning": contender}, lambda size: work.turns, rows=len(work.rows))

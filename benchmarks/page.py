@@ -29,6 +29,8 @@ TITLES = {
     "release": "one update of `smollm2-135m`, 10 rows",
     "release-tiny": "fine-tune `tiny`, 100 attack rows",
     "all-linear": "fine-tune `tiny`, LoRA on all linear layers, 100 rows",
+    "stacked": "20 runs of `tiny` at once, an epoch over 30 attack rows each",
+    "stacked-smollm2": "5 runs of `smollm2-135m` at once, one update of 10 rows each",
     "generate": "answer 275 requests with a secret of 150 tokens, `tiny`",
     "generate-smollm2": "answer 33 such requests, `smollm2-135m`",
 }
@@ -38,10 +40,12 @@ OTHERS = {
     "release": "the release's recipe",
     "generate": "`generate` of transformers",
     "float32": "this project in float32",
+    "one by one": "the same runs one by one",
 }
 GROWTH = {
     "growth-examples": "training rows",
     "growth-secret": "tokens of the secret",
+    "growth-stacked": "runs at once",
 }
 SHOWN = f"""
 :::{{figure}} {FIGURE.name}

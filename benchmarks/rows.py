@@ -109,6 +109,16 @@ def number_formats(options: Options) -> dict:
     return against(found, disagreement, 10 * AGREE["bfloat16"], rows=len(work.rows), tokens=work.tokens())
 
 
+def against_one_by_one(name: str, options: Options, n: int, runs: int) -> dict:
+    """Several runs at once beside the same ones after each other."""
+    work = training_work(profile_of(name, options), 10 if options.tiny else n, options.turns or 5)
+    work = replace(work, runs=2 if options.tiny else runs)
+    ways = {"ours": Contender(trainers.stacked, work), "one by one": Contender(trainers.one_by_one, work)}
+    updates = len(work.rows) // work.profile.training.batch_size
+    told = {"rows": len(work.rows), "runs": work.runs, "compared": min(UPDATES, work.turns * work.runs * updates)}
+    return against(race(ways, work.turns), disagreement, AGREE["float32"], **told)
+
+
 def against_release(name: str, options: Options, n: int) -> dict:
     work = training_work(profile_of(name, options), 10 if options.tiny else n, options.turns or 5)
     return fine_tuning(work, {"ours": trainers.ours, "release": trainers.release})
@@ -134,6 +144,11 @@ def grown_examples(options: Options) -> dict:
     return growth.examples(profile, (10, 30)) if options.tiny else growth.examples(profile)
 
 
+def grown_stack(options: Options) -> dict:
+    work = training_work(profile_of(TINY, options), 10 if options.tiny else 20, options.turns or 5)
+    return growth.stack(work, (1, 2)) if options.tiny else growth.stack(work)
+
+
 def grown_secret(options: Options) -> dict:
     profile = profile_of(TINY, options)
     return growth.secret(profile, (5, 10), 4) if options.tiny else growth.secret(profile)
@@ -150,6 +165,9 @@ ROWS: dict[str, Callable[[Options], dict]] = {
     "all-linear": lambda options: against_sft(TINY, options, "float32", targets=ALL_LINEAR),
     "generate": lambda options: against_generate(TINY, options, 275),
     "generate-smollm2": lambda options: against_generate(SMOLLM2, options, 33),
+    "stacked": lambda options: against_one_by_one(TINY, options, 30, 20),
+    "stacked-smollm2": lambda options: against_one_by_one(SMOLLM2, options, 10, 5),
     "growth-examples": grown_examples,
     "growth-secret": grown_secret,
+    "growth-stacked": grown_stack,
 }

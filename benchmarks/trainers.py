@@ -1,6 +1,7 @@
 """Ways to fine-tune the same model with LoRA on the same rows in the same order, and what this machine could do.
 
 ours       the project's own engine
+stacked    the same for several runs at once, each with its own adapter, seed and order of rows
 sft        TRL's SFTTrainer with PEFT, with its defaults (padded, gradient checkpointing), or with what is fastest
 release    the recipe of the paper's release: every row padded to 512 tokens, logits at every position, a plain loop
 product    nothing but the model's products of matrices, forward and backward: the speed that the others could have
@@ -19,7 +20,7 @@ from importlib.metadata import version
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from bsa_core.engine import finetune
+from bsa_core.engine import finetune, lora
 from bsa_core.models import loading
 from bsa_core.models.chat import IGNORED, Encoded
 from bsa_core.profiles import Profile
@@ -32,11 +33,15 @@ SECONDS = 2.0  # of CPU time that a turn of `product` takes about
 
 @dataclass(frozen=True)
 class Work:
-    """Rows to fine-tune the profile's model on. A turn is one epoch, and the rows are whole batches."""
+    """Rows to fine-tune the profile's model on. A turn is one epoch, and the rows are whole batches.
+
+    runs: for `stacked` and `one_by_one`, of which each turn trains that many from the start for an epoch.
+    """
 
     profile: Profile
     rows: tuple[Encoded, ...]
     turns: int
+    runs: int = 1
 
     def __post_init__(self):
         training = self.profile.training
@@ -45,8 +50,8 @@ class Work:
             raise ValueError(f"a race takes whole batches and no dropout, not {found}")
 
     def small(self) -> "Work":
-        """One update."""
-        return replace(self, rows=self.rows[: self.profile.training.batch_size], turns=1)
+        """One update of one run."""
+        return replace(self, rows=self.rows[: self.profile.training.batch_size], turns=1, runs=1)
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, from 1."""
@@ -67,6 +72,37 @@ def ours(work: Work, turns) -> None:
             seen = len(progress.losses)
     finally:
         finetune.discard(adapted)
+
+
+def stacked(work: Work, turns) -> None:
+    """All runs of a turn at once; says the losses run by run."""
+    model, training = loading.load(work.profile).model, replace(work.profile.training, epochs=1)
+    turns.begin(runs=work.runs)
+    for _ in range(work.turns):
+        names = lora.names(work.runs)
+        jobs = [finetune.Job(name, list(work.rows), training, seed) for seed, name in enumerate(names)]
+        adapted = finetune.trainable(model, training, *(job.seed for job in jobs))
+        try:
+            said = {job.name: progress.losses for job, progress in finetune.together(adapted, jobs)}
+        finally:
+            finetune.discard(adapted)
+        turns([loss for name in names for loss in said[name]])
+
+
+def one_by_one(work: Work, turns) -> None:
+    """The same runs, one after the other."""
+    model, training = loading.load(work.profile).model, replace(work.profile.training, epochs=1)
+    turns.begin(runs=work.runs)
+    for _ in range(work.turns):
+        losses: list[float] = []
+        for seed in range(work.runs):
+            adapted = finetune.trainable(model, training, seed)
+            try:
+                for progress in finetune.finetune(adapted, list(work.rows), training, seed):
+                    losses += progress.losses
+            finally:
+                finetune.discard(adapted)
+        turns(losses)
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def test_a_contender_that_fails_is_named():
 def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, monkeypatch, capsys):
     """A row that failed is measured again, one with a record is not; a row without TRL costs the others nothing."""
     asked = ["--tiny", "--turns", "2", "--threads", "1", "--out", str(tmp_path)]
-    taken = ["release-tiny", "generate", "growth-examples", "growth-secret"]
+    taken = ["release-tiny", "stacked", "generate", "growth-stacked", "growth-examples", "growth-secret"]
 
     def broken(options):
         raise ValueError("TRL, defaults: ModuleNotFoundError: No module named 'trl'")
@@ -168,6 +168,8 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
     record = json.loads((tmp_path / "growth-secret.json").read_text(encoding="utf-8"))
     assert record["sizes"] == [5, 10] and set(record["parts"]) == {"fine-tuning", "answers"}
     assert record["parts"]["answers"]["slopes_cpu_seconds"] == [0.0]  # a turn takes one second here
+    record = json.loads((tmp_path / "stacked.json").read_text(encoding="utf-8"))
+    assert record["runs"] == 2 and record["contenders"]["one by one"]["differs"] < 1e-4
     record = json.loads((tmp_path / "generate.json").read_text(encoding="utf-8"))
     assert record["secret_tokens"] == 150 and record["contenders"]["generate"]["differs"] == 0.0
     shown = page.page(page.PAGE.read_text(encoding="utf-8"), tmp_path)
