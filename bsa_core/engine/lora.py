@@ -24,6 +24,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from bsa_core.profiles import Training
+from bsa_core.progress import cut
 
 ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output's
 ADAPTED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, Conv1D)  # what LoRA knows
@@ -154,7 +155,14 @@ def add_lora(model: torch.nn.Module, training: Training, seed: int, *more: int) 
     )
     first, *others = names(1 + len(more))
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, config, first)
+    try:
+        adapted = get_peft_model(model, config, first)
+    except ValueError as error:  # experts in one tensor with dropout, layers of Mamba
+        raise ValueError(
+            f"training.targets: PEFT cannot adapt {', '.join(training.targets)} of a model of type "
+            f"{model.config.model_type}: {cut(error)}; name other layers in training.targets, or set training.dropout "
+            "to 0"
+        ) from error
     for name, other in zip(others, more, strict=True):
         torch.manual_seed(other)
         adapted.add_adapter(name, config)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from peft.tuners.lora.layer import Linear
-from toys import CONFIGS, model, rows
+from toys import CONFIGS, lively_model, model, rows
+from transformers import AutoConfig
 
 from bsa_core import experiment, profiles
 from bsa_core.engine import finetune as engine
@@ -141,6 +142,22 @@ def test_dropout_of_the_model_s_own_is_left_to_peft(monkeypatch):
     with pytest.raises(ValueError, match="cannot be computed for several runs at once"):
         add_lora(made, TRAINING, 0, 1)
     assert not [module for module in made.modules() if isinstance(module, Linear)], "the base model is as it was"
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 97}
+OTHERS = {
+    "mixtral": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4},  # experts in one tensor
+    "mamba": {"state_size": 8},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_layers_that_peft_cannot_adapt_are_named_with_the_way_out(name):
+    made = lively_model(AutoConfig.for_model(name, **SMALL, **OTHERS[name]))
+    with pytest.raises(
+        ValueError, match=rf"training\.targets: .* of a model of type {name}: .*dropout to 0"
+    ):
+        add_lora(made, replace(TRAINING, targets=("all-linear",)), seed=0)
 
 
 def test_as_many_runs_at_once_as_a_device_has_room_for(monkeypatch):
