@@ -154,9 +154,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_layers_that_peft_cannot_adapt_are_named_with_the_way_out(name):
     made = lively_model(AutoConfig.for_model(name, **SMALL, **OTHERS[name]))
-    with pytest.raises(
-        ValueError, match=rf"training\.targets: .* of a model of type {name}: .*dropout to 0"
-    ):
+    with pytest.raises(ValueError, match=rf"training\.targets: .* of a model of type {name}: .*dropout to 0"):
         add_lora(made, replace(TRAINING, targets=("all-linear",)), seed=0)
 
 
