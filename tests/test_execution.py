@@ -1,10 +1,13 @@
 """Cells that speak of what a profile lacks are left out of its pages, and no other cell needs them."""
 
 import ast
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -55,3 +58,21 @@ def test_no_cell_needs_a_name_from_one_that_may_be_left_out(path):
     kept = [n for of, out in zip(names, left_out, strict=True) if not out for n in of]
     bound = {n.id for n in kept if isinstance(n.ctx, ast.Store)}
     assert not (made - bound) & {n.id for n in kept}
+
+
+@pytest.mark.slow
+def test_a_kernel_ends_with_its_papermill(tmp_path):
+    """Where papermill is killed. ipykernel looks after the process that started it."""
+    said = tmp_path / "pid"
+    cell = f"import os, pathlib, time\npathlib.Path({str(said)!r}).write_text(str(os.getpid()))\ntime.sleep(300)"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell)]), tmp_path / "given.ipynb")
+    command = [sys.executable, "-m", "papermill", "given.ipynb", "made.ipynb", "-k", "python3", "--no-progress-bar"]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (said.is_file() and said.read_text()) and time.monotonic() < until:
+        time.sleep(0.2)
+    kernel = psutil.Process(int(said.read_text()))
+    running.kill()
+    running.wait()
+    _, alive = psutil.wait_procs([kernel], timeout=60)
+    assert not alive
