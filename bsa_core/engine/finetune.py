@@ -210,7 +210,8 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
 def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[tuple[Job, Progress]]:
     """Train several runs at once, each its own adapter; yields each run after each of its `training.epochs` epochs.
 
-    The jobs may differ in rows, seeds, learning rates and epochs. Seconds are a run's share of those of all.
+    The jobs may differ in rows, seeds, learning rates and epochs. Seconds are a run's
+    share of those of all, by its tokens.
 
     The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
     the model of a run of k epochs. Raises OutOfMemory when a GPU's memory is too short for a row, and Diverged, with
@@ -249,15 +250,16 @@ def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[tuple[Job, Pro
                 "float32; where it is the first update, the model's files may hold broken weights"
             ) from None
         model.eval()
-        seconds = (time.perf_counter() - started) / len(active)
+        seconds = time.perf_counter() - started
+        counted = {job.name: sum(len(row.ids) for row in job.rows) for job in active}
         for job in active:
-            before, tokens = done[job.name], sum(len(row.ids) for row in job.rows)
+            before, tokens = done[job.name], counted[job.name]
             done[job.name] = Progress(
                 epoch,
                 tuple(losses[job.name]),
                 before.tokens + tokens,
                 before.answer_tokens + _answer_tokens(job.rows),
-                before.seconds + seconds,
+                before.seconds + seconds * tokens / sum(counted.values()),
                 micro_batch_size,
             )
             if share := lora.shared(model):

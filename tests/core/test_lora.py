@@ -55,6 +55,8 @@ def equal_to_runs_alone(architecture: str, training: Training, device: str = "cp
     last = {
         job.name: progress for job, progress in together(stack, [Job(n, *j) for n, j in zip(names, jobs, strict=True)])
     }
+    shares = {progress.seconds / progress.tokens for job, progress in found if progress.epoch == 1}
+    assert max(shares) == pytest.approx(min(shares)), "a run's seconds are its share, by tokens"
     for name, (losses, tokens, weights) in zip(names, alone, strict=True):
         assert last[name].losses == pytest.approx(losses, rel=1e-4) and last[name].tokens == tokens
         assert max(weights[path].abs().max() for path in weights if "lora_B" in path) > 1e-3
