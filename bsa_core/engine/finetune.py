@@ -210,8 +210,8 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
 def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[tuple[Job, Progress]]:
     """Train several runs at once, each its own adapter; yields each run after each of its `training.epochs` epochs.
 
-    The jobs may differ in rows, seeds, learning rates and epochs. Seconds are a run's
-    share of those of all, by its tokens.
+    The jobs may differ in rows, seeds, learning rates and epochs. Seconds are a run's share of those of all, by its
+    tokens.
 
     The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
     the model of a run of k epochs. Raises OutOfMemory when a GPU's memory is too short for a row, and Diverged, with

@@ -52,9 +52,8 @@ def equal_to_runs_alone(architecture: str, training: Training, device: str = "cp
         discard(adapted)
     names = lora.names(len(jobs))
     stack = engine.trainable(made, training, *(seed for _, _, seed in jobs))
-    last = {
-        job.name: progress for job, progress in together(stack, [Job(n, *j) for n, j in zip(names, jobs, strict=True)])
-    }
+    found = [*together(stack, [Job(name, *job) for name, job in zip(names, jobs, strict=True)])]
+    last = {job.name: progress for job, progress in found}
     shares = {progress.seconds / progress.tokens for job, progress in found if progress.epoch == 1}
     assert max(shares) == pytest.approx(min(shares)), "a run's seconds are its share, by tokens"
     for name, (losses, tokens, weights) in zip(names, alone, strict=True):
