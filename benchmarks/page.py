@@ -85,20 +85,25 @@ def apart(record: dict, other: dict) -> str:
 
 def ratios(folder: Path) -> str:
     """One line per contender: the time of the other over that of this project, in one run."""
-    head = ["what", "against", "CPU time", "wall time", "CPU seconds", "memory, MB", "apart", "counts"]
-    lines = []
+    head = ["what", "against", "CPU time", "wall time", "CPU seconds", "memory, MB", "apart"]
+    lines, missing = [], []
     for row, title in TITLES.items():
         if (record := read(folder, row)) is None:
-            lines.append([title, "", "not measured", *[""] * 5])
+            missing.append(title)
             continue
         contenders = record["contenders"]
         for name in (name for name in OTHERS if name in contenders):
             own, other = contenders["ours"], contenders[name]
             both = [f"{number(own[field])} and {number(other[field])}" for field in ("cpu_seconds", "peak_memory_mb")]
             times = [f"{other[f'{clock}_ratio']:.2f} ×" for clock in ("cpu_seconds", "wall_seconds")]
-            counts = "yes" if other["differs"] <= record["bound"] else "no"
-            lines.append([title, OTHERS[name], *times, *both, apart(record, other), counts])
-    return table(head, lines)
+            if other["differs"] > record["bound"]:
+                times = ["does not count", ""]
+            lines.append([title, OTHERS[name], *times, *both, apart(record, other)])
+    return (table(head, lines) if lines else "") + not_measured(missing)
+
+
+def not_measured(what: list[str]) -> str:
+    return f"\nNot measured: {'; '.join(what)}.\n" if what else ""
 
 
 def limits(folder: Path) -> str:
@@ -113,24 +118,28 @@ def limits(folder: Path) -> str:
             speeds = contender["gflop_per_cpu_second"], record["product"]["gflop_per_cpu_second"]
             by, share = OTHERS.get(name, "this project"), f"{contender['share_of_product']:.0%}"
             lines.append([title, by, *map(number, speeds), share])
-    return table(head, lines or [["not measured", *[""] * 4]])
+    return table(head, lines) if lines else "Not measured.\n"
 
 
 def growth(folder: Path) -> str:
     """One line per size."""
-    lines = []
+    lines, missing = [], []
     for row, unit in GROWTH.items():
         record = read(folder, row)
         if record is None:
-            lines.append([unit, "not measured", *[""] * 4])
+            missing.append(unit)
             continue
         for part, of in record["parts"].items():
             slopes = ["", *(f"{slope:.2f}" for slope in of["slopes_cpu_seconds"])]
             for size, point, slope in zip(record["sizes"], of["points"], slopes, strict=True):
                 spent = [number(point[field]) for field in ("cpu_seconds", "wall_seconds", "peak_memory_mb")]
                 lines.append([f"{size:,} {unit}", PARTS[part], *spent, slope])
-    shown = table(["size", "what", "CPU seconds", "wall seconds", "memory, MB", "slope"], lines)
-    return shown + (SHOWN if any(read(folder, row) for row in GROWTH) else "")
+    head = ["size", "what", "CPU seconds", "wall seconds", "memory, MB", "slope"]
+    return (
+        (table(head, lines) if lines else "")
+        + not_measured(missing)
+        + (SHOWN if any(read(folder, row) for row in GROWTH) else "")
+    )
 
 
 def machines(folder: Path) -> str:
@@ -143,7 +152,7 @@ def machines(folder: Path) -> str:
             told = f"{of['cpu']} ({of['cpu_capability']}), {of['cores']} cores, {of['memory_gb']:.0f} GB; {versions}"
             found.setdefault((told, of["created"][:10]), []).append(row)
     lines = [f"* {told}; {day}: {', '.join(f'`{row}`' for row in rows)}\n" for (told, day), rows in found.items()]
-    return "".join(lines) or "* not measured\n"
+    return "".join(lines) or "Not measured.\n"
 
 
 def drawn(folder: Path):

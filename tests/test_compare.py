@@ -174,7 +174,11 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
     assert record["secret_tokens"] == 150 and record["contenders"]["generate"]["differs"] == 0.0
     shown = page.page(page.PAGE.read_text(encoding="utf-8"), tmp_path)
     assert "| fine-tune `tiny`, 100 attack rows | the release's recipe | 2.00 × | 2.00 × | 1 and 2 |" in shown
-    assert "| the same, 30 rows |  | not measured |" in shown and ":::{figure} benchmarks_growth.svg" in shown
+    assert (
+        "\nNot measured: " in shown
+        and "; the same, 30 rows; " in shown
+        and ":::{figure} benchmarks_growth.svg" in shown
+    )
     assert "| 10 tokens of the secret | answers | 1 | 1 | 500 | 0.00 |" in shown
     assert f"torch {record['environment']['torch']}" in shown
     assert page.stamp(tmp_path).encode() in page.svg(tmp_path)
