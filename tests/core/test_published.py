@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bsa_core import experiment, policy, profiles, records
-from bsa_core.experiment import chain
+from bsa_core.experiment import runs
 from bsa_core.experiment.runs import describe, material
 from bsa_core.policy import published
 from bsa_core.policy.published import ATTACK, CATEGORIES, SYSTEM
@@ -162,10 +162,10 @@ def test_files_of_ones_own_beside_the_release(release):
     made = load(release, benign_pool=str(release.parent / "pool.csv"), more_safety=str(more))
     assert len(made.benign_pool) == 22 and len(made.safety) == 33 and made.pool == 11
     scale = replace(profiles.load("tiny"), policy={})
-    of = chain.Material(made, {})
-    eleven = chain.rows_of(describe(scale, "safety-data", n_attack=0), scale, of).training
+    of = runs.Material(made, {})
+    eleven = runs.rows_of(describe(scale, "safety-data", n_attack=0), scale, of).training
     assert {row.user for row in eleven} == {row.user for row in made.safety[:11]}, "the paper's come first"
-    assert len(chain.rows_of(describe(scale, "safety-data", n_attack=0, n_defense=33), scale, of).training) == 33
+    assert len(runs.rows_of(describe(scale, "safety-data", n_attack=0, n_defense=33), scale, of).training) == 33
 
 
 def test_leaks_are_told_counted_and_set_apart(release, capsys):

@@ -300,7 +300,8 @@ def test_a_drive_without_locks(tmp_path, monkeypatch):
     writing.sweep(tmp_path)
     assert (tmp_path / "a").read_bytes() == b"whole" and left.is_dir()
     with pytest.raises(
-        writing.RecordError, match=r"cannot write .*lock \(No locks available\); set BSA_RESULTS to anot"
+        writing.RecordError,
+        match=r"cannot lock .*lock \(its file system has no file locks: No locks available\); set BSA_RESULTS",
     ):
         writing.locked(tmp_path / "0.lock")
 
