@@ -299,10 +299,8 @@ def test_a_drive_without_locks(tmp_path, monkeypatch):
     (left := tmp_path / ".abcdefgh.tmp").mkdir()  # of a process that may still live
     writing.sweep(tmp_path)
     assert (tmp_path / "a").read_bytes() == b"whole" and left.is_dir()
-    with pytest.raises(
-        writing.RecordError,
-        match=r"cannot lock .*lock \(its file system has no file locks: No locks available\); set BSA_RESULTS",
-    ):
+    said = r"cannot lock .*lock \(its file system has no file locks: No locks available\); set BSA_RESULTS to a folder"
+    with pytest.raises(writing.RecordError, match=said):
         writing.locked(tmp_path / "0.lock")
 
 
