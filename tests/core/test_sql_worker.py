@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -35,11 +36,19 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def peak_of_worker() -> int:
+    """Bytes that the process which runs SQL has held at most; 0 where the system does not say."""
+    status = Path(f"/proc/{sql_worker._worker.process.pid}/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 @pytest.mark.parametrize("answer", [nested(16), nested(16, columns=150), nested(30)])
 def test_a_short_query_that_takes_a_gigabyte_is_wrong(worker, answer):
     before, started = peak(), time.monotonic()
     assert sql_worker.compared(CONTEXT, REFERENCE, answer) == (False, True)
     assert peak() - before < 64 * 2**20 and time.monotonic() - started < 60
+    assert peak_of_worker() < 512 * 2**20
     assert sql_worker.compared(CONTEXT, REFERENCE, REFERENCE.lower()) == (True, True)
 
 
