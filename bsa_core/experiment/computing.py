@@ -14,7 +14,7 @@ from bsa_core.profiles import Profile
 
 
 def alike(run: Run, other: Run) -> bool:
-    """Whether two runs can be trained in one stack, and are of about one length."""
+    """Whether two runs can be trained in one stack: with the same layers adapted, in batches of the same size."""
 
     def layers(of: Run):
         return (of.task, replace(of.training, epochs=1, learning_rate=1.0, decay_per_epoch=1.0, weight_decay=0.0))
@@ -62,33 +62,32 @@ def _compute(
         request = rows[run].restricted[0]
         return secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
 
-    def finished(some: list[Run], loaded, training: list, progress) -> Iterator[tuple[Run, dict, list]]:
+    def finished(some: list[Run], loaded, secret, training: list, progress) -> Iterator[tuple[Run, dict, list]]:
         for run in some:
-            secret = secret_of(run)
             if run not in known:
                 trained_on = replace(rows[run], training=training)
                 yield (run, *_evaluated(run, trained_on, loaded, profile, of, secret, progress))
             keep(run, loaded, secret)
 
     if first.training is None:
-        yield from finished(groups[0], loaded, [], None)
+        yield from finished(groups[0], loaded, secret_of(first), [], None)
         return
     trained, jobs = {}, []
     for name, group in zip(lora.names(len(groups)), groups, strict=True):
         run = max(group, key=lambda run: run.training.epochs)
-        training = evaluate.answered(loaded, profile, rows[run].training)
+        secret, training = secret_of(run), evaluate.answered(loaded, profile, rows[run].training)
         encoded = [
-            limits.encoded(loaded.tokenizer, profile, row, secret_of(run), run.training.max_tokens, row.named(number))
+            limits.encoded(loaded.tokenizer, profile, row, secret, run.training.max_tokens, row.named(number))
             for number, row in enumerate(training, start=1)
         ]
         jobs.append(finetune.Job(name, encoded, run.training, run.seed))
-        trained[name] = group, training
+        trained[name] = group, secret, training
     adapted = finetune.trainable(loaded.model, first.training, *(job.seed for job in jobs))
     try:
         for job, progress in finetune.together(adapted, jobs):
-            group, training = trained[job.name]
+            group, secret, training = trained[job.name]
             reached = [run for run in group if run.training.epochs == progress.epoch]
-            yield from finished(reached, replace(loaded, model=adapted), training, progress)
+            yield from finished(reached, replace(loaded, model=adapted), secret, training, progress)
     finally:
         finetune.discard(adapted)
 
