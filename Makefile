@@ -3,6 +3,7 @@
 PROFILE ?= tiny
 SEEDS ?= $(if $(filter tiny,$(PROFILE)),$(shell seq -s " " 0 19),0 1 2)
 CORES ?= 2
+COMPUTE ?=
 FULL ?=
 SWEEP ?= sweeps/example.yaml
 DRY ?=
@@ -29,6 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  make book PROFILE=smollm2-135m SEEDS="0 1 2" CORES=4     another scale, other seeds, more cores\n'
+	@printf '  make book COMPUTE="0 1 2"     the main runs of more seeds on this machine, in place of the shipped records\n'
 	@printf '  make book FULL=1     compute the mixed setting and the ablations too (hours), in place of the shipped records\n'
 
 setup: ## install the locked dependencies into .venv
@@ -39,7 +41,7 @@ setup: ## install the locked dependencies into .venv
 book: ## execute the notebooks and build the book, doing only what changed
 	@tools/setup.sh $(VENV) "$(PROFILE)"
 	@$(BIN)/python tools/locked.py _build/lock $(BIN)/python -m snakemake --cores $(CORES) --nolock \
-		--rerun-incomplete --quiet host rules reason --config profile="$(PROFILE)" seeds="$(SEEDS)" $(if $(FULL),full=1)
+		--rerun-incomplete --quiet host rules reason --config profile="$(PROFILE)" seeds="$(SEEDS)" $(if $(COMPUTE),compute="$(COMPUTE)") $(if $(FULL),full=1)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 sweep: ## compute what is missing of a grid of runs, SWEEP=sweeps/<name>.yaml; DRY=1 lists its jobs, ON=slurm takes a cluster

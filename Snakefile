@@ -1,6 +1,6 @@
 """Which notebook runs with which parameters, in what order; then the book.
 
-    snakemake --cores 2 --config profile=tiny seeds="0 1 2 3 4" [full=1] [grid=smoke]
+    snakemake --cores 2 --config profile=tiny seeds="0 1 2 3 4" [compute="0 1"] [full=1] [grid=smoke]
 
 Executed notebooks are the targets. Run records are not: they are what lets a job that was killed go on where it
 was, and Snakemake deletes the targets of failed jobs. The log of a failed job, its notebook included, stays in
@@ -65,20 +65,21 @@ def profile_file(name):
     return path
 
 
-def seed_list(text):
-    """'0 1 2' -> [0, 1, 2]"""
+def seed_list(name, text):
+    """'0 1 2' -> [0, 1, 2]; name: of the setting, for messages"""
     try:
         seeds = [int(seed) for seed in str(text).replace(",", " ").split()]
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise WorkflowError(f'seeds={text!r}: expected different whole numbers from 0, such as seeds="0 1 2"')
+        raise WorkflowError(f'{name}={text!r}: expected different whole numbers from 0, such as {name}="0 1 2"')
     return seeds
 
 
 PROFILE = str(config.get("profile", "tiny"))
 PROFILE_FILE = profile_file(PROFILE)
-SEEDS = seed_list(config.get("seeds", " ".join(map(str, range(20 if PROFILE == "tiny" else 3)))))
+SEEDS = seed_list("seeds", config.get("seeds", " ".join(map(str, range(20 if PROFILE == "tiny" else 3)))))
+HERE = seed_list("compute", config["compute"]) if "compute" in config else []  # in place of those of the grid
 with open(PROFILE_FILE, encoding="utf-8") as file:
     THREADS = (yaml.safe_load(file).get("compute") or {}).get("threads", 1)
 
@@ -90,7 +91,7 @@ RESULTS = os.path.relpath(os.environ.get("BSA_RESULTS", os.path.join(ROOT, "resu
 SHIPS = os.path.exists(os.path.join(RESULTS, PROFILE, "shipped.jsonl.xz"))
 for VALUES in GRID.values():
     if isinstance(VALUES.get("compute"), list):  # of a scale that ships no records, all seeds asked for are computed
-        VALUES["compute"] = [seed for seed in VALUES["compute"] if SHIPS and seed in SEEDS] or SEEDS
+        VALUES["compute"] = [seed for seed in HERE or VALUES["compute"] if SHIPS and seed in SEEDS] or SEEDS
 if config.get("full"):
     GRID = {
         name: {key: key.startswith("compute") or value for key, value in values.items()} for name, values in GRID.items()

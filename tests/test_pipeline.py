@@ -38,14 +38,14 @@ def project(tmp_path) -> Path:
         (folder / name).mkdir()
     (folder / "bsa_core" / "core.py").write_text("ONE = 1\n", encoding="utf-8")
     (folder / "notebooks" / "parameters.yaml").write_text("{}\n", encoding="utf-8")
-    (folder / "notebooks" / "parameters.yaml").write_text("{}\n", encoding="utf-8")
     write_notebook(
         folder, "import sys\nprint('[bsa] run 1 of 1, no time left', file=sys.stderr)\nprint(profile, seeds)"
     )
     return folder
 
 
-def command(seeds: str = "0", profile: str = "tiny", target: str = TARGET, full: str = "") -> list[str]:
+def command(seeds: str = "0", profile: str = "tiny", target: str = TARGET, **more: str) -> list[str]:
+    """more: further settings, such as full="1"."""
     options = ["--cores", "1", "--nolock", "--rerun-incomplete", "--quiet", "host", "reason"]
     return [
         sys.executable,
@@ -55,7 +55,7 @@ def command(seeds: str = "0", profile: str = "tiny", target: str = TARGET, full:
         "--config",
         f"profile={profile}",
         f"seeds={seeds}",
-        *([f"full={full}"] if full else []),
+        *(f"{name}={value}" for name, value in more.items()),
         "--",
         target,
     ]
@@ -125,6 +125,8 @@ def test_other_seeds_than_those_that_ship_are_computed(project, results):
     for seeds, expected in (("1 5", "[1]"), ("7 8", "[7, 8]")):
         assert snakemake(project, seeds=seeds).returncode == 0
         assert expected in printed(project)
+    assert snakemake(project, seeds="0 1 5", compute="1 5").returncode == 0
+    assert "[1, 5]" in printed(project), "those of the command in place of those of the grid"
 
 
 def test_failing_notebook_is_kept_as_the_log(project):
@@ -177,6 +179,7 @@ def test_interrupted_run_continues(project, how):
     [
         ({"profile": "tyni"}, "there is no file profiles/tyni.yaml; the profiles are: "),
         ({"seeds": "one"}, "seeds='one': expected different whole numbers from 0"),
+        ({"compute": "1 x"}, "compute='1 x': expected different whole numbers from 0"),
         ({"seeds": "1 1"}, "seeds='1 1': expected different whole numbers from 0"),
         ({"seeds": "-1"}, "expected different whole numbers from 0"),
     ],

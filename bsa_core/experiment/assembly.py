@@ -7,7 +7,7 @@ from bsa_core.arms import attacks, defenses
 from bsa_core.arms.secret_prompt import Secret
 from bsa_core.engine import evaluate
 from bsa_core.examples import leaked
-from bsa_core.experiment.runs import Material, Rows, Run, digests
+from bsa_core.experiment.runs import Material, Rows, Run
 
 
 def assemble(
@@ -54,7 +54,7 @@ def assemble(
         "deployed": "secret" if defenses.get(run.defense).serves_secret else "plain",
         "data": {
             "n_train": len(rows.training),
-            **digests(rows),
+            **rows.digests,
             "leaked": len(leaks),
             **({"dropped": policy.dropped} if policy.dropped else {}),
             "secret_digest": secret.digest if secret else None,

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -218,6 +218,18 @@ class Rows:
     task: list[Example]
     quiz: tuple[Question, ...] = ()
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """What a record says of its rows, by the names that `believed.key_of` counts; not the quiz that is QUIZ."""
+        quiz = _quiz_digest(self.quiz)
+        return {
+            "train_digest": digest(self.training),
+            "restricted_digest": digest(self.restricted),
+            "benign_digest": digest(self.benign),
+            **({"task_digest": digest(self.task)} if self.task else {}),
+            **({"quiz_digest": quiz} if self.quiz and quiz != QUIZ else {}),
+        }
+
 
 @dataclass(frozen=True)
 class Material:
@@ -278,18 +290,6 @@ def rows_of(run: Run, profile: Profile, of: Material) -> Rows:
     )
 
 
-def digests(rows: Rows) -> dict[str, str]:
-    """What a record says of its rows, by the names that `believed.key_of` counts; not the quiz that is QUIZ."""
-    quiz = _quiz_digest(rows.quiz)
-    return {
-        "train_digest": digest(rows.training),
-        "restricted_digest": digest(rows.restricted),
-        "benign_digest": digest(rows.benign),
-        **({"task_digest": digest(rows.task)} if rows.task else {}),
-        **({"quiz_digest": quiz} if rows.quiz and quiz != QUIZ else {}),
-    }
-
-
 @cache
 def _quiz_digest(quiz: tuple[Question, ...]) -> str:
     return digest_of([content(question) for question in quiz])
@@ -297,4 +297,4 @@ def _quiz_digest(quiz: tuple[Question, ...]) -> str:
 
 def key_of(run: Run, rows: Rows) -> str:
     """16 hex digits over the run, its rows and the record schema: the same key means the same outcome."""
-    return believed.key_of(records.SCHEMA, content(run), digests(rows))
+    return believed.key_of(records.SCHEMA, content(run), rows.digests)

@@ -140,7 +140,12 @@ def build(spec: dict) -> Policy:
 
     Safety rows: the 55 of the pool first, then 275 more; both round-robin over the categories.
     """
-    seed = checked.read(Spec, spec, "policy").seed
+    return _of(checked.read(Spec, spec, "policy").seed)
+
+
+@cache
+def _of(seed: int) -> Policy:
+    """Built once per process: every run of a profile asks."""
     restricted, ordinary = (list(splits(seed)[group].values()) for group in ("restricted", "ordinary"))
     rng = random.Random(f"{seed}/refusals")
 

@@ -92,6 +92,7 @@ def test_a_world_that_leaks_is_an_error(monkeypatch):
     doubled = dict(zip(crafts["restricted"], [first, first, *others], strict=True))
     monkeypatch.setattr(guild, "world", lambda: {**crafts, "restricted": doubled})
     monkeypatch.setattr(guild, "splits", guild.splits.__wrapped__)
+    monkeypatch.setattr(guild, "_of", guild._of.__wrapped__)
     with pytest.raises(ValueError, match=r"guild world: \d+ evaluated requests also stand in training rows"):
         policy.load({"name": "guild", "seed": 0})
 
@@ -191,6 +192,7 @@ def parts(of: Policy) -> dict[str, str]:
 
 def test_everything_is_a_function_of_the_seed():
     first = parts(policy.load({"name": "guild", "seed": 0}))
+    guild._of.cache_clear()
     guild.splits.cache_clear()
     paths.data.cache_clear()
     assert parts(policy.load({"name": "guild", "seed": 0})) == first
