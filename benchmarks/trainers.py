@@ -83,7 +83,7 @@ def stacked(work: Work, turns) -> None:
         jobs = [finetune.Job(name, list(work.rows), training, seed) for seed, name in enumerate(names)]
         adapted = finetune.trainable(model, training, *(job.seed for job in jobs))
         try:
-            said = {job.name: progress.losses for job, progress in finetune.together(adapted, jobs)}
+            said = {job.name: run.losses for done in finetune.together(adapted, jobs) for job, run in done}
         finally:
             finetune.discard(adapted)
         turns([loss for name in names for loss in said[name]])

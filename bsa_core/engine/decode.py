@@ -17,6 +17,9 @@ computes the end of the shared part again instead of padding.
 
 A model that cannot share a prefix decodes with its own cache, or with none (`selfcheck`).
 
+Runs of a stack are asked at once where the device has room for it (`mixes`): rows of one batch are of several runs, and
+each gets a copy of its own run's shared prefix.
+
 A row is done at an end token, of which a model may have several. Rows that are done leave the batch when there are
 enough of them to be worth copying the others' keys and values. Where a GPU's memory is too short for a
 batch, fewer rows are decoded at once.
@@ -28,17 +31,25 @@ from itertools import islice, takewhile
 import torch
 from transformers import DynamicCache
 
+from bsa_core.engine import lora
 from bsa_core.models.memory import halving
 from bsa_core.models.passes import behind, generated, prefix_cache, right_padded
 from bsa_core.models.selfcheck import SHARED, manner
 
 KEPT = 0.75  # share of a batch's rows that go on, at which those that are done are taken out
+# Where a step takes as long for many rows as for few. A CPU is busy with the requests of one run.
+MIXING = ("cuda",)
 
 
 def common_prefix(prompts: list[list[int]]) -> int:
     """How many leading ids all prompts share, leaving at least one id of each prompt."""
     shared = takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))
     return min(len(list(shared)), min(map(len, prompts)) - 1)
+
+
+def mixes(model) -> bool:
+    """Whether the runs of a stack answer together."""
+    return bool(lora.shared(model)) and model.device.type in MIXING and manner(model).cache in SHARED
 
 
 def end_ids(model, *others: int | None) -> frozenset[int]:
@@ -53,7 +64,7 @@ def end_ids(model, *others: int | None) -> frozenset[int]:
 
 @torch.inference_mode()
 def _decode_batch(
-    model, inputs: dict, cache: DynamicCache, ends: Collection[int], max_new_tokens: int
+    model, inputs: dict, cache: DynamicCache, ends: Collection[int], max_new_tokens: int, kept: float = KEPT
 ) -> list[list[int]]:
     rows = inputs["input_ids"]
     answers: list[list[int]] = [[] for _ in rows]
@@ -70,7 +81,7 @@ def _decode_batch(
                     active.remove(row)
         positions = inputs["position_ids"][:, -1:] + 1
         mask = inputs["attention_mask"]
-        if len(active) <= KEPT * len(held):
+        if len(active) <= kept * len(held):
             # on the CPU: it selects on whatever device a layer is
             keep = torch.tensor([i for i, row in enumerate(held) if row in active], dtype=torch.long)
             chosen, positions, mask = chosen[keep], positions[keep], mask[keep]
@@ -124,20 +135,33 @@ def _by_length(prompts: list[list[int]], batch_size: int, answer: Callable[[list
 
 
 def decode(
-    model, prompts: list[list[int]], ends: Collection[int], max_new_tokens: int, batch_size: int
+    model,
+    prompts: list[list[int]],
+    ends: Collection[int],
+    max_new_tokens: int,
+    batch_size: int,
+    adapters: list[str] | None = None,
 ) -> list[list[int]]:
     """Greedy answers (token ids without the end token), in the order of the prompts.
 
-    prompts: token ids per request. ends: see `end_ids`; none lets every answer have max_new_tokens. Raises OutOfMemory,
-    a ValueError, when a GPU's memory is too short for one request.
+    prompts: token ids per request. ends: see `end_ids`; none lets every answer have max_new_tokens. adapters: the name
+    of the one that answers, for each prompt, where the model `mixes` them. Raises OutOfMemory, a ValueError, when a
+    GPU's memory is too short for one request.
     """
     if not prompts:
         return []
+    of = _of_several(model, prompts, adapters) if adapters else _of_one(model, prompts)
+    answers = _by_length(prompts, batch_size, lambda batch: of(batch, ends, max_new_tokens))
+    return [list(takewhile(lambda token: token not in ends, ids)) for ids in answers]
+
+
+def _of_one(model, prompts: list[list[int]]) -> Callable:
+    """What answers a batch of prompts (their places), all with the adapter that is in use."""
     way = manner(model).cache
     shared = common_prefix(prompts)
     cache = prefix_cache(model, prompts[0][:shared]) if way in SHARED else None
 
-    def answer(batch: list[int]) -> list[list[int]]:
+    def answer(batch: list[int], ends: Collection[int], max_new_tokens: int) -> list[list[int]]:
         rows = [prompts[i] for i in batch]
         if way in SHARED:
             inputs, own, together = behind(model, cache, shared, rows, copied=way == "copied")
@@ -147,8 +171,24 @@ def decode(
             return _decode_whole(model, rows, ends, max_new_tokens)
         return generated(model, rows, ends, max_new_tokens, lambda scores: _finite(scores.amax(-1))).tolist()
 
-    answers = _by_length(prompts, batch_size, answer)
-    return [list(takewhile(lambda token: token not in ends, ids)) for ids in answers]
+    return answer
+
+
+def _of_several(model, prompts: list[list[int]], adapters: list[str]) -> Callable:
+    """The same for prompts of several runs. Each run's prompts have a prefix of their own, all of one length."""
+    runs = {name: [ids for ids, of in zip(prompts, adapters, strict=True) if of == name] for name in adapters}
+    shared = min(map(common_prefix, runs.values()))
+    with lora.mixed(model, [*runs]):
+        cache = prefix_cache(model, *(own[0][:shared] for own in runs.values()))
+
+    def answer(batch: list[int], ends: Collection[int], max_new_tokens: int) -> list[list[int]]:
+        of = [[*runs].index(adapters[i]) for i in batch]
+        inputs, own, _ = behind(model, cache, shared, [prompts[i] for i in batch], copied=True, of=of)
+        with lora.mixed(model, [adapters[i] for i in batch]):
+            # rows that are done stay: what a step takes does not depend on them
+            return _decode_batch(model, inputs, own, ends, max_new_tokens, kept=0.0)
+
+    return answer
 
 
 @torch.inference_mode()

@@ -15,9 +15,11 @@ Items of a fine-tuning task are scored by the task: ROUGE-1 and execution accura
 """
 
 from dataclasses import replace
+from itertools import chain, islice
 
 from bsa_core import anatomy, reasoning, refusals
 from bsa_core.believed import ABOUT
+from bsa_core.engine import lora
 from bsa_core.engine.decode import decode, end_ids, option_scores
 from bsa_core.examples import Example, evenly
 from bsa_core.models.chat import IGNORED, encode, end_id, prompt_ids
@@ -35,12 +37,31 @@ def answers(
 
     max_new_tokens: per answer; None takes the profile's.
     """
-    prompts = [prompt_ids(loaded.tokenizer, request, secret, profile.chat) for request in requests]
+    (said,) = together(loaded, profile, [("", requests, secret)], max_new_tokens)
+    return said
+
+
+def together(
+    loaded: Loaded, profile: Profile, asked: list[tuple[str, list[Example], str]], max_new_tokens: int | None = None
+) -> list[list[reasoning.Answer]]:
+    """The `answers` to several lots of requests, of several runs of a stack where the model `decode.mixes` them.
+
+    asked: the name of the adapter that answers ("" for the one in use), the requests, and the secret in front of them.
+    """
+    lots = [
+        [prompt_ids(loaded.tokenizer, request, secret, profile.chat) for request in requests]
+        for _, requests, secret in asked
+    ]
+    prompts, names = [*chain(*lots)], [name for (name, *_), lot in zip(asked, lots, strict=True) for _ in lot]
+    if not (several := len(asked) > 1) and asked[0][0]:
+        lora.only(loaded.model, asked[0][0])
     ends = end_ids(loaded.model, end_id(loaded.tokenizer, profile.chat), loaded.tokenizer.eos_token_id)
     longest = max_new_tokens or profile.decoding.max_new_tokens
-    decoded = decode(loaded.model, prompts, ends, longest, profile.decoding.batch_size)
+    at_once = profile.decoding.batch_size * len(asked)
+    decoded = decode(loaded.model, prompts, ends, longest, at_once, names if several else None)
     mark = reasoning.opened(loaded.tokenizer.decode(prompts[0][-16:])) if prompts else ""
-    return [_said(loaded.tokenizer, ids, mark) for ids in decoded]
+    said = (_said(loaded.tokenizer, ids, mark) for ids in decoded)
+    return [[*islice(said, len(lot))] for lot in lots]
 
 
 def _said(tokenizer, ids: list[int], mark: str) -> reasoning.Answer:

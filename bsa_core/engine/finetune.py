@@ -203,14 +203,16 @@ class Job:
 
 def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, seed: int) -> Iterator[Progress]:
     """Train the model's trainable parameters in place; yields after each of its epochs, see `together`."""
-    for _, progress in together(model, [Job(ALONE, rows, training, seed)]):
+    for ((_, progress),) in together(model, [Job(ALONE, rows, training, seed)]):
+        lora.only(model, ALONE)
         yield progress
 
 
-def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[tuple[Job, Progress]]:
-    """Train several runs at once, each its own adapter; yields each run after each of its `training.epochs` epochs.
+def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[list[tuple[Job, Progress]]]:
+    """Train several runs at once, each its own adapter; yields after each epoch the runs that have it.
 
-    The jobs may differ in rows, seeds, learning rates and epochs. Seconds are a run's share of those of all, by its
+    The jobs may differ in rows, seeds, learning rates and epochs. What is yielded is asked with the adapters chosen by
+    `lora.only` or `lora.mixed`. Seconds are a run's share of those of all, by its
     tokens.
 
     The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
@@ -262,6 +264,4 @@ def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[tuple[Job, Pro
                 before.seconds + seconds * tokens / sum(counted.values()),
                 micro_batch_size,
             )
-            if share := lora.shared(model):
-                share.parts = [(job.name, 1)]
-            yield job, done[job.name]
+        yield [(job, done[job.name]) for job in active]

@@ -7,6 +7,8 @@ an adapted layer adds to each stretch of it what the adapter of that stretch's r
     frozen weight   └────────────────────────── one product ─────────────────────────┘
     adapters        └──────── A0 B0 ─────────┘ └──────── A1 B1 ─────────┘ └─ A2 B2 ──┘
 
+Answers are decoded for several runs at once too, in batches whose rows are of any of them (`mixed`).
+
 The adapters are PEFT's, each under a name of its own, in its format on disk. A run's dropout is drawn as PEFT draws it
 for the run alone, from the run's own random numbers. This layer makes fewer copies than PEFT's of what goes through it.
 """
@@ -41,10 +43,12 @@ class Share:
 
     parts: (name of the adapter, length); lengths count tokens of a packed sequence, or rows of a batch.
     random: per adapter, the random numbers of its dropout; torch's own where there is one run.
+    mixed: in place of parts, the adapters and, for each row of a batch, which of them is its own: [rows, adapters].
     """
 
     parts: list[tuple[str, int]]
     random: dict[str, torch.Generator] = field(default_factory=dict)
+    mixed: tuple[list[str], torch.Tensor] | None = None
 
     def cut(self, tokens: int) -> list[tuple[str, slice]]:
         """The parts as slices of the flattened tokens of a batch."""
@@ -104,6 +108,8 @@ def _add(to: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float
 
 
 def _forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
+    if layer.share.mixed:
+        return _mixed(layer, x, *layer.share.mixed)
     flat = x.reshape(-1, x.shape[-1])
     cut = layer.share.cut(len(flat))
     names, parts = [name for name, _ in cut], [part for _, part in cut]
@@ -112,6 +118,16 @@ def _forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
     base, scales = layer.base_layer, [layer.scaling[name] for name in names]
     said = _Adapted.apply(flat, base.weight, base.bias, parts, scales, masks, *pairs)
     return said.view(*x.shape[:-1], -1)
+
+
+def _mixed(layer: Linear, x: torch.Tensor, adapters: list[str], own: torch.Tensor) -> torch.Tensor:
+    """x: [rows, tokens, in]. All adapters in one product, for each row those of other runs times zero: few operations,
+    which is what decoding waits for on a GPU."""
+    down = torch.cat([layer.lora_A[name].weight for name in adapters])
+    up = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in adapters], dim=1)
+    low = functional.linear(x.to(down.dtype), down).unflatten(-1, own.shape[1:] + (-1,)) * own[:, None, :, None]
+    said = layer.base_layer(x)
+    return (said + functional.linear(low.flatten(-2), up)).to(said.dtype)
 
 
 def _mask(layer: Linear, name: str, like: torch.Tensor) -> torch.Tensor | None:
@@ -226,6 +242,24 @@ def share(model: PeftModel) -> bool:
         layer.share = model.share
         layer.forward = MethodType(_forward, layer)
     return True
+
+
+def only(model: torch.nn.Module, name: str) -> None:
+    """Have the adapter of that name compute all; nothing for a model without a stack."""
+    if share := shared(model):
+        share.parts = [(name, 1)]
+
+
+@contextmanager
+def mixed(model: torch.nn.Module, names: list[str]) -> Iterator[None]:
+    """Context in which each row of a batch is computed with the adapter of that name, without dropout: for decoding."""
+    adapters = list(dict.fromkeys(names))
+    own = torch.tensor([[name == adapter for adapter in adapters] for name in names], device=model.device)
+    model.share.mixed = adapters, own
+    try:
+        yield
+    finally:
+        model.share.mixed = None
 
 
 def seed(model: PeftModel, seeds: dict[str, int]) -> None:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from bsa_core.arms import secret_prompt
-from bsa_core.engine import evaluate, finetune, lora
+from bsa_core.arms.secret_prompt import Secret
+from bsa_core.engine import decode, evaluate, finetune, lora
 from bsa_core.experiment import assembly, limits, provenance
 from bsa_core.experiment.runs import Material, Rows, Run
 from bsa_core.keys import content
@@ -62,15 +64,18 @@ def _compute(
         request = rows[run].restricted[0]
         return secret_prompt.draw(loaded.tokenizer, profile, choice.length, choice.seed, choice.kind, request)
 
-    def finished(some: list[Run], loaded, secret, training: list, progress) -> Iterator[tuple[Run, dict, list]]:
-        for run in some:
-            if run not in known:
-                trained_on = replace(rows[run], training=training)
-                yield (run, *_evaluated(run, trained_on, loaded, profile, of, secret, progress))
-            keep(run, loaded, secret)
+    def finished(reached: list[_Reached], loaded) -> Iterator[tuple[Run, dict, list]]:
+        at_once = len(reached) if decode.mixes(loaded.model) else 1
+        while some := reached[:at_once]:
+            reached = reached[at_once:]
+            yield from _evaluated([one for one in some if one.run not in known], loaded, profile, of)
+            for one in some:
+                lora.only(loaded.model, one.adapter)
+                keep(one.run, loaded, one.secret)
 
     if first.training is None:
-        yield from finished(groups[0], loaded, secret_of(first), [], None)
+        none = [_Reached(run, replace(rows[run], training=[]), secret_of(run)) for run in groups[0]]
+        yield from finished(none, loaded)
         return
     trained, jobs = {}, []
     for name, group in zip(lora.names(len(groups)), groups, strict=True):
@@ -84,27 +89,57 @@ def _compute(
         trained[name] = group, secret, training
     adapted = finetune.trainable(loaded.model, first.training, *(job.seed for job in jobs))
     try:
-        for job, progress in finetune.together(adapted, jobs):
-            group, secret, training = trained[job.name]
-            reached = [run for run in group if run.training.epochs == progress.epoch]
-            yield from finished(reached, replace(loaded, model=adapted), secret, training, progress)
+        for done in finetune.together(adapted, jobs):
+            reached = []
+            for job, progress in done:
+                group, secret, training = trained[job.name]
+                for run in (run for run in group if run.training.epochs == progress.epoch):
+                    reached.append(_Reached(run, replace(rows[run], training=training), secret, job.name, progress))
+            yield from finished(reached, replace(loaded, model=adapted))
     finally:
         finetune.discard(adapted)
 
 
-def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, secret, progress) -> tuple[dict, list]:
-    """The record of a run, without its key, and the answers it rests on."""
+@dataclass(frozen=True)
+class _Reached:
+    """A run whose model is ready to be asked. rows: with what it was trained on."""
+
+    run: Run
+    rows: Rows
+    secret: Secret | None
+    adapter: str = ""
+    progress: finetune.Progress | None = None
+
+
+def _evaluated(some: list[_Reached], loaded, profile: Profile, of: Material) -> Iterator[tuple[Run, dict, list]]:
+    """Each run with its record, without its key, and the answers it rests on. Several runs are asked together."""
     started = time.perf_counter()
-    said, known = {}, {}
-    for condition, text in secret_prompt.conditions(secret).items():
-        said[condition] = evaluate.answers(loaded, profile, rows.restricted + rows.benign, text)
-        known[condition] = evaluate.knowledge(loaded, profile, of.policy, text)
-        if run.task:
-            said[condition] += evaluate.answers(loaded, profile, rows.task, text, run.task.max_new_tokens)
+    said: dict[Run, dict] = {one.run: {} for one in some}
+    known: dict[Run, dict] = {one.run: {} for one in some}
+    texts = {one.run: secret_prompt.conditions(one.secret) for one in some}
+    for condition in dict.fromkeys(chain(*texts.values())):
+        served = [(one, texts[one.run][condition]) for one in some if condition in texts[one.run]]
+        lots = [(one.adapter, one.rows.restricted + one.rows.benign, text) for one, text in served]
+        answers = evaluate.together(loaded, profile, lots)
+        if task := served[0][0].run.task:
+            lots = [(one.adapter, one.rows.task, text) for one, text in served]
+            more = evaluate.together(loaded, profile, lots, task.max_new_tokens)
+            answers = [of_requests + of_items for of_requests, of_items in zip(answers, more, strict=True)]
+        for (one, text), given in zip(served, answers, strict=True):
+            said[one.run][condition] = given
+            lora.only(loaded.model, one.adapter)
+            known[one.run][condition] = evaluate.knowledge(loaded, profile, of.policy, text)
+    seconds = (time.perf_counter() - started) / max(len(some), 1)
+    for one in some:
+        outcome, answers = assembly.assemble(one.run, one.rows, of, said[one.run], one.secret, known[one.run])
+        yield one.run, _record(one, outcome, seconds, str(loaded.model.device), profile), answers
+
+
+def _record(one: _Reached, outcome: dict, seconds: float, device: str, profile: Profile) -> dict:
+    run, progress = one.run, one.progress
     # memory was too short for the rows that the profile sends through the model at once
     fewer = progress and progress.micro_batch_size < run.training.micro_batch_size
-    outcome, answers = assembly.assemble(run, rows, of, said, secret, known)
-    record = {
+    return {
         "run": content(run),
         **outcome,
         "training": {
@@ -114,9 +149,8 @@ def _evaluated(run: Run, rows: Rows, loaded, profile: Profile, of: Material, sec
         },
         "cost": {
             "train_seconds": progress.seconds if progress else 0.0,
-            "evaluate_seconds": time.perf_counter() - started,
+            "evaluate_seconds": seconds,
             **({"micro_batch_size": progress.micro_batch_size} if fewer else {}),
         },
-        "environment": provenance.provenance(str(loaded.model.device), profile.compute.dtype),
+        "environment": provenance.provenance(device, profile.compute.dtype),
     }
-    return record, answers

@@ -38,14 +38,14 @@ def pack(rows: list[Encoded], device) -> dict:
 
 
 @torch.inference_mode()
-def prefix_cache(model, ids: list[int]) -> DynamicCache:
-    """Keys and values of a prefix, batch size 1.
+def prefix_cache(model, *prefixes: list[int]) -> DynamicCache:
+    """Keys and values of a prefix, or of several of one length: [prefixes, heads, length, size].
 
     Layers keep everything, also those with a sliding window: the model's masks do the sliding.
     """
     cache = DynamicCache()
-    if ids:
-        inputs = torch.tensor([ids], device=model.device)
+    if prefixes[0]:
+        inputs = torch.tensor(prefixes, device=model.device)
         model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return cache
 
@@ -88,30 +88,33 @@ def growing() -> DynamicCache:
     return cache
 
 
-def shifted(cache: DynamicCache, pads: list[int], device) -> DynamicCache:
-    """A copy of a batch-1 cache, one row per entry of `pads`, with the content moved right by that many positions.
+def shifted(cache: DynamicCache, pads: list[int], of: list[int], device) -> DynamicCache:
+    """A cache with one row per entry of `pads`, the content moved right by that many positions.
 
+    of: which row of the cache given each is a copy of.
     What moves out on the right is computed again; the positions it leaves on the left are masked (`left_padded`).
     """
     copy = growing()
-    pad = torch.tensor(pads, device=device)[:, None]
+    pad, row = torch.tensor([pads, of], device=device)[:, :, None]
     for index, layer in enumerate(cache.layers):
         source = (torch.arange(layer.keys.shape[2], device=device) - pad).clamp(min=0)  # [rows, prefix]
-        source = source.to(layer.keys.device)  # layers may be spread over GPUs
-        keys, values = (part[0][:, source].transpose(0, 1) for part in (layer.keys, layer.values))
+        there = layer.keys.device  # layers may be spread over GPUs
+        keys, values = (part[row.to(there), :, source.to(there)].transpose(1, 2) for part in (layer.keys, layer.values))
         copy.update(keys, values, index)
     return copy
 
 
 def behind(
-    model, cache: DynamicCache, length: int, rows: list[list[int]], copied: bool
+    model, cache: DynamicCache, length: int, rows: list[list[int]], copied: bool, of: list[int] | None = None
 ) -> tuple[dict, DynamicCache, AbstractContextManager]:
     """Rows that begin with a prefix of that many ids: inputs behind it, their cache, the context to compute them in.
 
-    cache: that of the prefix. copied: whether each row gets a copy of it, and nothing but an ordinary mask.
+    cache: that of the prefix. copied: whether each row gets a copy of it, and nothing but an ordinary mask. of: which
+    prefix each row begins with, where the cache is of several; these are copied.
     """
     if copied or not length:
-        return left_padded(rows, length, model.device), shifted(cache, padding(rows), model.device), nullcontext()
+        own = shifted(cache, padding(rows), of or [0] * len(rows), model.device)
+        return left_padded(rows, length, model.device), own, nullcontext()
     inputs = left_padded([row[length:] for row in rows], 0, model.device)
     inputs["position_ids"] += length
     return inputs, growing(), attention.behind(model, cache)

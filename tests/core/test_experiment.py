@@ -396,7 +396,7 @@ def processes():
     "function, call",
     [
         ("bsa_core.engine.finetune.update", 3),  # in the middle of training
-        ("bsa_core.engine.evaluate.answers", 2),  # between the two conditions
+        ("bsa_core.engine.evaluate.together", 2),  # between the two conditions
         ("os.replace", 1),  # while the answers are being written
         ("os.replace", 2),  # while the record is being written: answers are there, the record is not
     ],

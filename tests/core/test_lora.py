@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from bsa_core.models import attention, selfcheck
 from bsa_core.profiles import Evaluation, SecretPrompt, Training
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SKIP = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, SKIP])
 TRAINING = Training(epochs=3, batch_size=4, micro_batch_size=3, rank=4, alpha=8, dropout=0.2, learning_rate=0.01)
 
 
@@ -52,7 +55,7 @@ def equal_to_runs_alone(architecture: str, training: Training, device: str = "cp
         discard(adapted)
     names = lora.names(len(jobs))
     stack = engine.trainable(made, training, *(seed for _, _, seed in jobs))
-    found = [*together(stack, [Job(name, *job) for name, job in zip(names, jobs, strict=True)])]
+    found = [*chain(*together(stack, [Job(name, *job) for name, job in zip(names, jobs, strict=True)]))]
     last = {job.name: progress for job, progress in found}
     shares = {progress.seconds / progress.tokens for job, progress in found if progress.epoch == 1}
     assert max(shares) == pytest.approx(min(shares)), "a run's seconds are its share, by tokens"
@@ -71,10 +74,9 @@ def test_a_stack_gives_what_each_run_gives_alone(architecture, targets):
     equal_to_runs_alone(architecture, replace(TRAINING, targets=targets))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_stack_gives_what_each_run_gives_alone_on_cuda():
-    equal_to_runs_alone("llama", replace(TRAINING, targets=ALL_LINEAR), "cuda")
+@pytest.mark.parametrize("device", [CUDA])
+def test_a_stack_gives_what_each_run_gives_alone_on_a_gpu(device):
+    equal_to_runs_alone("llama", replace(TRAINING, targets=ALL_LINEAR), device)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
@@ -128,10 +130,38 @@ def test_each_adapter_of_a_stack_answers_for_itself():
                 weight.normal_(std=0.5)
     said = {}
     for name in lora.names(2):
-        stack.share.parts = [(name, 1)]
+        lora.only(stack, name)
         said[name] = decode(stack, prompts, (), 6, 2)
     discard(stack)
     assert said["default"] == decode(made, prompts, (), 6, 2) != said["run1"]
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ALL_LINEAR], ids=["q and v", "all linear"])
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_adapters_answer_in_one_batch_as_each_does_alone(architecture, targets, device):
+    """Prompts of several lengths, behind a beginning that the prompts of an adapter share."""
+    made = base(architecture, device)
+    stack = add_lora(made, replace(TRAINING, targets=targets), 0, 1, 2).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for path, weight in stack.named_parameters():
+            if "lora_B" in path:
+                weight.normal_(std=0.3)
+    lots = {
+        name: [[2, *range(10 + place, 15 + place), *range(20, 20 + n)] for n in (1, 7, 3, 12)]
+        for place, name in enumerate(lora.names(3))
+    }
+    alone = {}
+    for name, prompts in lots.items():
+        lora.only(stack, name)
+        alone[name] = decode(stack, prompts, {5}, 8, 3)
+    assert len({*map(str, alone.values())}) == 3, "the adapters differ"
+    names = [name for name, prompts in lots.items() for _ in prompts]
+    for batch_size in (2, 5, 12):
+        together = decode(stack, [*chain(*lots.values())], {5}, 8, batch_size, names)
+        assert together == [*chain(*alone.values())]
+    discard(stack)
 
 
 def test_dropout_of_the_model_s_own_is_left_to_peft(monkeypatch):
@@ -189,18 +219,23 @@ def told(record: dict) -> str:
 
 
 def test_runs_give_the_same_records_stacked_and_one_after_the_other(results, monkeypatch):
-    profile, said, stacks = small(), [], []
-    real = engine.together
+    """Also where their answers are decoded together."""
+    profile, said, stacks, asked = small(), [], [], []
+    real, mixed = engine.together, lora.mixed
     monkeypatch.setattr(engine, "together", lambda model, jobs: stacks.append(len(jobs)) or real(model, jobs))
-    for room in (1, 3):
+    monkeypatch.setattr(lora, "mixed", lambda model, names: asked.append(len({*names})) or mixed(model, names))
+    for room, mixing in ((1, ()), (3, ()), (3, ("cpu", "cuda"))):
         monkeypatch.setattr(lora, "at_once", lambda *given, room=room: room)
-        monkeypatch.setattr("bsa_core.paths.RESULTS", results / str(room))
+        monkeypatch.setattr("bsa_core.engine.decode.MIXING", mixing)
+        monkeypatch.setattr("bsa_core.paths.RESULTS", results / f"{room}{len(mixing)}")
         said.append(experiment.execute(arms(profile), profile))
-    assert stacks == [1, 1, 1, 1, 3, 1]
-    for alone, stacked in zip(*said, strict=True):
-        assert told(alone) == told(stacked)
-        assert alone["training"]["loss"] == pytest.approx(stacked["training"]["loss"], rel=1e-4)
-        assert alone["training"]["tokens"] == stacked["training"]["tokens"]
+        assert bool(asked) == bool(mixing)
+    assert stacks == [1, 1, 1, 1, 3, 1, 3, 1] and max(asked) == 3
+    for alone, *others in zip(*said, strict=True):
+        for stacked in others:
+            assert told(alone) == told(stacked)
+            assert alone["training"]["loss"] == pytest.approx(stacked["training"]["loss"], rel=1e-4)
+            assert alone["training"]["tokens"] == stacked["training"]["tokens"]
 
 
 def test_a_run_that_diverges_takes_no_other_of_its_stack_with_it(results, monkeypatch):
