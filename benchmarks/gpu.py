@@ -6,6 +6,7 @@
 
     tests   `pytest -m gpu`                                                            records/tests.json
     speed   Llama-2-7B's geometry with random weights: fine-tuning, decoding           records/speed.json
+    stacks  several runs at once beside one after the other, SmolLM2-135M's geometry   records/stacks.json
     arms    smollm2-135m beside its shipped records, as many seeds as fit              records/arms.json
 
 Each part is a process of its own with a limit on its time, so that one that fails or hangs costs the others nothing.
@@ -34,7 +35,12 @@ import torch  # noqa: E402
 from bsa_core import profiles, writing  # noqa: E402
 from bsa_core.experiment import provenance  # noqa: E402
 
-LIMITS = {"tests": 150.0, "speed": 200.0, "arms": 600.0}  # seconds, in this order; never more than is left in all
+LIMITS = {
+    "tests": 150.0,
+    "speed": 200.0,
+    "stacks": 150.0,
+    "arms": 600.0,
+}  # seconds, in this order; never more than is left in all
 
 
 def machine(device: str) -> dict:
@@ -71,6 +77,15 @@ def speed(options: argparse.Namespace) -> dict:
     return measured.measure(size, "cpu" if options.tiny else "cuda", options.peak)
 
 
+def stacks(options: argparse.Namespace) -> dict:
+    import speed as shapes
+    import stacks as measured
+
+    if options.tiny:
+        return measured.measure(shapes.TINY, "cpu", (2,))
+    return measured.measure(measured.FULL, "cuda")
+
+
 def arms(options: argparse.Namespace) -> dict:
     import arms as measured
 
@@ -92,7 +107,7 @@ def arms(options: argparse.Namespace) -> dict:
     return measured.measure(profile, pressures, options.seeds, folder, beside, options.seconds, keep)
 
 
-PARTS = {"tests": tests, "speed": speed, "arms": arms}
+PARTS = {"tests": tests, "speed": speed, "stacks": stacks, "arms": arms}
 
 
 def write(options: argparse.Namespace, part: str, result: dict) -> None:

@@ -59,13 +59,13 @@ def peak_of(device: str) -> float | None:
     return next((peak for known, peak in PEAKS.items() if known in name), None)
 
 
-def build(size: Size, device: str):
-    """The model with random weights, made on the device in bfloat16."""
+def build(size: Size, device: str, dtype: torch.dtype = torch.bfloat16):
+    """The model with random weights, made on the device."""
     fields = dict(estimate.KNOWN[LLAMA]) | size.shape
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     torch.manual_seed(0)
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return model.eval().requires_grad_(False)
 
 

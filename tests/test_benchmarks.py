@@ -153,7 +153,7 @@ def test_the_command_in_miniature(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *given, "--only", "speed"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr
-    for part in ("tests", "arms"):
+    for part in ("tests", "stacks", "arms"):
         gpu.run_part(part, gpu.parsed(given))
     parts = {part: read(tmp_path, part) for part in gpu.PARTS}
     assert not [part for part in parts.values() if "failed" in part]
@@ -162,5 +162,8 @@ def test_the_command_in_miniature(tmp_path):
         parts["tests"]["tests"] >= 3 and parts["tests"]["passed"] + parts["tests"]["skipped"] == parts["tests"]["tests"]
     )
     assert parts["speed"]["padded_trainer_over_lora_seconds"] > 0
+    (stack,) = parts["stacks"]["stacks"]
+    assert stack["runs"] == 2 and min(stack["training_ratio"], stack["answers_ratio"]) > 0
+    assert stack["losses_differ"] < 1e-4 and stack["answers_differ"] == 0
     assert parts["arms"]["seeds"] == [0] and parts["arms"]["largest_difference"] == 0.0
     assert len(list((tmp_path / "tiny-cpu" / "tiny").glob("*.json"))) == 5
