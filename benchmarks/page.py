@@ -47,6 +47,11 @@ GROWTH = {
     "growth-secret": "tokens of the secret",
     "growth-stacked": "runs at once",
 }
+WHERE = {
+    "where": "`tiny`, LoRA on q and v",
+    "where-all-linear": "`tiny`, LoRA on all linear layers",
+    "where-smollm2": "`smollm2-135m`, LoRA on q and v",
+}
 SHOWN = f"""
 :::{{figure}} {FIGURE.name}
 :class: dark-light
@@ -121,6 +126,20 @@ def limits(folder: Path) -> str:
     return table(head, lines) if lines else "Not measured.\n"
 
 
+def spent(folder: Path) -> str:
+    """One line per model and layers: the share of each kind of operation."""
+    found = {title: record for row, title in WHERE.items() if (record := read(folder, row))}
+    missing = [title for title in WHERE.values() if title not in found]
+    kinds = [*dict.fromkeys(kind for record in found.values() for kind in record["shares"])]
+    lines = [
+        [title, *map(number, (record["cpu_seconds"], record["gflop_per_cpu_second"]))]
+        + [f"{record['shares'][kind]:.0%}" for kind in kinds]
+        for title, record in found.items()
+    ]
+    head = ["what", "CPU seconds of an epoch", "GFLOP per CPU second", *kinds]
+    return (table(head, lines) if lines else "") + not_measured(missing)
+
+
 def growth(folder: Path) -> str:
     """One line per size."""
     lines, missing = [], []
@@ -145,7 +164,7 @@ def growth(folder: Path) -> str:
 def machines(folder: Path) -> str:
     """What the rows were measured on."""
     found = {}
-    for row in (*TITLES, *GROWTH):
+    for row in (*TITLES, *WHERE, *GROWTH):
         if record := read(folder, row):
             of = record["environment"]
             versions = ", ".join(f"{name} {of[name]}" for name in VERSIONS if of[name])
@@ -189,7 +208,7 @@ def svg(folder: Path) -> bytes | None:
     return buffer.getvalue()
 
 
-PARTS_OF_PAGE = {"machines": machines, "ratios": ratios, "limits": limits, "growth": growth}
+PARTS_OF_PAGE = {"machines": machines, "ratios": ratios, "limits": limits, "where": spent, "growth": growth}
 
 
 def page(text: str, folder: Path) -> str:

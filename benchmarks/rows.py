@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import answering
 import growth
 import trainers
+import where
 from turns import Contender, Measured, race
 
 from bsa_core import policy, profiles
@@ -42,11 +43,15 @@ def profile_of(name: str, options: Options, dtype: str = "float32", **training) 
     return replace(profile, compute=compute, training=training)
 
 
-def training_work(profile: Profile, n: int, turns: int) -> trainers.Work:
+def upload(profile: Profile, n: int) -> list[chat.Encoded]:
     """n rows of the paper's attack."""
     tokenizer, limit = loading.tokenizer(profile), profile.training.max_tokens
     rows = attacks.upload(policy.load(profile.policy), "harmful", n, 0, trainers.SEED)
-    return trainers.Work(profile, tuple(chat.encode(tokenizer, row, "", profile.chat, limit) for row in rows), turns)
+    return [chat.encode(tokenizer, row, "", profile.chat, limit) for row in rows]
+
+
+def training_work(profile: Profile, n: int, turns: int) -> trainers.Work:
+    return trainers.Work(profile, tuple(upload(profile, n)), turns)
 
 
 def disagreement(losses: list[float], others: list[float]) -> float:
@@ -154,6 +159,13 @@ def grown_secret(options: Options) -> dict:
     return growth.secret(profile, (5, 10), 4) if options.tiny else growth.secret(profile)
 
 
+def spent(name: str, options: Options, n: int, **training) -> dict:
+    """With the profile's dropout, as fine-tuning has it."""
+    whole = profiles.load("tiny" if options.tiny else name)
+    profile = profile_of(name, replace(options, threads=1), **{"dropout": whole.training.dropout, **training})
+    return where.measure(profile, upload(profile, 10 if options.tiny else n))
+
+
 SMOLLM2, TINY = "smollm2-135m", "tiny"
 # name of a row and of its record -> what is measured
 ROWS: dict[str, Callable[[Options], dict]] = {
@@ -167,6 +179,9 @@ ROWS: dict[str, Callable[[Options], dict]] = {
     "generate-smollm2": lambda options: against_generate(SMOLLM2, options, 33),
     "stacked": lambda options: against_one_by_one(TINY, options, 30, 20),
     "stacked-smollm2": lambda options: against_one_by_one(SMOLLM2, options, 10, 5),
+    "where": lambda options: spent(TINY, options, 100),
+    "where-all-linear": lambda options: spent(TINY, options, 100, targets=ALL_LINEAR),
+    "where-smollm2": lambda options: spent(SMOLLM2, options, 20),
     "growth-examples": grown_examples,
     "growth-secret": grown_secret,
     "growth-stacked": grown_stack,

@@ -152,7 +152,7 @@ def test_a_contender_that_fails_is_named():
 def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, monkeypatch, capsys):
     """A row that failed is measured again, one with a record is not; a row without TRL costs the others nothing."""
     asked = ["--tiny", "--turns", "2", "--threads", "1", "--out", str(tmp_path)]
-    taken = ["release-tiny", "stacked", "generate", "growth-stacked", "growth-examples", "growth-secret"]
+    taken = ["release-tiny", "stacked", "generate", "where", "growth-stacked", "growth-examples", "growth-secret"]
 
     def broken(options):
         raise ValueError("TRL, defaults: ModuleNotFoundError: No module named 'trl'")
@@ -172,6 +172,8 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
     assert record["runs"] == 2 and record["contenders"]["one by one"]["differs"] < 1e-4
     record = json.loads((tmp_path / "generate.json").read_text(encoding="utf-8"))
     assert record["secret_tokens"] == 150 and record["contenders"]["generate"]["differs"] == 0.0
+    record = json.loads((tmp_path / "where.json").read_text(encoding="utf-8"))
+    assert record["rows"] == 10 and record["dropout"] == 0.05
     shown = page.page(page.PAGE.read_text(encoding="utf-8"), tmp_path)
     assert "| fine-tune `tiny`, 100 attack rows | the release's recipe | 2.00 × | 2.00 × | 1 and 2 |" in shown
     assert (
@@ -179,10 +181,21 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
         and "; the same, 30 rows; " in shown
         and ":::{figure} benchmarks_growth.svg" in shown
     )
+    assert "Not measured: `tiny`, LoRA on all linear layers; `smollm2-135m`, LoRA on q and v." in shown
     assert "| 10 tokens of the secret | answers | 1 | 1 | 500 | 0.00 |" in shown
     assert f"torch {record['environment']['torch']}" in shown
     assert page.stamp(tmp_path).encode() in page.svg(tmp_path)
     assert page.svg(tmp_path / "none") is None
+
+
+def test_where_the_time_goes():
+    """Every operation has one kind, and all shares together are the whole."""
+    with_dropout, without = (rows.spent("tiny", OPTIONS, 10, **more) for more in ({}, {"dropout": 0.0}))
+    for found in (with_dropout, without):
+        assert sum(found["shares"].values()) == pytest.approx(1.0) and found["torch_threads"] == 1
+        assert all(found["shares"][kind] > 0 for kind in ("products of matrices", "attention", "optimizer"))
+    random = "random numbers of dropout"
+    assert with_dropout["shares"][random] > 0 == without["shares"][random]
 
 
 def test_slopes():
@@ -197,4 +210,4 @@ def test_the_page_shows_the_records_that_are_committed():
     grown = [row for row in page.GROWTH if page.read(page.RECORDS, row)]
     assert page.FIGURE.is_file() == bool(grown)
     assert not grown or page.stamp(page.RECORDS) in page.FIGURE.read_text(encoding="utf-8")
-    assert set(page.TITLES) | set(page.GROWTH) == set(rows.ROWS)
+    assert set(page.TITLES) | set(page.WHERE) | set(page.GROWTH) == set(rows.ROWS)
