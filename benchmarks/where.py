@@ -1,4 +1,4 @@
-"""Where the time of fine-tuning goes: an epoch on one CPU thread, by the kind of operation, as torch's profiler sees it.
+"""Where the time of fine-tuning goes: an epoch on one CPU thread by the kind of operation, as torch's profiler has it.
 
 What is between the operations, in Python and in autograd, is what the other kinds leave over. The profiler takes time
 as well, most of it there: beside the shares stand the seconds of an epoch without it.

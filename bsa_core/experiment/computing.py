@@ -11,7 +11,7 @@ from bsa_core.engine import decode, evaluate, finetune, lora
 from bsa_core.experiment import assembly, limits, provenance
 from bsa_core.experiment.runs import Material, Rows, Run
 from bsa_core.keys import content
-from bsa_core.models import loading
+from bsa_core.models import estimate, loading
 from bsa_core.profiles import Profile
 
 
@@ -29,7 +29,8 @@ def room(run: Run, profile: Profile, sizes: tuple) -> int:
     if run.training is None or run.training.method != "lora":
         return 1
     tokens = run.training.micro_batch_size * sum(tokens for tokens, _ in sizes) / len(sizes)
-    return lora.at_once(loading.load(profile, run.training).model, tokens)
+    busy = lora.at_once(loading.load(profile, run.training).model, tokens)
+    return min(busy, estimate.at_once(profile, estimate.Work(run.training, sizes)))
 
 
 def computed(groups: list[list[Run]], rows: dict, profile: Profile, of: Material, results: dict, keep: Callable):

@@ -337,6 +337,16 @@ def test_what_fits_with_less_at_once_is_announced_and_runs(gpu, capsys):
     assert "fewer rows" not in capsys.readouterr().err
 
 
+def test_a_stack_has_as_many_runs_as_memory_is_enough_for(gpu):
+    """The model's weights are there once."""
+    asked = work(LLAMA.training)
+    need = estimate.estimate(LLAMA, asked, "cuda")
+    each = need.optimizer + need.training
+    for gb, runs in ((need.weights + 3.5 * each, 3), (need.weights + each, 1), (need.weights, 1)):
+        gpu(gb + 1e-6)
+        assert estimate.at_once(LLAMA, asked) == runs
+
+
 def test_a_training_that_several_runs_share_is_counted_once(gpu, capsys):
     """Its longest: 5 and 10 epochs are one training of 10. Answers are given by each."""
     gpu(80.0)

@@ -429,7 +429,7 @@ def test_an_interrupted_evaluation_leaves_the_base_model_clean(reference, result
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "answers", interrupt)
+        patch.setattr(evaluate, "together", interrupt)
         with pytest.raises(KeyboardInterrupt):
             execute([bsa(profile)], profile)
     assert contents(results) == set()
