@@ -86,7 +86,7 @@ def test_a_run_with_a_record_is_trained_again_for_its_adapter_only(kept, results
     (file,) = results.rglob("*.json")
     written = file.stat().st_mtime_ns
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "answers", lambda *a: pytest.fail("evaluated again"))
+        patch.setattr(evaluate, "together", lambda *a: pytest.fail("evaluated again"))
         assert execute([run], PROFILE, keep=[adapters]) == [record]
     assert file.stat().st_mtime_ns == written and folder(record).is_dir()
     monkeypatch.setattr(loading, "load", lambda profile: pytest.fail("computed again"))
