@@ -130,9 +130,9 @@ def _evaluated(some: list[_Reached], loaded, profile: Profile, of: Material) -> 
             said[one.run][condition] = given
             lora.only(loaded.model, one.adapter)
             known[one.run][condition] = evaluate.knowledge(loaded, profile, of.policy, text)
+    made = [assembly.assemble(one.run, one.rows, of, said[one.run], one.secret, known[one.run]) for one in some]
     seconds = (time.perf_counter() - started) / max(len(some), 1)
-    for one in some:
-        outcome, answers = assembly.assemble(one.run, one.rows, of, said[one.run], one.secret, known[one.run])
+    for one, (outcome, answers) in zip(some, made, strict=True):
         yield one.run, _record(one, outcome, seconds, str(loaded.model.device), profile), answers
 
 
