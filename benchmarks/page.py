@@ -25,7 +25,6 @@ MARKS = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end -->)", re.S)
 TITLES = {
     "sft-float32": "fine-tune `smollm2-135m`, 100 attack rows, float32",
     "sft-bfloat16": "fine-tune `smollm2-135m`, 50 attack rows, bfloat16",
-    "formats": "the same, 30 rows",
     "release": "one update of `smollm2-135m`, 10 rows",
     "release-tiny": "fine-tune `tiny`, 100 attack rows",
     "all-linear": "fine-tune `tiny`, LoRA on all linear layers, 100 rows",
@@ -117,8 +116,8 @@ def limits(folder: Path) -> str:
     lines = []
     for row, title in TITLES.items():
         record = read(folder, row) or {}
-        contenders = record["contenders"] if "product" in record else {}
-        for name in (name for name in ("ours", *OTHERS) if name in contenders):
+        contenders = record.get("contenders", {})
+        for name in (name for name in ("ours", *OTHERS) if "share_of_product" in contenders.get(name, {})):
             contender = contenders[name]
             speeds = contender["gflop_per_cpu_second"], record["product"]["gflop_per_cpu_second"]
             by, share = OTHERS.get(name, "this project"), f"{contender['share_of_product']:.0%}"

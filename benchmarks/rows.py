@@ -22,8 +22,7 @@ from bsa_core.profiles import Profile
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 UPDATES = 50  # whose losses are compared
-# the largest relative difference of two losses. bfloat16 has three digits, and each path rounds in other places
-AGREE = {"float32": 1e-4, "bfloat16": 1e-2}
+AGREE = 1e-4  # the largest relative difference of two losses in float32
 UNLIKE = 1 / 275  # share of answers that may differ
 
 
@@ -80,20 +79,25 @@ def against(found: dict[str, Measured], differs: Callable, bound: float, **told)
     return {"contenders": made, "bound": bound, "counts": not reasons, "reasons": reasons, **told}
 
 
-def fine_tuning(work: trainers.Work, contenders: dict[str, Callable]) -> dict:
-    """Contenders beside "ours", and beside the product of matrices of this machine in the same run."""
-    ways = {**contenders, "product": trainers.product}
-    found = race({name: Contender(way, work) for name, way in ways.items()}, work.turns)
-    product = found.pop("product")
-    dtype, training = work.profile.compute.dtype, work.profile.training
-    compared = min(UPDATES, sum(map(len, found["ours"].said)))
+def fine_tuning(work: trainers.Work, contenders: dict[str, Callable], finer: trainers.Work | None = None) -> dict:
+    """Contenders beside "ours", and beside the product of matrices of this machine in the same run.
+
+    finer: the same work in float32, for work in bfloat16. That format has three digits, and each way rounds in other
+    places. Two ways that are as far from float32 as ours may be twice as far from each other: that is then the bound.
+    """
+    ways = {name: Contender(way, work) for name, way in {**contenders, "product": trainers.product}.items()}
+    ways |= {"float32": Contender(trainers.ours, finer)} if finer else {}
+    found = race(ways, work.turns)
+    product, training = found.pop("product"), work.profile.training
+    losses = {name: [loss for turn in measured.said for loss in turn] for name, measured in found.items()}
+    bound = 2 * disagreement(losses["ours"], losses["float32"]) if finer else AGREE
     told = {"rows": len(work.rows), "tokens": work.tokens(), "batch_size": training.batch_size}
-    told |= {"targets": list(training.targets), "compared": compared}
-    made = against(found, disagreement, AGREE[dtype], **told)
+    told |= {"targets": list(training.targets), "compared": min(UPDATES, len(losses["ours"]))}
+    made = against(found, disagreement, bound, **told)
     limit = product.summary()
     limit["gflop_per_cpu_second"] = product.said[0] / limit["cpu_seconds"] / 1e9
     floor = 4 * made["contenders"]["ours"]["parameters"] * work.tokens() / 1e9  # GFLOP of a turn
-    for contender in made["contenders"].values():
+    for contender in (made["contenders"][name] for name in contenders):
         contender["gflop_per_cpu_second"] = floor / contender["cpu_seconds"]
         contender["share_of_product"] = contender["gflop_per_cpu_second"] / limit["gflop_per_cpu_second"]
     return made | {"product": limit, "gflop": floor}
@@ -102,16 +106,9 @@ def fine_tuning(work: trainers.Work, contenders: dict[str, Callable]) -> dict:
 def against_sft(name: str, options: Options, dtype: str, n: int = 100, **training) -> dict:
     profile = profile_of(name, options, dtype, **training)
     ways = {"ours": trainers.ours, "TRL, defaults": trainers.sft_defaults, "TRL, best": trainers.sft_best}
-    return fine_tuning(training_work(profile, 20 if options.tiny else n, options.turns or 5), ways)
-
-
-def number_formats(options: Options) -> dict:
-    """One engine in two number formats, whose losses are further apart than those of two paths in the same one."""
-    work = training_work(profile_of("smollm2-135m", options), 20 if options.tiny else 30, options.turns or 5)
-    bfloat = replace(work, profile=profile_of("smollm2-135m", options, "bfloat16"))
-    ways = {"ours": Contender(trainers.ours, bfloat), "float32": Contender(trainers.ours, work)}
-    found = race(ways, work.turns)
-    return against(found, disagreement, 10 * AGREE["bfloat16"], rows=len(work.rows), tokens=work.tokens())
+    work = training_work(profile, 20 if options.tiny else n, options.turns or 5)
+    finer = replace(work, profile=profile_of(name, options, **training)) if dtype != "float32" else None
+    return fine_tuning(work, ways, finer)
 
 
 def against_one_by_one(name: str, options: Options, n: int, runs: int) -> dict:
@@ -121,7 +118,7 @@ def against_one_by_one(name: str, options: Options, n: int, runs: int) -> dict:
     ways = {"ours": Contender(trainers.stacked, work), "one by one": Contender(trainers.one_by_one, work)}
     updates = len(work.rows) // work.profile.training.batch_size
     told = {"rows": len(work.rows), "runs": work.runs, "compared": min(UPDATES, work.turns * work.runs * updates)}
-    return against(race(ways, work.turns), disagreement, AGREE["float32"], **told)
+    return against(race(ways, work.turns), disagreement, AGREE, **told)
 
 
 def against_release(name: str, options: Options, n: int) -> dict:
@@ -171,7 +168,6 @@ SMOLLM2, TINY = "smollm2-135m", "tiny"
 ROWS: dict[str, Callable[[Options], dict]] = {
     "sft-float32": lambda options: against_sft(SMOLLM2, options, "float32"),
     "sft-bfloat16": lambda options: against_sft(SMOLLM2, options, "bfloat16", 50),
-    "formats": number_formats,
     "release": lambda options: against_release(SMOLLM2, options, 10),
     "release-tiny": lambda options: against_release(TINY, options, 100),
     "all-linear": lambda options: against_sft(TINY, options, "float32", targets=ALL_LINEAR),

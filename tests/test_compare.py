@@ -61,7 +61,7 @@ def test_losses_that_differ_do_not_count():
     """Beyond the bound of their number format; the ratio is that of medians."""
     losses = [2.0, 1.5, 1.0, 0.5]
     found = {"ours": measured([1.0, 9.0, 2.0], losses), "near": measured([4.0] * 3, [2.0, 1.50006, 1.0, 0.5])}
-    made = rows.against(found, rows.disagreement, rows.AGREE["float32"])
+    made = rows.against(found, rows.disagreement, rows.AGREE)
     assert made["counts"] and made["contenders"]["near"]["differs"] == pytest.approx(4e-5)
     assert made["contenders"]["near"]["cpu_seconds_ratio"] == 2.0 and made["reasons"] == []
     far = measured([1.0], [2.0, 1.5, 1.0, 0.49])
@@ -126,6 +126,16 @@ def test_a_race_in_processes():
     assert found["release"].told == {"padded_to": 512} and found["ours"].told["parameters"] == 970_240
 
 
+def test_ways_in_bfloat16_may_be_twice_as_far_apart_as_it_is_from_float32(inline):
+    bfloat, finer = (
+        rows.training_work(rows.profile_of("tiny", OPTIONS, dtype), 10, 2) for dtype in ("bfloat16", "float32")
+    )
+    made = rows.fine_tuning(bfloat, {"ours": trainers.ours, "release": trainers.release}, finer)
+    apart = made["contenders"]["float32"]["differs"]
+    assert 1e-4 < apart < 0.1 and made["bound"] == 2 * apart and made["counts"], made["reasons"]
+    assert "share_of_product" not in made["contenders"]["float32"], "the product is one of bfloat16"
+
+
 @pytest.mark.slow
 def test_trl_gives_our_losses():
     """With its defaults and without padding; where the extra `benchmarks` is installed."""
@@ -178,7 +188,7 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
     assert "| fine-tune `tiny`, 100 attack rows | the release's recipe | 2.00 × | 2.00 × | 1 and 2 |" in shown
     assert (
         "\nNot measured: " in shown
-        and "; the same, 30 rows; " in shown
+        and "; one update of `smollm2-135m`, 10 rows; " in shown
         and ":::{figure} benchmarks_growth.svg" in shown
     )
     assert "Not measured: `tiny`, LoRA on all linear layers; `smollm2-135m`, LoRA on q and v." in shown
