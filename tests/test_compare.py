@@ -192,7 +192,7 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
         and ":::{figure} benchmarks_growth.svg" in shown
     )
     assert "Not measured: `tiny`, LoRA on all linear layers; `smollm2-135m`, LoRA on q and v." in shown
-    assert "| 10 tokens of the secret | answers | 1 | 1 | 500 | 0.00 |" in shown
+    assert "| tokens of the secret: 10 | answers | 1 | 1 | 500 | 0.00 |" in shown
     assert f"torch {record['environment']['torch']}" in shown
     assert page.stamp(tmp_path).encode() in page.svg(tmp_path)
     assert page.svg(tmp_path / "none") is None
