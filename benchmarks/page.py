@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import StrMethodFormatter  # noqa: E402
 
 from bsa_study.report import figures  # noqa: E402
 
@@ -56,9 +57,9 @@ SHOWN = f"""
 :::{{figure}} {FIGURE.name}
 :class: dark-light
 :width: 100%
-:alt: Time and peak memory of the table above, against size, on logarithmic axes.
+:alt: Time and peak memory of the table above, against size.
 
-CPU seconds and peak memory by size, on logarithmic axes.
+CPU seconds, on logarithmic axes, and peak memory by size.
 :::
 """
 VERSIONS = ("python", "torch", "transformers", "peft", "trl")
@@ -83,9 +84,9 @@ def number(value: float) -> str:
 
 def apart(record: dict, other: dict) -> str:
     """How far what the other did is from what this project did, and over how much of it."""
-    if "compared" in record:
-        return f"{other['differs']:.0e} ({record['compared']} updates)"
-    return f"{other['differs']:.0e}" if "requests" not in record else f"{other['differs']:.1%} of answers"
+    if "requests" in record:
+        return f"{other['differs']:.1%} of answers"
+    return f"{other['differs']:.0e} ({record['compared']} updates)" if other["differs"] else "nothing"
 
 
 def ratios(folder: Path) -> str:
@@ -100,7 +101,7 @@ def ratios(folder: Path) -> str:
         for name in (name for name in OTHERS if name in contenders):
             own, other = contenders["ours"], contenders[name]
             both = [f"{number(own[field])} and {number(other[field])}" for field in ("cpu_seconds", "peak_memory_mb")]
-            times = [f"{other[f'{clock}_ratio']:.2f} ×" for clock in ("cpu_seconds", "wall_seconds")]
+            times = [f"{other[f'{clock}_ratio']:.2f}\N{NO-BREAK SPACE}×" for clock in ("cpu_seconds", "wall_seconds")]
             if other["differs"] > record["bound"]:
                 times = ["does not count", ""]
             lines.append([title, OTHERS[name], *times, *both, apart(record, other)])
@@ -127,18 +128,15 @@ def limits(folder: Path) -> str:
 
 
 def spent(folder: Path) -> str:
-    """One line per model and layers: the share of each kind of operation."""
+    """A column per model and layers: the share of each kind of operation."""
     found = {title: record for row, title in WHERE.items() if (record := read(folder, row))}
     missing = [title for title in WHERE.values() if title not in found]
     shares = [record["shares"] for record in found.values()]
     kinds = sorted({*chain(*shares)}, key=lambda kind: -sum(each[kind] for each in shares))
-    lines = [
-        [title, *map(number, (record["cpu_seconds"], record["gflop_per_cpu_second"]))]
-        + [f"{record['shares'][kind]:.0%}" for kind in kinds]
-        for title, record in found.items()
-    ]
-    head = ["what", "CPU seconds of an epoch", "GFLOP per CPU second", *kinds]
-    return (table(head, lines) if lines else "") + not_measured(missing)
+    lines = [[kind, *(f"{each[kind]:.0%}" for each in shares)] for kind in kinds]
+    for told, field in (("CPU seconds of an epoch", "cpu_seconds"), ("GFLOP per CPU second", "gflop_per_cpu_second")):
+        lines.append([told, *(number(record[field]) for record in found.values())])
+    return (table(["", *found], lines) if found else "") + not_measured(missing)
 
 
 def growth(folder: Path) -> str:
@@ -186,9 +184,13 @@ def drawn(folder: Path):
         for (part, of), marker in zip(record["parts"].items(), "os^", strict=False):
             for axis, field in ((seconds, "cpu_seconds"), (memory, "peak_memory_mb")):
                 axis.plot(record["sizes"], [point[field] for point in of["points"]], marker=marker, label=PARTS[part])
-        for axis, label in ((seconds, "CPU seconds"), (memory, "peak memory, MB")):
-            axis.set(xscale="log", yscale="log", xlabel=GROWTH[row], ylabel=label)
-            axis.legend()
+        for axis, scale, label in ((seconds, "log", "CPU seconds"), (memory, "linear", "peak memory, MB")):
+            axis.set(xscale="log", yscale=scale, xlabel=GROWTH[row], ylabel=label)
+            axis.set_xticks(record["sizes"], [f"{size:,}" for size in record["sizes"]])
+            axis.minorticks_off()
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))  # the theme takes no formulas for powers
+        memory.set_ylim(bottom=0)
+        seconds.legend()
     figure.tight_layout()
     return figures.finished(figure)
 

@@ -185,7 +185,8 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
     record = json.loads((tmp_path / "where.json").read_text(encoding="utf-8"))
     assert record["rows"] == 10 and record["dropout"] == 0.05
     shown = page.page(page.PAGE.read_text(encoding="utf-8"), tmp_path)
-    assert "| fine-tune `tiny`, 100 attack rows | the release's recipe | 2.00 × | 2.00 × | 1 and 2 |" in shown
+    twice = "2.00\N{NO-BREAK SPACE}×"
+    assert f"| fine-tune `tiny`, 100 attack rows | the release's recipe | {twice} | {twice} | 1 and 2 |" in shown
     assert (
         "\nNot measured: " in shown
         and "; one update of `smollm2-135m`, 10 rows; " in shown
