@@ -11,7 +11,7 @@ from bsa_core.engine import decode, evaluate, finetune, lora
 from bsa_core.experiment import assembly, limits, provenance
 from bsa_core.experiment.runs import Material, Rows, Run
 from bsa_core.keys import content
-from bsa_core.models import estimate, loading
+from bsa_core.models import estimate, loading, memory
 from bsa_core.profiles import Profile
 
 
@@ -25,12 +25,18 @@ def alike(run: Run, other: Run) -> bool:
 
 
 def room(run: Run, profile: Profile, sizes: tuple) -> int:
-    """How many runs like this one are trained at once. sizes: (tokens, answer tokens) of each training row."""
+    """How many runs like this one are trained at once: as many as do not keep the device busy, and as fit in memory.
+
+    sizes: (tokens, answer tokens) of each training row.
+    """
     if run.training is None or run.training.method != "lora":
         return 1
     tokens = run.training.micro_batch_size * sum(tokens for tokens, _ in sizes) / len(sizes)
     busy = lora.at_once(loading.load(profile, run.training).model, tokens)
-    return min(busy, estimate.at_once(profile, estimate.Work(run.training, sizes)))
+    device = memory.device_of(profile.compute)
+    need = estimate.estimate(profile, estimate.Work(run.training, sizes), device)
+    fit = (memory.available(device)[0] - need.weights) / (need.optimizer + need.training)  # the weights are there once
+    return max(1, min(busy, int(fit)))
 
 
 def computed(groups: list[list[Run]], rows: dict, profile: Profile, of: Material, results: dict, keep: Callable):

@@ -221,13 +221,6 @@ def seconds(profile: Profile, work: Work, speed: Speed) -> tuple[float, float]:
     return train, decode
 
 
-def at_once(profile: Profile, work: Work) -> int:
-    """Runs like this one that memory is enough for at once; the model's weights are there once, on a single device."""
-    device = memory.device_of(profile.compute)
-    need = estimate(profile, work, device)
-    return max(1, int((memory.available(device)[0] - need.weights) / (need.optimizer + need.training)))
-
-
 def spread(profile: Profile, training: Training | None) -> bool:
     """Whether the model goes to several GPUs: where one cannot hold what is needed at least, for the longest row.
 

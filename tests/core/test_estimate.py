@@ -6,6 +6,7 @@ import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from bsa_core import experiment, profiles
 from bsa_core.arms import secret_prompt
 from bsa_core.engine import decode, finetune
-from bsa_core.experiment import limits
+from bsa_core.experiment import computing, limits
 from bsa_core.models import estimate, loading, memory
 from bsa_core.models.chat import IGNORED, Encoded, encode
 from bsa_core.models.estimate import Work
@@ -337,14 +338,16 @@ def test_what_fits_with_less_at_once_is_announced_and_runs(gpu, capsys):
     assert "fewer rows" not in capsys.readouterr().err
 
 
-def test_a_stack_has_as_many_runs_as_memory_is_enough_for(gpu):
+def test_a_stack_has_as_many_runs_as_memory_is_enough_for(gpu, monkeypatch):
     """The model's weights are there once."""
-    asked = work(LLAMA.training)
+    monkeypatch.setattr(computing.loading, "load", lambda *given: SimpleNamespace(model=None))
+    monkeypatch.setattr(computing.lora, "at_once", lambda *given: 5)
+    asked, run = work(LLAMA.training), experiment.describe(LLAMA)
     need = estimate.estimate(LLAMA, asked, "cuda")
     each = need.optimizer + need.training
-    for gb, runs in ((need.weights + 3.5 * each, 3), (need.weights + each, 1), (need.weights, 1)):
-        gpu(gb + 1e-6)
-        assert estimate.at_once(LLAMA, asked) == runs
+    for times, runs in ((9.0, 5), (3.5, 3), (1.0, 1), (0.0, 1)):
+        gpu(need.weights + times * each + 1e-6)
+        assert computing.room(run, LLAMA, asked.rows) == runs
 
 
 def test_a_training_that_several_runs_share_is_counted_once(gpu, capsys):
