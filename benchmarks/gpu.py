@@ -35,12 +35,8 @@ import torch  # noqa: E402
 from bsa_core import profiles, writing  # noqa: E402
 from bsa_core.experiment import provenance  # noqa: E402
 
-LIMITS = {
-    "tests": 150.0,
-    "speed": 200.0,
-    "stacks": 150.0,
-    "arms": 600.0,
-}  # seconds, in this order; never more than is left in all
+# seconds, in this order; never more than is left in all
+LIMITS = {"tests": 150.0, "speed": 200.0, "stacks": 150.0, "arms": 600.0}
 
 
 def machine(device: str) -> dict:

@@ -26,8 +26,8 @@ KINDS = {
 BETWEEN = "between operations"
 
 
-def kind(operation: str) -> str:
-    return next((kind for kind, names in KINDS.items() if operation.startswith(names)), BETWEEN)
+def kind(operation: str) -> str | None:
+    return next((kind for kind, names in KINDS.items() if operation.startswith(names)), None)
 
 
 def measure(of: Profile, rows: list[Encoded], seed: int = 0) -> dict:
@@ -46,10 +46,11 @@ def measure(of: Profile, rows: list[Encoded], seed: int = 0) -> dict:
             whole = time.process_time() - before
     finally:
         finetune.discard(adapted)
-    shares = dict.fromkeys((*KINDS, BETWEEN), 0.0)
+    shares = dict.fromkeys(KINDS, 0.0)
     for operation in seen.key_averages():
-        shares[kind(operation.key)] += operation.self_cpu_time_total / 1e6 / whole
-    shares[BETWEEN] = 1 - sum(share for name, share in shares.items() if name != BETWEEN)
+        if of_operation := kind(operation.key):
+            shares[of_operation] += operation.self_cpu_time_total / 1e6 / whole
+    shares[BETWEEN] = 1 - sum(shares.values())
     tokens, parameters = sum(len(row.ids) for row in rows), sum(weight.numel() for weight in model.parameters())
     return {
         "cpu_seconds": plain,

@@ -17,6 +17,7 @@ import page  # noqa: E402
 import rows  # noqa: E402
 import trainers  # noqa: E402
 import turns  # noqa: E402
+import where  # noqa: E402
 from turns import Contender, Measured  # noqa: E402
 
 OPTIONS = rows.Options(tiny=True, turns=2, threads=1)
@@ -200,10 +201,10 @@ def test_the_command_resumes_row_by_row_and_the_page_shows_it(inline, tmp_path, 
 
 
 def test_where_the_time_goes():
-    """Every operation has one kind, and all shares together are the whole."""
+    """What no operation takes is between them: not less than nothing, and not all."""
     with_dropout, without = (rows.spent("tiny", OPTIONS, 10, **more) for more in ({}, {"dropout": 0.0}))
     for found in (with_dropout, without):
-        assert sum(found["shares"].values()) == pytest.approx(1.0) and found["torch_threads"] == 1
+        assert 0 < found["shares"][where.BETWEEN] < 0.8 and found["torch_threads"] == 1
         assert all(found["shares"][kind] > 0 for kind in ("products of matrices", "attention", "optimizer"))
     random = "random numbers of dropout"
     assert with_dropout["shares"][random] > 0 == without["shares"][random]

@@ -211,9 +211,8 @@ def finetune(model: torch.nn.Module, rows: list[Encoded], training: Training, se
 def together(model: torch.nn.Module, jobs: list[Job]) -> Iterator[list[tuple[Job, Progress]]]:
     """Train several runs at once, each its own adapter; yields after each epoch the runs that have it.
 
-    The jobs may differ in rows, seeds, learning rates and epochs. What is yielded is asked with the adapters chosen by
-    `lora.only` or `lora.mixed`. Seconds are a run's share of those of all, by its
-    tokens.
+    The jobs may differ in rows, seeds, learning rates and epochs. Which adapter answers is chosen by `lora.only` or
+    `lora.mixed`. Seconds are a run's share of those of all, by its tokens.
 
     The learning rate of an epoch does not depend on how many follow, so stopping early at epoch k leaves exactly
     the model of a run of k epochs. Raises OutOfMemory when a GPU's memory is too short for a row, and Diverged, with
