@@ -83,6 +83,9 @@ HERE = seed_list("compute", config["compute"]) if "compute" in config else []  #
 with open(PROFILE_FILE, encoding="utf-8") as file:
     THREADS = (yaml.safe_load(file).get("compute") or {}).get("threads", 1)
 
+if lacking := sorted({*HERE} - {*SEEDS}):
+    raise WorkflowError(f"compute={config['compute']!r}: {lacking} are not among the seeds of the book, {SEEDS}")
+
 # grid=smoke leaves the defaults that are written in the notebooks; full=1 computes the long grids, in place of showing
 # the records that are there.
 with open(os.path.join(ROOT, "notebooks", "parameters.yaml"), encoding="utf-8") as file:

@@ -180,6 +180,7 @@ def test_interrupted_run_continues(project, how):
         ({"profile": "tyni"}, "there is no file profiles/tyni.yaml; the profiles are: "),
         ({"seeds": "one"}, "seeds='one': expected different whole numbers from 0"),
         ({"compute": "1 x"}, "compute='1 x': expected different whole numbers from 0"),
+        ({"compute": "0 7"}, "compute='0 7': [7] are not among the seeds of the book, [0]"),
         ({"seeds": "1 1"}, "seeds='1 1': expected different whole numbers from 0"),
         ({"seeds": "-1"}, "expected different whole numbers from 0"),
     ],

@@ -1,5 +1,7 @@
 """The arms of the main table: their runs, and their records by fine-tuning pressure."""
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from bsa_core import keys, records
@@ -48,16 +50,16 @@ def upload_of(found: list[dict]) -> int:
     return min(UPLOAD, max((record["run"]["n_attack"] for record in found), default=0))
 
 
-def by_pressure(found: list[dict], profile: Profile) -> pd.DataFrame:
+def by_pressure(found: list[dict], profile: Profile, shown: Collection[str] | None = None) -> pd.DataFrame:
     """`records.table` of the main table's arms with a column `pressure`: the profile's name for the training settings.
 
     Records of other arms, settings and weights (`lookup.current`) are left out; the initial model, which is not
-    trained, stands under every pressure. Arms stand in the order of `labels.ARMS`.
+    trained, stands under every pressure. Arms stand in the order of `labels.ARMS`. shown: pressures; None for all.
     """
     found = lookup.current(found, profile)
     order, parts = labels.ordered(map(records.arm, found)), []
     n_attack = upload_of(found)
-    for name in pressures(profile):
+    for name in (name for name in pressures(profile) if shown is None or name in shown):
         settings = keys.content(profile.trained(name))
         chosen = [r for r in found if r["run"]["training"] in (None, settings) and main_arm(r, profile, n_attack)]
         chosen.sort(key=lambda record: order.index(records.arm(record)))

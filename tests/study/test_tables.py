@@ -67,6 +67,13 @@ def test_runs_of_other_grids_stay_out_of_the_main_table(changes):
     assert len(headline.by_pressure([record(), record(**changes)], TINY)) == 1
 
 
+def test_the_main_table_of_some_pressures():
+    found = [record()]
+    (pressure,) = headline.by_pressure(found, TINY)["pressure"]
+    assert len(headline.by_pressure(found, TINY, [pressure])) == 1
+    assert headline.by_pressure(found, TINY, [name for name in TINY.pressures if name != pressure]).empty
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"profile_digest": "0" * 16}, {"weights": "0" * 16}, {"rules": "0" * 16}, {"code": 2}],
