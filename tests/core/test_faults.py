@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import tqdm
 
 from bsa_core import paths, profiles, records, writing
 from bsa_core.experiment import computing, describe, execute, lookup, runs
@@ -68,7 +70,7 @@ def driven(function, place: Path) -> None:
     """The function, in a new process that forks ready ones: the process of the tests has threads."""
     process = multiprocessing.get_context("spawn").Process(target=warm, args=(function, place))
     process.start()
-    process.join(1200)
+    process.join(600)
     if process.is_alive():
         process.kill()
     assert process.exitcode == 0, "see what it printed"
@@ -82,6 +84,7 @@ def warm(function, place: Path) -> None:
 
 def member(folder: Path, log: Path, order: int) -> None:
     """Execute the batch in some order; each run that was computed is a line in the log."""
+    tqdm.tqdm.set_lock(threading.RLock())  # forks share the lock it has, and a killed one never gives it back
     written = records.write
 
     def logged(record, *rest):
