@@ -18,7 +18,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -228,8 +228,8 @@ def _described(record: dict) -> dict:
     return {column: (parts[part] or {}).get(field, absent) for column, (part, field, absent) in columns}
 
 
-def table(records: list[dict]) -> pd.DataFrame:
-    """One row per record, condition and metric, tidy.
+def table(records: list[dict], **further: Sequence) -> pd.DataFrame:
+    """One row per record, condition and metric, tidy. further: column -> its value for each of the records.
 
     Columns: profile, attack, n_attack, n_benign, task, n_task, task_served, defense, n_defense, selection,
     secret_kind, secret_length, secret_seed (-1 without a secret), method, epochs, learning_rate, rank, targets, seed,
@@ -237,8 +237,8 @@ def table(records: list[dict]) -> pd.DataFrame:
     character or number per request), key. The initial model has defense "initial".
     """
     rows = []
-    for record in records:
-        described = _described(record)
+    for record, *values in zip(records, *further.values(), strict=True):
+        described = _described(record) | dict(zip(further, values, strict=True))
         for condition, metrics in record["metrics"].items():
             for metric, entry in metrics.items():
                 outcome = {"deployed": condition == record["deployed"], "metric": metric, "value": entry["value"]}

@@ -61,11 +61,10 @@ def measured(profile: Profile, seeds: list[int], compute) -> dict[str, pd.DataFr
     """Axis -> `records.table` of its runs as deployed, with a column `variant`; and "just", see JUST."""
     cells = grid(profile, seeds)
     at_hand = found(profile, [run for *_, run in cells], compute)
-    parts = {axis: [] for axis in AXES}
-    for axis, variant, run in cells:
-        if run in at_hand:
-            parts[axis].append(records.table([at_hand[run]]).assign(variant=variant))
-    tables = {axis: pd.concat(rows, ignore_index=True) if rows else records.table([]) for axis, rows in parts.items()}
+    tables = {}
+    for axis in AXES:
+        made = [(variant, at_hand[run]) for of, variant, run in cells if of == axis and run in at_hand]
+        tables[axis] = records.table([record for _, record in made], variant=[variant for variant, _ in made])
     return {**tables, "just": ends(tables["updates"], enough(profile, seeds, compute))}
 
 

@@ -6,7 +6,7 @@ every seed. A seed is one fine-tuning run; all runs answer the same prompts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import combinations, product
 from math import prod, sqrt
 
@@ -39,6 +39,7 @@ class Interval:
     secrets: int = 1
 
 
+@cache
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Score interval of a share (Wilson 1927), for the outcomes of one run."""
     interval = binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
@@ -52,7 +53,7 @@ def matrix(texts: Sequence[str | Sequence[float]]) -> np.ndarray:
     """
     if len({len(text) for text in texts}) != 1:
         raise ValueError(f"seeds were evaluated on different numbers of prompts: {sorted({len(t) for t in texts})}")
-    return np.array([[float(mark) for mark in text] for text in texts])
+    return np.array([[*map(float, text)] for text in texts])
 
 
 @lru_cache(maxsize=8)
@@ -138,7 +139,7 @@ def bootstrap(outcomes: np.ndarray, level: float = 0.95, scale: Scale = (0.0, 1.
         return _of_equal(outcomes, scale, wilson(0, outcomes.shape[-1], level)[1])
     by_secret, by_seed, by_prompt = (_draws(size, axis) for axis, size in enumerate(outcomes.shape))
     by_run = (by_secret[:, :, None] * by_seed[:, None, :]).reshape(RESAMPLES, -1)
-    means = np.einsum("rp,rp->r", by_run @ outcomes.reshape(-1, outcomes.shape[-1]), by_prompt)
+    means = np.einsum("rn,rn->r", by_prompt @ outcomes.reshape(-1, outcomes.shape[-1]).T, by_run)
     stretch = _half_width(outcomes, level) / (ndtri((1 + level) / 2) * means.std())
     half = stretch * np.quantile(np.abs(means - outcomes.mean()), level)
     width, above, below = scale[1] - scale[0], outcomes.mean() - scale[0], scale[1] - outcomes.mean()

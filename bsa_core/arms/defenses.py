@@ -31,6 +31,8 @@ def draw(rows: tuple[Example, ...], pool: int, n: int, selection: str, seed: int
         raise ValueError(f"selection is {selection!r}; expected one of {', '.join(SELECTIONS)}")
     if n > len(rows):
         raise NotEnough(f"{n} examples asked for, but the policy holds {len(rows)}")
+    if n == 0:
+        return []
     rng = random.Random(f"draw/{seed}")
     order = rng.sample(rows[:pool], min(pool, len(rows))) + rng.sample(rows[pool:], max(len(rows) - pool, 0))
     turns = round_robin(order) if selection == "category-wise" else range(len(order))

@@ -5,17 +5,21 @@ A run's key says whether a record is its own. Beside that, a record of another m
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 
-from bsa_core import records
-from bsa_core.arms import defenses
+from bsa_core import believed, records
+from bsa_core.arms import attacks, defenses
 from bsa_core.believed import AGAIN
 from bsa_core.examples import NotEnough
-from bsa_core.experiment.runs import Rows, Run, describe, key_of, material, rows_of
+from bsa_core.experiment.runs import Rows, Run, describe, material, rows_of
 from bsa_core.keys import content
 from bsa_core.models import sources
+from bsa_core.policy import Policy
 from bsa_core.profiles import Profile
 from bsa_core.progress import report
+from bsa_core.tasks import Task
 
 SHARED = ("profile_digest", "rules", "code")  # fields of `run`
 OTHER = {"cpu": "cuda", "cuda": "cpu"}
@@ -74,22 +78,42 @@ def found(runs: list[Run], profile: Profile) -> list[dict | None]:
         weights = today(profile, records.load(profile.name))["weights"]
         runs = [replace(run, weights=weights) for run in runs]
     runs = pinned(runs, profile)
-    (rows, _), shipped = parted(runs, profile), records.usable(records.shipped, profile.name) or {}
+    data, shipped = _data(runs, profile), records.usable(records.shipped, profile.name) or {}
 
-    def at_hand(run: Run, of: Rows) -> dict | None:
-        key = key_of(run, of)
+    def at_hand(run: Run, of: dict) -> dict | None:
+        key = believed.key_of(records.SCHEMA, content(run), of)
         return records.usable(own, run, key) or shipped.get(key)
 
     by_seed, results = defaultdict(list), {}
-    for run in rows:
+    for run in data:
         by_seed[run.seed].append(run)
     for some in by_seed.values():
-        made = [at_hand(run, rows[run]) for run in some]
+        made = [at_hand(run, data[run]) for run in some]
         if not all(made):
-            elsewhere = [at_hand(replace(run, device=OTHER[run.device]), rows[run]) for run in some]
+            elsewhere = [at_hand(replace(run, device=OTHER[run.device]), data[run]) for run in some]
             made = max(made, elsewhere, key=lambda of: sum(map(bool, of)))  # the first, where both have as many
         results |= zip(some, made, strict=True)
     return [results.get(run) for run in runs]
+
+
+def _data(runs: list[Run], profile: Profile) -> dict[Run, dict]:
+    """`Rows.digests` of the runs for which policy and task hold enough rows; chapters ask for the same runs often."""
+    of, data = material(profile, runs), {}
+    for run in runs:
+        known = _known(of.policy, of.tasks[run.task.name] if run.task else None)
+        parts = run, defenses.get(run.defense), attacks.get(run.attack)
+        if parts not in known:
+            with suppress(NotEnough):
+                known[parts] = rows_of(run, profile, of).digests
+        if parts in known:
+            data[run] = known[parts]
+    return data
+
+
+@lru_cache(maxsize=16)
+def _known(policy: Policy, task: Task | None) -> dict[tuple, dict]:
+    """What `_data` has made of this policy and this task, by run, defense and attack: a name may get another one."""
+    return {}
 
 
 def today(profile: Profile, at_hand: list[dict]) -> dict:

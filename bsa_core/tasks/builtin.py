@@ -9,6 +9,7 @@ whole before any of it is used.
 import random
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from string import Formatter
 
@@ -64,7 +65,7 @@ def build(
     """
     given = checked.read(Supplied if "folder" in spec else Generated, spec, f"tasks.{name}")
     if isinstance(given, Generated):
-        return Task(name, system, *generated(given.seed), score)
+        return _generated(name, system, generated, given.seed, score)
     place = dataset(folder_of(f"tasks.{name}.folder", given.folder), name)
 
     def example(where: str, item: dict) -> Example:
@@ -73,6 +74,12 @@ def build(
 
     training, test = (tuple(example(*found) for found in listed(place / file, FORM)) for file in FILES)
     return Task(name, system, training, test, score, given.harmless)
+
+
+@cache
+def _generated(name: str, system: str, generated: Callable, seed: int, score: Callable) -> Task:
+    """Made once per process: every run of a mixed setting asks."""
+    return Task(name, system, *generated(seed), score)
 
 
 def dataset(folder: Path, name: str) -> Path:

@@ -130,11 +130,10 @@ def measured(name: str, profile: Profile, seeds: list[int], compute: bool) -> pd
     """
     cells = grid(name, profile, seeds)
     gathered = experiment.gather([run for _, run in cells], profile, compute)
-    pairs = zip([variant for variant, _ in cells], gathered, strict=True)
-    parts = [records.table([record]).assign(variant=variant) for variant, record in pairs if record]
-    if not parts:
+    made = [(variant, record) for (variant, _), record in zip(cells, gathered, strict=True) if record]
+    if not made:
         return records.table([])
-    table = pd.concat(parts, ignore_index=True)
+    table = records.table([record for _, record in made], variant=[variant for variant, _ in made])
     table = complete(table) if name == "crossed" else table
     return table.assign(defense=table["defense"].replace(dict.fromkeys(variants.VARIANTS, "balanced-bsa")))
 

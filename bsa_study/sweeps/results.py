@@ -58,16 +58,12 @@ def table(jobs: Sequence[Job], there: dict[Run, dict | None]) -> pd.DataFrame:
 
     there: of `found`.
     """
-    parts = [
-        records.table([record]).assign(profile=point.like, point=point.name)
-        for job in jobs
-        for point in job.points
-        if (record := there.get(point.run))
-    ]
+    made = [(point, record) for job in jobs for point in job.points if (record := there.get(point.run))]
     titles = [labels.metric(name).title for name in METRICS]
-    if not parts:
+    if not made:
         return pd.DataFrame(columns=[*ROWS, *titles, "runs"])
-    rows = pd.concat(parts)
+    named = {"profile": [point.like for point, _ in made], "point": [point.name for point, _ in made]}
+    rows = records.table([record for _, record in made], **named)
     values = rows[rows["metric"].isin(METRICS)].groupby([*ROWS, "metric"], sort=False)["value"]
     means = values.mean().unstack("metric", sort=False).reindex(columns=list(METRICS)).set_axis(titles, axis=1)
     return means.assign(runs=values.size().groupby(ROWS, sort=False).max()).reset_index()

@@ -17,7 +17,7 @@ import torch
 from filelock import Timeout
 
 from bsa_core import anatomy, experiment, paths, policy, profiles, records, writing
-from bsa_core.arms import secret_prompt
+from bsa_core.arms import defenses, secret_prompt
 from bsa_core.engine import evaluate
 from bsa_core.experiment import chain, computing, describe, execute
 from bsa_core.experiment.runs import Material, SecretChoice, key_of, material, rows_of
@@ -680,8 +680,6 @@ def test_other_weights_give_another_key(monkeypatch):
 
 
 def test_a_reminder_stands_in_front_of_evaluated_requests_only(monkeypatch):
-    from bsa_core.arms import defenses
-
     monkeypatch.setattr(defenses, "DEFENSES", dict(defenses.DEFENSES))
     defenses.register(defenses.Defense("reminded", "reminder", defenses.nothing, reminder="Mind the code."))
     profile = small()
@@ -735,6 +733,19 @@ def test_of_each_seed_the_records_of_the_device_that_has_more_of_them(monkeypatc
     assert experiment.found(runs, profile) == gpu, "a seed is of one device, and no other is lost"
     own[here[1][0]] = here[1]
     assert experiment.found(runs, profile) == [*here[:2], *gpu[2:]]
+
+
+def test_a_name_that_another_defense_gets_has_other_records(results, monkeypatch):
+    """As in a notebook, where a cell with a defense of one's own is changed and run again."""
+    monkeypatch.setattr(defenses, "DEFENSES", {**defenses.DEFENSES})
+    first, second = (defenses.Defense("mine", "mine", made) for made in (defenses.refusals, defenses.nothing))
+    profile, shown = small(), []
+    for defense in (first, second, first):
+        defenses.register(defense)
+        run = describe(profile, "mine", n_attack=22)
+        shown.append(experiment.found([run], profile)[0])
+        execute([run], profile)
+    assert shown[:2] == [None, None] and shown[2] == experiment.found([run], profile)[0]
 
 
 def test_records_of_a_model_in_a_folder_are_shown_without_it(results, tmp_path):
