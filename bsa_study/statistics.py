@@ -53,7 +53,13 @@ def matrix(texts: Sequence[str | Sequence[float]]) -> np.ndarray:
     """
     if len({len(text) for text in texts}) != 1:
         raise ValueError(f"seeds were evaluated on different numbers of prompts: {sorted({len(t) for t in texts})}")
-    return np.array([[*map(float, text)] for text in texts])
+
+    def values(text: str | Sequence[float]) -> np.ndarray | list[float]:
+        if isinstance(text, str) and text.isascii() and text.isdigit():
+            return np.frombuffer(text.encode(), np.uint8) - ord("0")
+        return [*map(float, text)]
+
+    return np.array([values(text) for text in texts], dtype=float)
 
 
 @lru_cache(maxsize=8)
