@@ -30,7 +30,7 @@ class RecordError(OSError):
 
 
 @contextmanager
-def _named(path: Path, variable: str) -> Iterator[None]:
+def named(path: Path, variable: str) -> Iterator[None]:
     """An OSError of the block as a RecordError that names the path and the fix."""
     try:
         yield
@@ -94,7 +94,7 @@ _sweep_once = cache(sweep)
 
 def check(folder: Path, variable: str = "BSA_RESULTS") -> None:
     """RecordError where no file can be written into a folder; to be asked before something is computed for it."""
-    with _named(folder, variable), _place(folder / "any"):
+    with named(folder, variable), _place(folder / "any"):
         pass
 
 
@@ -104,7 +104,7 @@ def locked(path: Path, variable: str = "BSA_RESULTS", timeout: float = -1):
     RecordError where the file system has no locks. In their place `filelock` would go by files that mark who is at
     work, and for one that was left by a killed process of another machine the next would wait for ever.
     """
-    with _named(path, variable):
+    with named(path, variable):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return FileLock(path, fallback_to_soft=False).acquire(timeout=timeout)
@@ -130,7 +130,7 @@ def write_together(files: dict[Path, tuple[bytes, str]]) -> None:
     with ExitStack() as stack:
         made = {}
         for path, (content, variable) in files.items():
-            with _named(path, variable):
+            with named(path, variable):
                 made[path] = stack.enter_context(_place(path))
                 handle = os.open(made[path], os.O_CREAT | os.O_WRONLY, 0o600 if variable in PRIVATE else 0o666)
                 with os.fdopen(handle, "wb") as file:
@@ -142,7 +142,7 @@ def write_together(files: dict[Path, tuple[bytes, str]]) -> None:
         done: list[Path] = []
         try:
             for path, new in made.items():
-                with _named(path, files[path][1]):
+                with named(path, files[path][1]):
                     os.replace(new, path)
                 done.append(path)
         except RecordError:
@@ -178,7 +178,7 @@ def whole_folder(path: Path, variable: str = "") -> Iterator[Path]:
 
     Where `path` is there already, what was built takes the places of the files of the same name.
     """
-    with _named(path, variable), _place(path) as made:
+    with named(path, variable), _place(path) as made:
         made.mkdir()
         yield made
         if not path.is_dir():

@@ -11,6 +11,7 @@ import psutil
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from test_faults import mount
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -58,6 +59,32 @@ def test_no_cell_needs_a_name_from_one_that_may_be_left_out(path):
     kept = [n for of, out in zip(names, left_out, strict=True) if not out for n in of]
     bound = {n.id for n in kept if isinstance(n.ctx, ast.Store)}
     assert not (made - bound) & {n.id for n in kept}
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full(tmp_path):
+    """While the notebook runs, or when its page is written: the last line says so, and a rerun makes the page."""
+    cell = new_code_cell("print(200 * f'{1:80}')")
+    nbformat.write(new_notebook(cells=[cell]), tmp_path / "given.ipynb")
+    (disk := tmp_path / "disk").mkdir()
+    if (made := mount("-t", "tmpfs", "-o", "size=8k", "tmpfs", disk)).returncode:
+        pytest.skip(f"mounting a small disk is not allowed here: {made.stderr.strip()}")
+    tool, given = str(ROOT / "tools" / "execution.py"), tmp_path / "given.ipynb"
+    try:
+        for executed, page in ((disk / "executed.ipynb", tmp_path / "page.ipynb"), (tmp_path / "e", disk / "p.ipynb")):
+            command = [sys.executable, tool, given, executed, page, "{}"]
+            ran = subprocess.run(command, capture_output=True, text=True)
+            full = executed if executed.parent == disk else page
+            told = f"cannot write {full} (No space left on device); free some space"
+            assert (ran.returncode, ran.stderr.splitlines()[-1]) == (1, told)
+            assert not page.exists() and {*disk.iterdir()} <= {executed}
+            assert mount("-o", "remount,size=1m", disk).returncode == 0
+            assert subprocess.run(command, capture_output=True).returncode == 0 and page.exists()
+            for path in disk.iterdir():
+                path.unlink()
+            assert mount("-o", "remount,size=8k", disk).returncode == 0
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 @pytest.mark.slow

@@ -4,20 +4,22 @@
 
 Cells that speak of what a profile lacks are left out: see LEFT_OUT.
 papermill itself only warns of a parameter that the notebook does not know, and then runs the defaults. EXECUTED is
-written while the notebook runs, so that a failed one can be read there; PAGE is written whole, at the end.
+written while the notebook runs, so that a failed one can be read there; PAGE is written whole, at the end. Where one of
+them cannot be written, the last line says so.
 """
 
 import ast
 import json
 import logging
-import os
 import re
 import sys
+from pathlib import Path
 
 import nbformat
 from papermill import execute_notebook, inspect_notebook
 
 from bsa_core import profiles
+from bsa_core.writing import RecordError, named, write_whole
 
 # Tag of a cell -> whether a profile has what the cell speaks of. Such a cell only shows: no other one uses its names.
 LEFT_OUT = {
@@ -66,9 +68,7 @@ def publish(executed: str, page: str) -> None:
             image.setdefault("classes", "dark-light")  # or the dark theme would filter the figure's colours
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(without_progress, cell.outputs) if output is not None]
-    os.makedirs(os.path.dirname(os.path.abspath(page)), exist_ok=True)
-    nbformat.write(notebook, page + ".part")
-    os.replace(page + ".part", page)
+    write_whole(Path(page), f"{nbformat.writes(notebook)}\n".encode(), "")
 
 
 def without_progress(output):
@@ -84,10 +84,13 @@ def main(notebook: str, executed: str, page: str, parameters: str) -> None:
     given = json.loads(parameters)
     check(notebook, given)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the cells print, as they print it
-    execute_notebook(
-        shown(notebook, given), executed, given, kernel_name="python3", log_output=True, progress_bar=False
-    )
-    publish(executed, page)
+    read, how = shown(notebook, given), {"kernel_name": "python3", "log_output": True, "progress_bar": False}
+    try:
+        with named(Path(executed), ""):  # an error of a cell is none of these
+            execute_notebook(read, executed, given, **how)
+        publish(executed, page)
+    except RecordError as error:
+        sys.exit(error.strerror)
 
 
 if __name__ == "__main__":
