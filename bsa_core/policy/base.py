@@ -49,7 +49,7 @@ class Identity:
         return Read(said, request.place) if isinstance(request, Read) else said
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # `lookup` remembers what follows from a policy, and compares no thousands of rows
 class Policy:
     """The rows of one policy. No evaluated request should occur in a training set: `leaked` lists those that do.
 

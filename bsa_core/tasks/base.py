@@ -9,7 +9,7 @@ import regex
 from bsa_core.examples import Example
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # as a Policy
 class Task:
     """The rows of one fine-tuning task, as the paper's mixed task setting trains them beside harmful examples.
 
