@@ -33,7 +33,7 @@ from transformers import DynamicCache
 
 from bsa_core.engine import lora
 from bsa_core.models.memory import halving
-from bsa_core.models.passes import behind, generated, prefix_cache, right_padded
+from bsa_core.models.passes import LAST, behind, generated, prefix_cache, right_padded
 from bsa_core.models.selfcheck import SHARED, manner
 
 KEPT = 0.75  # share of a batch's rows that go on, at which those that are done are taken out
@@ -70,7 +70,7 @@ def _decode_batch(
     answers: list[list[int]] = [[] for _ in rows]
     held, active = list(range(len(rows))), set(range(len(rows)))  # rows in the batch, and those that go on
     while active:
-        logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+        logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=LAST).logits[:, -1]
         chosen = logits.argmax(-1)
         going = [row in active for row in held]
         _finite(logits.gather(-1, chosen[:, None])[going])
@@ -210,7 +210,8 @@ def option_scores(
         inputs, cache, together = behind(model, prefix, shared, rows, copied=way == "copied")
         asked = [(row, option) for row, i in enumerate(batch) for option in options[i]]
         with together:
-            first = _log_probabilities(model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1))[:, -1]
+            said = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=LAST)
+            first = _log_probabilities(said)[:, -1]
             later = _behind(model, inputs, cache, rows, asked) if any(len(option) > 1 for _, option in asked) else None
         summed = iter(
             float(first[row, option[0]] + sum(later[place, j, token] for j, token in enumerate(option[1:])))
@@ -236,7 +237,9 @@ def _scored_whole(
 
 
 def _log_probabilities(output) -> torch.Tensor:
-    scores = torch.log_softmax(output.logits.float(), dim=-1)
+    scores = output.logits.float()
+    for row in scores:  # in place: those of a large vocabulary take gigabytes
+        row.copy_(torch.log_softmax(row, dim=-1))
     _finite(scores.amax(-1))
     return scores
 

@@ -17,6 +17,10 @@ from transformers.cache_utils import DynamicLayer
 from bsa_core.models import attention
 from bsa_core.models.chat import IGNORED, Encoded
 
+# `logits_to_keep` for the next token. With 1, transformers gives the last layer a view of all tokens, and PyTorch then
+# multiplies row by row: in bfloat16 on a CPU with a copy of the vocabulary's weights for each of them.
+LAST = [-1]
+
 
 def pack(rows: list[Encoded], device) -> dict:
     """One sequence for all rows.
@@ -46,7 +50,7 @@ def prefix_cache(model, *prefixes: list[int]) -> DynamicCache:
     cache = DynamicCache()
     if prefixes[0]:
         inputs = torch.tensor(prefixes, device=model.device)
-        model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=LAST)
     return cache
 
 

@@ -118,6 +118,16 @@ def test_the_shared_prefix_goes_through_the_model_once():
     assert seen == [(1, 20), (2, 3), (2, 4)]
 
 
+def test_the_last_layer_gets_its_rows_in_one_piece():
+    """What it gets as a view of all tokens is multiplied row by row."""
+    made = model("llama")
+    seen = []
+    made.lm_head.register_forward_pre_hook(lambda module, given: seen.append(given[0].is_contiguous()))
+    decode.decode(made, prompts(20, [4, 2, 3, 4]), {END}, max_new_tokens=2, batch_size=4)
+    decode.option_scores(made, prompts(20, [4, 2, 3, 4]), [[[5], [6]]] * 4, batch_size=4)
+    assert len(seen) == 5 and all(seen)
+
+
 def test_prefix_of_requests_that_contain_each_other():
     """At least one id of each prompt is left to be computed: its logits give the first token."""
     assert decode.common_prefix([[5, 6, 7], [5, 6]]) == 1
