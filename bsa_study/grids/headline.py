@@ -20,9 +20,14 @@ def arms(profile: Profile) -> list[str]:
     return list(dict.fromkeys([*HEADLINE, *(defenses.get(name).name for name in profile.defenses)]))
 
 
-def pressures(profile: Profile) -> list[str]:
-    """Those of the main table: all but `identity`, which is for another attack."""
-    return [name for name in profile.pressures if name != "identity"]
+def pressures(profile: Profile, asked: Collection[str] = ()) -> list[str]:
+    """Those asked for, or else all of the main table: all but `identity`, which is for another attack."""
+    return [*asked] or [name for name in profile.pressures if name != "identity"]
+
+
+def main_pressure(profile: Profile, shown: list[str]) -> str:
+    """The pressure with the paper's settings, or the first where that is not shown."""
+    return profile.paper if profile.paper in shown else shown[0]
 
 
 def main_arm(record: dict, profile: Profile, n_attack: int = UPLOAD) -> bool:

@@ -74,6 +74,12 @@ def test_the_main_table_of_some_pressures():
     assert headline.by_pressure(found, TINY, [name for name in TINY.pressures if name != pressure]).empty
 
 
+def test_a_page_shows_the_pressures_asked_for_or_all_and_its_main_one_has_the_paper_s_settings():
+    every = headline.pressures(TINY)
+    assert set(every) == set(TINY.pressures) - {"identity"} and headline.pressures(TINY, ["heavy"]) == ["heavy"]
+    assert headline.main_pressure(TINY, every) == TINY.paper != "heavy" == headline.main_pressure(TINY, ["heavy"])
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"profile_digest": "0" * 16}, {"weights": "0" * 16}, {"rules": "0" * 16}, {"code": 2}],
