@@ -82,6 +82,14 @@ def by_category(found: list[dict]) -> pd.DataFrame:
     return pd.concat([records.by_category(found, metric) for metric in told], ignore_index=True)
 
 
+def by_seed(table: pd.DataFrame, metrics: tuple[str, ...]) -> pd.DataFrame:
+    """Each run's values: pressures and seeds down, arms and metrics across."""
+    cells = table.pivot(index=["pressure", "seed"], columns=["defense", "metric"], values="value")
+    columns = [(arm, metric) for arm in table["defense"].unique() for metric in metrics if (arm, metric) in cells]
+    cells = cells[columns].map("{:.3f}".format, na_action="ignore").fillna("–").rename_axis(columns=[None, None])
+    return cells.rename(columns=NAMES["defense"], level=0).rename(columns=lambda m: labels.metric(m).title, level=1)
+
+
 def seeds_of(summary: pd.DataFrame) -> str:
     """How many seeds, and secrets where both are crossed, stand behind the rows of a summary: "3 seeds"."""
     return counted(summary["seeds"], summary["secrets"].max())

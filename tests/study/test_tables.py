@@ -80,6 +80,14 @@ def test_a_page_shows_the_pressures_asked_for_or_all_and_its_main_one_has_the_pa
     assert headline.main_pressure(TINY, every) == TINY.paper != "heavy" == headline.main_pressure(TINY, ["heavy"])
 
 
+def test_each_run_s_values_stand_in_one_order_and_a_missing_one_is_marked():
+    cells = [("light", 1, "bsa", "over_refusal", 0.25), ("light", 1, "bsa", "asr", 0.5), ("light", 0, "bsa", "asr", 1)]
+    table = pd.DataFrame(cells, columns=["pressure", "seed", "defense", "metric", "value"])
+    shown = tables.by_seed(table, ("asr", "over_refusal"))
+    assert [*shown] == [("BSA", labels.metric(name).title) for name in ("asr", "over_refusal")]
+    assert [*map(tuple, shown.to_numpy())] == [("1.000", "–"), ("0.500", "0.250")]
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"profile_digest": "0" * 16}, {"weights": "0" * 16}, {"rules": "0" * 16}, {"code": 2}],
